@@ -1,0 +1,37 @@
+# The rooms of the house and who may include whom (docs/design.md). Each room's headers are reached as
+# "<room>/<header>.h" through a folder of its own that holds nothing but a link to it, so that an include of a room
+# that is not named here does not compile.
+function(pb_room name folder)
+  file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/include/${name})
+  file(CREATE_LINK ${PROJECT_SOURCE_DIR}/${folder} ${PROJECT_BINARY_DIR}/include/${name}/${name} SYMBOLIC)
+  add_library(pb_inc_${name} INTERFACE)
+  target_include_directories(pb_inc_${name} INTERFACE ${PROJECT_BINARY_DIR}/include/${name})
+endfunction()
+
+foreach(room base graph plan nn io exec train cli)
+  pb_room(${room} src/${room})
+endforeach()
+pb_room(kernels kernels)
+set(base pb_inc_base)
+
+pb_library(base src/base ${base} Threads::Threads ${GOMP_LIBRARY} PkgConfig::XXHASH)
+pb_library(graph src/graph pb_inc_graph ${base})
+pb_library(plan src/plan pb_inc_plan pb_inc_graph ${base} pb_graph)
+pb_library(nn src/nn pb_inc_nn pb_inc_graph ${base} pb_graph)
+pb_library(io src/io pb_inc_io ${base} pb_base PkgConfig::YAML PkgConfig::TURBOJPEG PkgConfig::SPNG ZLIB::ZLIB)
+pb_library(cpu kernels/cpu pb_inc_kernels ${base} pb_base)
+pb_library(ref kernels/ref pb_inc_kernels ${base} pb_base)
+pb_library(exec src/exec pb_inc_exec pb_inc_plan pb_inc_graph pb_inc_kernels ${base} pb_plan pb_cpu pb_ref)
+pb_library(train src/train pb_inc_train pb_inc_exec pb_inc_plan pb_inc_graph pb_inc_nn pb_inc_io pb_inc_kernels ${base}
+  pb_exec pb_nn pb_io)
+target_link_libraries(pb_graph PRIVATE pb_base)
+
+# Vector code for one instruction set sits in a file named for it; the callers choose at run time.
+file(GLOB avx512 CONFIGURE_DEPENDS kernels/*/*_avx512.c)
+file(GLOB avx512bf16 CONFIGURE_DEPENDS kernels/*/*_avx512bf16.c)
+file(GLOB avx2 CONFIGURE_DEPENDS kernels/*/*_avx2.c)
+set_source_files_properties(${avx2} PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma;-mf16c")
+set_source_files_properties(${avx512} PROPERTIES COMPILE_OPTIONS
+  "-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mfma;-mf16c;-mprefer-vector-width=512")
+set_source_files_properties(${avx512bf16} PROPERTIES COMPILE_OPTIONS
+  "-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mavx512bf16;-mfma;-mf16c;-mprefer-vector-width=512")
