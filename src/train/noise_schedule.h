@@ -1,0 +1,42 @@
+// The forward diffusion process of a model's scheduler_config.json, as diffusers' DDPMScheduler has it.
+#ifndef PB_TRAIN_NOISE_SCHEDULE_H
+#define PB_TRAIN_NOISE_SCHEDULE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/arena.h"
+#include "base/dtype.h"
+#include "base/error.h"
+#include "base/json.h"
+
+typedef struct pb_noise_schedule {
+    int timesteps;          // num_train_timesteps
+    bool v_prediction;      // prediction_type: v_prediction, else epsilon
+    float *alphas_cumprod;  // (timesteps): product of 1 - beta, accumulated in double, each rounded to float
+} pb_noise_schedule;
+
+// `config` is the root of scheduler_config.json, `name` its path for messages. beta_schedule linear, scaled_linear or
+// squaredcos_cap_v2, or trained_betas; rescale_betas_zero_snr. Keys that are absent have DDPMScheduler's defaults.
+// Errors: PB_ERR_FORMAT, PB_ERR_UNSUPPORTED (naming the field), PB_ERR_MEMORY.
+pb_status pb_noise_schedule_init(pb_arena *arena, const pb_json *config, const char *name, pb_noise_schedule *schedule);
+
+// With a = alphas_cumprod[t] rounded to `dtype` (the latents' type), and every operation rounded to it as torch does:
+//   add:      sqrt(a) * sample + sqrt(1 - a) * noise
+//   velocity: sqrt(a) * noise - sqrt(1 - a) * sample       (the target of v-prediction)
+// over one image's `count` elements (floats that hold values of `dtype`: PB_F32, PB_F16 or PB_BF16). `out` may be
+// either input.
+void pb_noise_add(const pb_noise_schedule *schedule, int t, pb_dtype dtype, const float *sample, const float *noise,
+                  size_t count, float *out);
+void pb_noise_velocity(const pb_noise_schedule *schedule, int t, pb_dtype dtype, const float *sample,
+                       const float *noise, size_t count, float *out);
+
+// Signal to noise: a / (1 - a), as diffusers computes it in float: (sqrt(a) / sqrt(1 - a))^2.
+float pb_noise_snr(const pb_noise_schedule *schedule, int t);
+
+// min-SNR weight of an image's mean squared error (Hang et al. 2023): min(snr, gamma) / snr, with v-prediction
+// / (snr + 1). One weight per image, instance and class images each by their own t (diffusers gets this wrong with
+// prior preservation). Zero terminal SNR with epsilon: 1, the limit.
+float pb_noise_min_snr_weight(const pb_noise_schedule *schedule, int t, float gamma);
+
+#endif

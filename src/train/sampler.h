@@ -1,0 +1,47 @@
+// Samplers that turn noise into latents, as diffusers' schedulers of the same names do it: ddim (eta 0), pndm (PLMS),
+// euler (EulerDiscrete) and dpmpp2m (DPMSolverMultistep, order 2, midpoint). Everything in float on plain arrays.
+//
+//   pb_sampler_create(kind or the model's own, ...); x = randn * pb_sampler_init_sigma
+//   for i < pb_sampler_calls: pb_sampler_input(i, x, in); out = unet(in, pb_sampler_timestep(i)); (guidance)
+//                             pb_sampler_step(i, out, x)
+#ifndef PB_TRAIN_SAMPLER_H
+#define PB_TRAIN_SAMPLER_H
+
+#include <stddef.h>
+
+#include "base/error.h"
+#include "base/json.h"
+
+typedef enum pb_sampler_kind {
+    PB_SAMPLER_MODEL,  // what `_class_name` of the model's scheduler_config.json says
+    PB_SAMPLER_DDIM,
+    PB_SAMPLER_PNDM,
+    PB_SAMPLER_EULER,
+    PB_SAMPLER_DPMPP2M
+} pb_sampler_kind;
+
+typedef struct pb_sampler pb_sampler;
+
+// "ddim", "pndm", "euler", "dpmpp2m"; PB_ERR_USAGE with the nearest right one otherwise.
+pb_status pb_sampler_kind_parse(const char *text, pb_sampler_kind *kind);
+const char *pb_sampler_kind_name(pb_sampler_kind kind);
+
+// `config` is scheduler_config.json's root, read as `Kind.from_config` does: an absent key has the default of the class
+// that samples, not of the class that wrote the file. `count` is the number of latent elements of a step (whole batch).
+// Errors: PB_ERR_USAGE (steps out of 1 .. num_train_timesteps), PB_ERR_FORMAT, PB_ERR_UNSUPPORTED (the field is named),
+// PB_ERR_MEMORY.
+pb_status pb_sampler_create(pb_sampler_kind kind, const pb_json *config, const char *name, int steps, size_t count,
+                            pb_sampler **sampler);
+void pb_sampler_destroy(pb_sampler *sampler);  // NULL is allowed
+
+pb_sampler_kind pb_sampler_kind_of(const pb_sampler *sampler);
+int pb_sampler_calls(const pb_sampler *sampler);                 // model calls: steps, for pndm steps + 1
+float pb_sampler_timestep(const pb_sampler *sampler, int call);  // euler's may be fractional
+float pb_sampler_init_sigma(const pb_sampler *sampler);
+
+// The model's input for x (euler scales it). `input` may be `x`.
+void pb_sampler_input(const pb_sampler *sampler, int call, const float *x, float *input);
+// x after the call with the model's output; calls in order 0 .. calls - 1. After the last, 0 starts anew.
+void pb_sampler_step(pb_sampler *sampler, int call, const float *output, float *x);
+
+#endif
