@@ -21,33 +21,45 @@ typedef struct pb_param {
     pb_vid grad, grad_sum; // when trained: this pass's gradient; the fp32 sum over micro-batches or PB_NONE
 } pb_param;
 
+enum { PB_MAX_SIBLINGS = 4 };
+
 typedef struct pb_module {
     pb_graph *graph;
     pb_dtype compute;  // PB_F32, PB_F16 or PB_BF16 (PB_F64 with the reference backend)
     bool trained;      // gradients for the parameters
-    pb_param *params;
+    pb_param *params;  // in the order in which the forward pass first reads them
     uint32_t param_count, param_capacity;
+    // Prefixes of tensors that lie in the same file and belong to another part (the decoder beside the encoder).
+    const char *siblings[PB_MAX_SIBLINGS];
+    uint32_t sibling_count;
 } pb_module;
 
-// Empty module over `graph`; its arrays live in the graph's arena.
+// Empty module over `graph`; its arrays live in the graph's arena. NULL when there is no memory.
 pb_module *pb_module_create(pb_graph *graph, pb_dtype compute, bool trained);
 
 // Declares a parameter and its working value (dtype: compute if narrow, else fp32; fp64 everywhere if compute is).
+// A plain [O,I,1,1] is worked with as [O,I]. PB_NONE once graph->status is set.
 pb_vid pb_module_param(pb_module *m, bool narrow, pb_layout layout, pb_shape file_shape, const char *name_format, ...)
     __attribute__((format(printf, 5, 6)));
 
 uint64_t pb_module_param_elements(const pb_module *m);  // sum over parameters
 
+// The forward passes below take and give the compute dtype unless they say otherwise; errors are in graph->status.
+
 // --- UNet2DConditionModel ---
+// sample[N,h,w,in_channels], timesteps[N] (fp32), context[N,T,cross_attention_dim] -> [N,h,w,out_channels].
+// added[N,addition_input_dim] where the configuration has "text_time" (SDXL), else PB_NONE; see pb_unet_added.
+pb_vid pb_unet_forward(pb_module *m, const pb_unet_config *config, pb_vid sample, pb_vid timesteps, pb_vid context,
+                       pb_vid added);
 
+// SDXL's added condition: pooled text embedding [N,P] beside the sinusoids of `count` time ids, each [N] (fp32):
+// original height and width, crop's top and left, target height and width.
+pb_vid pb_unet_added(pb_module *m, const pb_unet_config *config, pb_vid pooled, const pb_vid *time_ids, int count);
 
-// sample[N,h,w,in_channels], timesteps[N] (fp32), context[N,T,cross_attention_dim] in the compute dtype ->
-// [N,h,w,out_channels] in the compute dtype. Errors are in graph->status.
-pb_vid pb_unet_forward(pb_module *m, const pb_unet_config *config, pb_vid sample, pb_vid timesteps, pb_vid context);
-
-// ids[N,T] (i32) -> hidden states [N,T,hidden] after the final layer norm.
+// --- CLIPTextModel: ids[N,T] (i32), T <= positions -> hidden states [N,T,hidden] after the final layer norm.
 pb_vid pb_clip_forward(pb_module *m, const pb_clip_config *config, pb_vid ids);
 
+// --- AutoencoderKL ---
 // pixels[N,H,W,3] in -1..1 -> moments [N,H/f,W/f,2*latent_channels] (mean, log variance), quant_conv applied.
 pb_vid pb_vae_encode(pb_module *m, const pb_vae_config *config, pb_vid pixels);
 // latents[N,h,w,latent_channels], already divided by the scaling factor -> pixels [N,h*f,w*f,3].
