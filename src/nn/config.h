@@ -7,7 +7,7 @@
 #include "base/error.h"
 #include "base/json.h"
 
-enum { PB_MAX_LEVELS = 8, PB_TIME_IDS = 6 };
+enum { PB_MAX_LEVELS = 8, PB_MAX_LAYERS = 16, PB_TIME_IDS = 6 };
 
 typedef struct pb_unet_config {
     int in_channels, out_channels;
@@ -17,7 +17,7 @@ typedef struct pb_unet_config {
     bool down_attention[PB_MAX_LEVELS]; // CrossAttnDownBlock2D
     bool up_attention[PB_MAX_LEVELS];   // CrossAttnUpBlock2D, in the order of up_block_types
     int heads[PB_MAX_LEVELS];           // attention_head_dim, which is a count of heads (diffusers issue 2011)
-    int layers_per_block[PB_MAX_LEVELS];
+    int layers_per_block[PB_MAX_LEVELS];  // at most PB_MAX_LAYERS
     int transformer_layers[PB_MAX_LEVELS];
     bool mid_attention;                 // UNetMidBlock2DCrossAttn; else one ResNet block (UNetMidBlock2D)
     int cross_attention_dim;

@@ -12,7 +12,8 @@ typedef enum pb_layout {
 } pb_layout;
 
 typedef struct pb_param {
-    const char *name;      // diffusers' name within the part's file: "down_blocks.0.resnets.0.conv1.weight"
+    const char *name;      // diffusers' name within the part: "down_blocks.0.resnets.0.conv1.weight"
+    const char *file_name; // as the file that was read has it (older files differ); at first `name`
     pb_shape file_shape;   // as in the file
     pb_layout layout;
     bool narrow;           // a matrix or kernel, held in the compute dtype; else (norms, biases) kept in fp32
@@ -41,6 +42,9 @@ pb_module *pb_module_create(pb_graph *graph, pb_dtype compute, bool trained);
 // A plain [O,I,1,1] is worked with as [O,I]. PB_NONE once graph->status is set.
 pb_vid pb_module_param(pb_module *m, bool narrow, pb_layout layout, pb_shape file_shape, const char *name_format, ...)
     __attribute__((format(printf, 5, 6)));
+
+// Says that tensors whose name starts with `prefix` (a literal) belong to another part of the same file.
+void pb_module_sibling(pb_module *m, const char *prefix);
 
 uint64_t pb_module_param_elements(const pb_module *m);  // sum over parameters
 
