@@ -1,0 +1,57 @@
+# A thin front over CMake. `make` installs what is missing (Debian, Ubuntu) and builds ./pagebooth.
+JOBS ?= $(shell nproc)
+PREFIX ?= /usr/local
+MINUTES ?= 10
+TARGETS ?=
+CTEST = ctest --output-on-failure --no-tests=error -j $(JOBS)
+
+.PHONY: all setup test demo install asan tsan clang fuzz coverage bench format-check clean
+
+all: setup
+	@cmake --preset release >build.log || { cat build.log; exit 1; }
+	@grep -h 'pagebooth:' build.log | sed 's/^-- //'; mv build.log build/configure.log
+	cmake --build build -j $(JOBS) --target pagebooth
+	@ln -sf build/pagebooth pagebooth
+
+setup:
+	@scripts/setup.sh
+
+test: all
+	cmake --build build -j $(JOBS)
+	cd build && $(CTEST)
+
+# Teaches the small model under demo/ a character that it has never seen; pictures in demo/out.
+demo: all
+	scripts/demo.sh
+
+install: all
+	cmake --install build --prefix $(PREFIX) --strip
+
+# The same tests under the sanitizers.
+asan tsan clang: setup
+	cmake --preset $@ >/dev/null
+	cmake --build build-$@ -j $(JOBS)
+	cd build-$@ && $(CTEST)
+
+# libFuzzer on each parser, MINUTES each: make fuzz MINUTES=60 TARGETS="json image". What is found stays in build-fuzz.
+fuzz:
+	@scripts/setup.sh clang
+	cmake --preset fuzz >/dev/null
+	cmake --build build-fuzz -j $(JOBS) --target fuzz_all
+	scripts/fuzz.sh build-fuzz $(MINUTES) $(TARGETS)
+
+# Lines and branches of the parsers that the unit tests and the corpora reach.
+coverage: setup
+	cmake --preset coverage >/dev/null
+	cmake --build build-coverage -j $(JOBS)
+	scripts/coverage.sh build-coverage
+
+bench: all
+	cmake --build build -j $(JOBS)
+	scripts/bench.sh
+
+format-check:
+	git ls-files '*.c' '*.h' | xargs clang-format --dry-run --Werror
+
+clean:
+	rm -rf build build-asan build-tsan build-clang build-fuzz build-coverage pagebooth demo/out
