@@ -2,14 +2,14 @@
 //
 // Source: mt19937 as in ATen/core/MT19937RNGEngine.h; the distributions as in aten/src/ATen/native/cpu/
 // DistributionTemplates.h and ATen/core/DistributionsHelper.h. One 32-bit output of the engine is "a word" below.
-//   rand    float32: 1 word per value, its low 24 bits / 2^24
-//   randn   n >= 16: n words as rand, then Box-Muller in blocks of 16 (8 cosines, 8 sines); where 16 does not divide n,
-//           the last 16 values are drawn again (16 more words). n < 16: pairs of normals from two 53-bit uniforms
-//           (4 words, high word first); the second of a pair is kept for the next such call
-//   randint 1 word modulo the range where it is below 2^28 (n words for n values), else 2 words
-//   randperm n - 1 words: Fisher-Yates from the front, swapping i with i + word % (n - i)
-// torch uses vector code for sine, cosine and logarithm; its normals differ from these by a few units in the last place.
-// A data loader draws one value of `empty(int64).random_()` per epoch (see train/draws.h).
+//   rand      1 word per value, its low 24 bits / 2^24
+//   randn     n >= 16: n words as rand, then Box-Muller in blocks of 16 (8 cosines, 8 sines). Where 16 does not divide
+//             n, the last 16 values are drawn again (16 more words; the 16-bit types do not draw the odd ones before).
+//             n < 16: pairs of normals from two 53-bit uniforms (4 words); the second of a pair is kept for later
+//   randint   1 word modulo the range where it is below 2^28, else 2 words
+//   randperm  n - 1 words: from the front, swap i with i + word % (n - i)
+// The logarithm, sine and cosine of randn are those of torch's AVX2 code, operation for operation, so that normals are
+// equal to torch's bit for bit and the same on every machine.
 #ifndef PB_BASE_RNG_H
 #define PB_BASE_RNG_H
 
@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/dtype.h"
 #include "base/error.h"
 
 enum { PB_RNG_WORDS = 624, PB_RNG_STATE_BYTES = 5056 };
@@ -39,6 +40,8 @@ uint64_t pb_rng_u64(pb_rng *rng);  // two words, the high one first
 // torch.rand(count), torch.randn(count) in float32; any shape of so many elements draws the same.
 void pb_rng_rand(pb_rng *rng, float *values, size_t count);
 void pb_rng_randn(pb_rng *rng, float *values, size_t count);
+// torch.randn(count, dtype=...) for PB_F32, PB_F16, PB_BF16, as floats that hold the rounded values.
+void pb_rng_randn_as(pb_rng *rng, pb_dtype dtype, float *values, size_t count);
 
 // torch.randint(low, high, (1,)); low < high. For (n,), call n times.
 int64_t pb_rng_randint(pb_rng *rng, int64_t low, int64_t high);

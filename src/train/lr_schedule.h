@@ -30,8 +30,8 @@ const char *pb_lr_kind_name(pb_lr_kind kind);
 // PB_ERR_USAGE where the fields make no schedule (polynomial: base must be above 1e-7, as diffusers demands).
 pb_status pb_lr_schedule_check(const pb_lr_schedule *schedule);
 
-// The rate that optimizer step `step` (0, 1, ...) uses: with a warm-up, step 0 has 0. Steps that an fp16 overflow skipped
-// do not count.
+// The rate that optimizer step `step` (0, 1, ...) uses: with a warm-up, step 0 has 0. Steps that an fp16 overflow
+// skipped do not count.
 double pb_lr_at(const pb_lr_schedule *schedule, int64_t step);
 
 #endif

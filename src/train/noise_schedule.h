@@ -21,15 +21,19 @@ typedef struct pb_noise_schedule {
 // Errors: PB_ERR_FORMAT, PB_ERR_UNSUPPORTED (naming the field), PB_ERR_MEMORY.
 pb_status pb_noise_schedule_init(pb_arena *arena, const pb_json *config, const char *name, pb_noise_schedule *schedule);
 
-// With a = alphas_cumprod[t] rounded to `dtype` (the latents' type), and every operation rounded to it as torch does:
+// Over one image's `count` elements, with a = alphas_cumprod[t] rounded to `dtype` (the latents' type):
 //   add:      sqrt(a) * sample + sqrt(1 - a) * noise
 //   velocity: sqrt(a) * noise - sqrt(1 - a) * sample       (the target of v-prediction)
-// over one image's `count` elements (floats that hold values of `dtype`: PB_F32, PB_F16 or PB_BF16). `out` may be
-// either input.
-void pb_noise_add(const pb_noise_schedule *schedule, int t, pb_dtype dtype, const float *sample, const float *noise,
-                  size_t count, float *out);
-void pb_noise_velocity(const pb_noise_schedule *schedule, int t, pb_dtype dtype, const float *sample,
-                       const float *noise, size_t count, float *out);
+// Every operation is rounded as torch does it. `dtype` and `noise_dtype` are PB_F32, PB_F16 or PB_BF16, the floats hold
+// values of these types; noise that has an offset added is PB_F32 (torch promotes it), and then so is the result.
+// `out` may be either input.
+typedef struct pb_noise_operands {
+    pb_dtype dtype, noise_dtype;
+    const float *sample, *noise;
+    size_t count;
+} pb_noise_operands;
+void pb_noise_add(const pb_noise_schedule *schedule, int t, const pb_noise_operands *operands, float *out);
+void pb_noise_velocity(const pb_noise_schedule *schedule, int t, const pb_noise_operands *operands, float *out);
 
 // Signal to noise: a / (1 - a), as diffusers computes it in float: (sqrt(a) / sqrt(1 - a))^2.
 float pb_noise_snr(const pb_noise_schedule *schedule, int t);
