@@ -1,0 +1,58 @@
+// A diffusers pipeline directory: model_index.json and one folder per part.
+#ifndef PB_IO_MODEL_DIR_H
+#define PB_IO_MODEL_DIR_H
+
+#include <stdbool.h>
+
+#include "base/arena.h"
+#include "base/error.h"
+#include "base/json.h"
+#include "io/weights_file.h"
+
+typedef struct pb_model_part_dir {
+    bool present;
+    const char *path;        // the part's folder
+    const char *class_name;  // from model_index.json ("UNet2DConditionModel"), else from its own config; NULL if neither
+    const char *config_path; // config.json or scheduler_config.json; NULL for the tokenizer and where there is none
+    const pb_json *config;   // NULL with it
+} pb_model_part_dir;
+
+typedef struct pb_model_dir {
+    pb_arena *arena;
+    const char *path;      // of the pipeline: a snapshot where a hub cache folder was given
+    const pb_json *index;  // model_index.json; NULL where there is none
+    pb_model_part_dir parts[PB_PART_COUNT];
+} pb_model_dir;
+
+// `path` is a pipeline directory, a folder of the hub's cache (models--ORG--NAME: the snapshot of `revision`, "main" where
+// that is NULL), or, where no such path exists, the name ORG/NAME of a model that lies in the hub's cache on this machine
+// (HF_HUB_CACHE, HF_HOME/hub, ~/.cache/huggingface/hub). Nothing is ever downloaded. Parts may be absent: whoever needs one
+// calls pb_model_dir_require. Errors: PB_ERR_IO, PB_ERR_FORMAT, PB_ERR_UNSUPPORTED (a single-file checkpoint, a pipeline
+// class that is not Stable Diffusion), PB_ERR_MEMORY.
+pb_status pb_model_dir_open(const char *path, const char *revision, pb_model_dir **model);
+void pb_model_dir_close(pb_model_dir *model);  // NULL is allowed
+
+// PB_ERR_FORMAT naming the folder or file that is missing where the part, or the config of one that has weights, is.
+pb_status pb_model_dir_require(const pb_model_dir *model, pb_part part);
+
+// The weights of a part that has some. `variant` as in pb_weights_open.
+pb_status pb_model_dir_weights(const pb_model_dir *model, pb_part part, const char *variant, pb_weights **weights);
+
+// --- Writing a pipeline directory that differs from `model` in the weights of some parts ---
+
+typedef struct pb_model_writer pb_model_writer;
+
+// Copies everything that belongs to the pipeline (the folders named in model_index.json, its JSON and text files), but no
+// weights, of whatever variant or format, of the parts in `replaced`, into a temporary folder within `path`, which is made
+// if need be.
+pb_status pb_model_writer_begin(const pb_model_dir *model, const char *path, const bool replaced[PB_PART_COUNT],
+                                pb_model_writer **writer);
+// Where the weights of a replaced part are to be written (single file, plain name: "diffusion_pytorch_model.safetensors").
+const char *pb_model_writer_weights_path(const pb_model_writer *writer, pb_part part);
+// Puts the folders in place of those at `path`: model_index.json goes first and comes last, so that what a kill leaves
+// half way is not taken for a model.
+pb_status pb_model_writer_commit(pb_model_writer *writer);
+// Removes what was not committed. NULL is allowed.
+void pb_model_writer_destroy(pb_model_writer *writer);
+
+#endif
