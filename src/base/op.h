@@ -45,7 +45,7 @@ typedef union pb_attr {
         int32_t pad_top, pad_left, pad_bottom, pad_right;
         int32_t up_h, up_w;  // resize the input to this before the convolution (nearest, PyTorch's indices), or 0
         int32_t in_h, in_w;  // of x, before the resize
-    } conv;
+    } conv;  // used by conv2d and its backward ops
     struct {
         float eps;
         int32_t groups;  // group_norm only
@@ -66,10 +66,11 @@ typedef union pb_attr {
         int32_t channels;
         bool flip_sin_to_cos;  // true: cosines first
         float freq_shift, max_period;
+        pb_dtype dtype;  // of the output; computed in fp32
     } timestep;
     struct {
-        int64_t rows;  // embedding_bwd: entries of the table
-        int64_t positions;
+        int64_t rows, positions;     // embedding_bwd: entries of the two tables
+        pb_dtype dtype;              // embedding_bwd: of both gradients
     } embedding;
     struct {
         pb_dtype dtype;  // cast: of the output

@@ -1,0 +1,45 @@
+#include "graph/optimizer.h"
+
+#include "graph/rules.h"
+
+static pb_vid add_pair(pb_graph *g, pb_opcode op, pb_vid a, pb_vid b) {
+    const pb_vid in[PB_MAX_INPUTS] = {a, b, PB_NONE, PB_NONE, PB_NONE, PB_NONE};
+    pb_vid out[PB_MAX_OUTPUTS] = {PB_NONE, PB_NONE, PB_NONE, PB_NONE};
+    pb_graph_add_node(g, op, NULL, in, out);
+    return out[0];
+}
+
+pb_vid pb_mse_loss(pb_graph *g, pb_vid prediction, pb_vid target) {
+    return add_pair(g, PB_OP_MSE_LOSS, prediction, target);
+}
+
+pb_vid pb_mse_loss_bwd(pb_graph *g, pb_vid prediction, pb_vid target, pb_vid weight, pb_vid scale) {
+    const pb_vid in[PB_MAX_INPUTS] = {prediction, target, weight, scale, PB_NONE, PB_NONE};
+    pb_vid out[PB_MAX_OUTPUTS] = {PB_NONE, PB_NONE, PB_NONE, PB_NONE};
+    pb_graph_add_node(g, PB_OP_MSE_LOSS_BWD, NULL, in, out);
+    return out[0];
+}
+
+pb_vid pb_accumulate(pb_graph *g, pb_vid gradient, pb_vid sum) {
+    return add_pair(g, PB_OP_ACCUMULATE, gradient, sum);
+}
+
+pb_vid pb_grad_norm(pb_graph *g, pb_vid gradient, pb_vid norm) {
+    return add_pair(g, PB_OP_GRAD_NORM, gradient, norm);
+}
+
+pb_vid pb_step_control(pb_graph *g, pb_vid norm, pb_vid hyper) {
+    return add_pair(g, PB_OP_STEP_CONTROL, norm, hyper);
+}
+
+void pb_adamw(pb_graph *g, pb_vid gradient, pb_vid control, pb_vid hyper, pb_vid master, pb_vid m, pb_vid v, pb_vid work) {
+    const pb_vid in[PB_MAX_INPUTS] = {gradient, control, hyper, master, m, v};
+    pb_vid out[PB_MAX_OUTPUTS] = {PB_NONE, PB_NONE, PB_NONE, PB_ABSENT};
+    pb_graph_add_node(g, PB_OP_ADAMW, NULL, in, out);
+    if (work == PB_NONE || work == master || g->status != PB_OK) return;
+    // The working copy is written without being read, so it is no input; the new version takes over its storage.
+    pb_value copy = g->values[work];
+    copy.alias = work;
+    copy.producer = g->node_count - 1;
+    g->nodes[g->node_count - 1].out[3] = pb_graph_new_value(g, &copy);
+}

@@ -1,0 +1,25 @@
+// The ops of training around the model: the loss, accumulation, the global norm, AdamW.
+#ifndef PB_GRAPH_OPTIMIZER_H
+#define PB_GRAPH_OPTIMIZER_H
+
+#include "graph/graph.h"
+
+// loss[n] = mean over the rest of (prediction - target)^2, fp32.
+pb_vid pb_mse_loss(pb_graph *g, pb_vid prediction, pb_vid target);
+
+// Its gradient with respect to the prediction, times weight[n] and scale[0].
+pb_vid pb_mse_loss_bwd(pb_graph *g, pb_vid prediction, pb_vid target, pb_vid weight, pb_vid scale);
+
+// sum' = sum + g, in place; returns sum'.
+pb_vid pb_accumulate(pb_graph *g, pb_vid gradient, pb_vid sum);
+
+// norm' = norm + sum of squares, in place; chain it over all gradients.
+pb_vid pb_grad_norm(pb_graph *g, pb_vid gradient, pb_vid norm);
+
+// control[PB_CONTROL_COUNT] from the squared norm and hyper[PB_HYPER_COUNT] (base/op.h).
+pb_vid pb_step_control(pb_graph *g, pb_vid norm, pb_vid hyper);
+
+// One parameter's update in place. `work` is the copy in the compute dtype, or PB_NONE where the ops read the master.
+void pb_adamw(pb_graph *g, pb_vid gradient, pb_vid control, pb_vid hyper, pb_vid master, pb_vid m, pb_vid v, pb_vid work);
+
+#endif
