@@ -116,6 +116,19 @@ void pb_graph_add_node(pb_graph *g, pb_opcode op, const pb_attr *attr, const pb_
     if (g->status == PB_OK) g->nodes[g->node_count++] = node;
 }
 
+void pb_node_kernel_args(const pb_graph *g, const pb_node *node, pb_kernel_args *args) {
+    *args = (pb_kernel_args){.attr = &node->attr};
+    for (int i = 0; i < PB_MAX_INPUTS; i++)
+        if (node->in[i] != PB_NONE) args->in[i] = (pb_tensor){NULL, g->values[node->in[i]].dtype, g->values[node->in[i]].shape};
+    for (int i = 0; i < PB_MAX_OUTPUTS; i++)
+        if (node->out[i] != PB_NONE) args->out[i] = (pb_tensor){NULL, g->values[node->out[i]].dtype, g->values[node->out[i]].shape};
+}
+
+pb_vid pb_graph_root(const pb_graph *g, pb_vid v) {
+    while (g->values[v].alias != PB_NONE) v = g->values[v].alias;
+    return v;
+}
+
 static pb_vid add_single(pb_graph *g, pb_opcode op, pb_attr attr, pb_vid a, pb_vid b, pb_vid c, pb_vid d, pb_vid e) {
     const pb_vid in[PB_MAX_INPUTS] = {a, b, c, d, e, PB_NONE};
     pb_vid out[PB_MAX_OUTPUTS] = {PB_NONE, PB_NONE, PB_NONE, PB_NONE};

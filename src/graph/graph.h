@@ -101,6 +101,12 @@ pb_status pb_graph_recompute(pb_graph *g);
 // Removes nodes whose results nobody reads.
 pb_status pb_graph_prune(pb_graph *g);
 
+// What a kernel or a workspace query sees of a node: attributes, dtypes and shapes; no data (rank 0 where absent).
+void pb_node_kernel_args(const pb_graph *g, const pb_node *node, pb_kernel_args *args);
+
+// The value at the bottom of v's chain of aliases: the one whose storage it lives in.
+pb_vid pb_graph_root(const pb_graph *g, pb_vid v);
+
 // Multiply-adds times 2 of the convolutions and matmuls of a phase, recomputed nodes left out.
 double pb_graph_flops(const pb_graph *g, pb_phase phase);
 
