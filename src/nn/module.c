@@ -75,7 +75,6 @@ pb_vid pb_module_param(pb_module *m, bool narrow, pb_layout layout, pb_shape fil
     const pb_vid work = pb_graph_add_value(g, PB_CLASS_WEIGHT, dtype, work_shape(layout, file_shape), true, "%s", name);
     if (work == PB_NONE) return PB_NONE;
     m->params[m->param_count++] = (pb_param){.name = name,
-                                             .file_name = name,
                                              .file_shape = file_shape,
                                              .layout = layout,
                                              .narrow = narrow,

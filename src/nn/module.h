@@ -12,8 +12,7 @@ typedef enum pb_layout {
 } pb_layout;
 
 typedef struct pb_param {
-    const char *name;      // diffusers' name within the part: "down_blocks.0.resnets.0.conv1.weight"
-    const char *file_name; // as the file that was read has it (older files differ); at first `name`
+    const char *name;      // diffusers' name within the part's file: "down_blocks.0.resnets.0.conv1.weight"
     pb_shape file_shape;   // as in the file
     pb_layout layout;
     bool narrow;           // a matrix or kernel, held in the compute dtype; else (norms, biases) kept in fp32
