@@ -1,0 +1,46 @@
+# Every tests/fuzz/fuzz_<name>.c is a libFuzzer target; its first line says what it is linked with, like a test's:
+#     // fuzz: links=io,base
+# Its corpus is tests/fuzz/corpus/<name>/. Without PB_FUZZ it is linked with our own driver and is a CTest program that
+# runs the corpus and a few seconds of mutations; with PB_FUZZ it is libFuzzer's (`make fuzz`).
+file(GLOB fuzz_sources CONFIGURE_DEPENDS fuzz/fuzz_*.c)
+add_custom_target(fuzz_all)
+foreach(source ${fuzz_sources})
+  get_filename_component(target ${source} NAME_WE)
+  string(REPLACE "fuzz_" "" name ${target})
+  file(STRINGS ${source} header LIMIT_COUNT 1)
+  string(REGEX MATCH "links=([a-z0-9_,]+)" _ "${header}")
+  string(REPLACE "," ";" rooms "${CMAKE_MATCH_1}")
+  add_executable(${target} ${source})
+  target_link_libraries(${target} PRIVATE pb_warnings)
+  foreach(room base graph plan nn io exec train)
+    target_link_libraries(${target} PRIVATE pb_inc_${room})
+  endforeach()
+  foreach(room ${rooms})
+    target_link_libraries(${target} PRIVATE pb_${room})
+  endforeach()
+  target_compile_options(${target} PRIVATE -Wno-missing-prototypes)
+  target_compile_definitions(${target} PRIVATE PB_TEST_DATA="${PB_TEST_DATA}" PB_SOURCE="${PROJECT_SOURCE_DIR}")
+  add_dependencies(fuzz_all ${target})
+  if(PB_FUZZ)
+    target_link_options(${target} PRIVATE -fsanitize=fuzzer)
+  else()
+    target_sources(${target} PRIVATE fuzz/driver.c)
+    add_test(NAME ${target} COMMAND ${target} --seconds 4 --seed 1 --keep ${target}-failure.bin
+      ${PB_TEST_DATA}/fuzz/corpus/${name})
+    set_tests_properties(${target} PROPERTIES TIMEOUT 120)
+  endif()
+endforeach()
+
+# The canary is built with AddressSanitizer whatever the rest is built with (its parser, too), with the bug and without.
+if(EXISTS ${PROJECT_SOURCE_DIR}/src/base/json.c AND NOT PB_FUZZ AND NOT PB_SANITIZE STREQUAL "thread")
+  foreach(target canary_planted canary_clean)
+    add_executable(${target} fuzz/canary.c fuzz/driver.c ../src/base/json.c ../src/base/arena.c ../src/base/error.c)
+    target_compile_options(${target} PRIVATE -fsanitize=address -U_FORTIFY_SOURCE -g -O1)
+    target_compile_definitions(${target} PRIVATE _GNU_SOURCE)
+    target_link_options(${target} PRIVATE -fsanitize=address)
+    target_link_libraries(${target} PRIVATE pb_inc_base m)
+  endforeach()
+  target_compile_definitions(canary_planted PRIVATE PB_FUZZ_PLANT)
+  add_test(NAME canary COMMAND bash ${PB_TEST_DATA}/fuzz/canary.sh $<TARGET_FILE:canary_planted>
+    $<TARGET_FILE:canary_clean> ${PB_TEST_DATA}/fuzz/corpus/canary)
+endif()
