@@ -1,0 +1,64 @@
+// The vector code under the contractions, one table per instruction set, all made from gemm_body.h.
+//
+// A panel is a slice of a matrix in the order in which the tile kernel reads it: for each step along K, `width` units
+// of 32 bits side by side. A unit is a float, or two consecutive 16-bit elements along K where the machine has dot
+// products of pairs.
+#ifndef PB_KERNELS_CPU_GEMM_KERNELS_H
+#define PB_KERNELS_CPU_GEMM_KERNELS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/dtype.h"
+#include "kernels/cpu/isa.h"
+
+enum { PB_TILE_ROWS_MAX = 14, PB_TILE_COLUMNS_MAX = 32 };
+
+// How the elements in memory become units.
+typedef enum pb_unit { PB_UNIT_F32, PB_UNIT_F16, PB_UNIT_BF16, PB_UNIT_PAIR } pb_unit;
+
+// c[rows, columns] (+)= sum over steps of a[step, rows] b[step, columns]; ldc in floats. The additions for one element
+// are in the order of K whatever the tile's size.
+typedef void (*pb_tile_kernel)(int64_t steps, const float *a, const float *b, float *c, int64_t ldc, bool add);
+
+typedef struct pb_gemm_kernels {
+    int lanes;  // floats in a vector
+    int rows;   // of the largest tile; the most columns are two vectors
+    // [one or two vectors of columns][rows - 1]
+    pb_tile_kernel tile[2][PB_TILE_ROWS_MAX];
+
+    // Packs `length` elements from `offset` on of each of `count` rows that run along K; row r becomes column r of the
+    // panel. NULL rows are zeros. Columns from `count` on are left alone.
+    void (*pack_along)(float *panel, int64_t width, const char *const *rows, int64_t count, int64_t offset,
+                       int64_t length, pb_unit unit);
+    // Packs `columns` elements from `offset` on of each of `length` rows that run across K: row p becomes step p (pairs:
+    // half a step). `panel` points at the first step's first column to write.
+    void (*pack_across)(float *panel, int64_t width, const char *const *rows, int64_t columns, int64_t offset,
+                        int64_t length, pb_unit unit);
+
+    // out = ((sums + bias) + rowbias) + addend, each rounded to dtype; all but out and sums may be NULL. bias is fp32
+    // and rounded before it is added; the others have out's dtype. addend may be out.
+    void (*finish)(void *out, const float *sums, int64_t count, pb_dtype dtype, const float *bias, const void *rowbias,
+                   const void *addend);
+    // sums[count] += the sums of `rows` rows, `stride` elements apart.
+    void (*add_rows)(float *sums, const void *from, int64_t count, int64_t rows, int64_t stride, pb_dtype dtype);
+} pb_gemm_kernels;
+
+const pb_gemm_kernels *pb_gemm_kernels_scalar(void);
+const pb_gemm_kernels *pb_gemm_kernels_avx2(void);
+const pb_gemm_kernels *pb_gemm_kernels_avx512(void);
+// Tiles over pairs of bf16; [one or two vectors of columns][rows - 1].
+const pb_tile_kernel (*pb_gemm_tiles_avx512bf16(void))[PB_TILE_ROWS_MAX];
+
+// What pb_cpu_isa() has, and for a dtype: its units and the tiles for them.
+typedef struct pb_gemm_path {
+    const pb_gemm_kernels *kernels;
+    const pb_tile_kernel (*tile)[PB_TILE_ROWS_MAX];
+    pb_unit unit;
+    int step;  // elements along K in a unit
+    int size;  // bytes of an element
+} pb_gemm_path;
+
+pb_gemm_path pb_gemm_path_for(pb_dtype dtype);
+
+#endif

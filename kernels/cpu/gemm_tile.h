@@ -1,0 +1,60 @@
+// The tile kernels of gemm_kernels.h for one instruction set: see gemm_body.h for what must be defined before, of which
+// this part needs LANES, TILE_ROWS, vf, fused and splat.
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE vf load(const float *p) {
+    vf v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+INLINE void store(float *p, vf v) {
+    memcpy(p, &v, sizeof v);
+}
+
+#define EACH_ROW(R) R(0) R(1) R(2) R(3) R(4) R(5) R(6) R(7) R(8) R(9) R(10) R(11) R(12) R(13)
+#define ZERO_ROW(i) vf x##i = {0}, y##i = {0};
+#define STEP_ROW(i)                             \
+    if (i < rows) {                             \
+        const vf s = splat(a[i]);               \
+        x##i = fused(s, b0, x##i);              \
+        if (vectors > 1) y##i = fused(s, b1, y##i); \
+    }
+#define STORE_ROW(i)                                                         \
+    if (i < rows) {                                                          \
+        float *p = c + (i) * ldc;                                            \
+        store(p, add ? load(p) + x##i : x##i);                               \
+        if (vectors > 1) store(p + LANES, add ? load(p + LANES) + y##i : y##i); \
+    }
+
+INLINE void tile(int64_t steps, const float *a, const float *b, float *c, int64_t ldc, bool add, const int rows,
+                 const int vectors) {
+    EACH_ROW(ZERO_ROW)
+    for (int64_t p = 0; p < steps; p++) {
+        const vf b0 = load(b), b1 = vectors > 1 ? load(b + LANES) : b0;
+        EACH_ROW(STEP_ROW)
+        (void)b1;
+        a += rows;
+        b += vectors * LANES;
+    }
+    EACH_ROW(STORE_ROW)
+}
+
+#define TILE(rows)                                                                                                  \
+    static void tile_##rows##_1(int64_t k, const float *a, const float *b, float *c, int64_t ldc, bool add) {       \
+        tile(k, a, b, c, ldc, add, rows, 1);                                                                        \
+    }                                                                                                               \
+    static void tile_##rows##_2(int64_t k, const float *a, const float *b, float *c, int64_t ldc, bool add) {       \
+        tile(k, a, b, c, ldc, add, rows, 2);                                                                        \
+    }
+TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6)
+#if TILE_ROWS > 6
+TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14)
+#define TILES(v)                                                                                                    \
+    {tile_1_##v, tile_2_##v, tile_3_##v,  tile_4_##v,  tile_5_##v,  tile_6_##v,  tile_7_##v,                        \
+     tile_8_##v, tile_9_##v, tile_10_##v, tile_11_##v, tile_12_##v, tile_13_##v, tile_14_##v}
+#else
+#define TILES(v) {tile_1_##v, tile_2_##v, tile_3_##v, tile_4_##v, tile_5_##v, tile_6_##v}
+#endif
