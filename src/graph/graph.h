@@ -94,6 +94,9 @@ pb_vid pb_cast(pb_graph *g, pb_vid x, pb_dtype dtype);
 pb_status pb_graph_differentiate(pb_graph *g, const pb_vid *seeds, const pb_vid *seed_grads, uint32_t seed_count,
                                  const pb_vid *wanted, pb_vid *grads, uint32_t wanted_count);
 
+// Moves what consumes a gradient (grad_norm, accumulate) to just behind the op that makes it. Changes no result.
+pb_status pb_graph_hoist(pb_graph *g);
+
 // Runs cheap forward ops (norms, SiLU, GELU, concatenation) again just before the backward pass reads their output,
 // wherever that keeps fewer bytes. Changes no result.
 pb_status pb_graph_recompute(pb_graph *g);

@@ -24,6 +24,23 @@ pb_vid pb_accumulate(pb_graph *g, pb_vid gradient, pb_vid sum) {
     return add_pair(g, PB_OP_ACCUMULATE, gradient, sum);
 }
 
+// Writes a new version of `old` with output `slot` of the newest node, which does not read it.
+static pb_vid overwrite(pb_graph *g, int slot, pb_vid old) {
+    pb_value copy = g->values[old];
+    copy.alias = old;
+    copy.producer = g->node_count - 1;
+    return g->nodes[g->node_count - 1].out[slot] = pb_graph_new_value(g, &copy);
+}
+
+pb_vid pb_store_gradient(pb_graph *g, pb_vid gradient, pb_vid sum) {
+    if (g->status != PB_OK) return PB_NONE;
+    const pb_attr attr = {.cast = {.dtype = g->values[sum].dtype}};
+    const pb_vid in[PB_MAX_INPUTS] = {gradient, PB_NONE, PB_NONE, PB_NONE, PB_NONE, PB_NONE};
+    pb_vid out[PB_MAX_OUTPUTS] = {PB_ABSENT, PB_ABSENT, PB_ABSENT, PB_ABSENT};
+    pb_graph_add_node(g, PB_OP_CAST, &attr, in, out);
+    return g->status == PB_OK ? overwrite(g, 0, sum) : PB_NONE;
+}
+
 pb_vid pb_grad_norm(pb_graph *g, pb_vid gradient, pb_vid norm) {
     return add_pair(g, PB_OP_GRAD_NORM, gradient, norm);
 }
@@ -37,9 +54,6 @@ void pb_adamw(pb_graph *g, pb_vid gradient, pb_vid control, pb_vid hyper, pb_vid
     pb_vid out[PB_MAX_OUTPUTS] = {PB_NONE, PB_NONE, PB_NONE, PB_ABSENT};
     pb_graph_add_node(g, PB_OP_ADAMW, NULL, in, out);
     if (work == PB_NONE || work == master || g->status != PB_OK) return;
-    // The working copy is written without being read, so it is no input; the new version takes over its storage.
-    pb_value copy = g->values[work];
-    copy.alias = work;
-    copy.producer = g->node_count - 1;
-    g->nodes[g->node_count - 1].out[3] = pb_graph_new_value(g, &copy);
+    // The working copy is written without being read, so it is no input.
+    overwrite(g, 3, work);
 }

@@ -13,6 +13,9 @@ pb_vid pb_mse_loss_bwd(pb_graph *g, pb_vid prediction, pb_vid target, pb_vid wei
 // sum' = sum + g, in place; returns sum'.
 pb_vid pb_accumulate(pb_graph *g, pb_vid gradient, pb_vid sum);
 
+// sum' = g, converted to the sum's dtype: the first gradient of an accumulation.
+pb_vid pb_store_gradient(pb_graph *g, pb_vid gradient, pb_vid sum);
+
 // norm' = norm + sum of squares, in place; chain it over all gradients.
 pb_vid pb_grad_norm(pb_graph *g, pb_vid gradient, pb_vid norm);
 

@@ -1,0 +1,51 @@
+// The graph of one training step: forward, loss, backward, gradient norm, AdamW.
+#ifndef PB_TRAIN_STEP_GRAPH_H
+#define PB_TRAIN_STEP_GRAPH_H
+
+#include "nn/module.h"
+
+// With gradient accumulation a step is made of several passes over micro-batches; all share the persistent values.
+typedef enum pb_pass {
+    PB_PASS_WHOLE,  // the only one: backward and update
+    PB_PASS_FIRST,  // of several: gradients are stored into the fp32 sums
+    PB_PASS_NEXT,   // gradients are added to the sums
+    PB_PASS_LAST,   // gradients are added to the sums, then norm and update
+} pb_pass;
+
+typedef struct pb_step_request {
+    const pb_unet_config *unet;
+    const pb_clip_config *clip;  // the text encoder when it is trained, else NULL: the context is an input
+    pb_dtype compute;            // F32, F16 or BF16
+    int batch;                   // pictures in the pass: instance and class together
+    int latent_h, latent_w;
+    int tokens;                  // of a prompt
+    pb_pass pass;
+    bool sums;                   // declare gradient sums (true for every pass of a run that accumulates)
+} pb_step_request;
+
+typedef struct pb_step_graph {
+    pb_graph *graph;
+    pb_module *unet, *clip;  // clip is NULL where it is frozen
+    // Inputs, to be written before each run
+    pb_vid latents;    // [N,h,w,C] compute: noisy
+    pb_vid timesteps;  // [N] fp32
+    pb_vid context;    // [N,T,cross_attention_dim] compute, or PB_NONE
+    pb_vid ids;        // [N,T] i32, or PB_NONE
+    pb_vid target;     // [N,h,w,C] fp32
+    pb_vid weight;     // [N] fp32: of each picture's loss in the gradient
+    pb_vid scale;      // [1] fp32: loss scale
+    pb_vid hyper;      // [PB_HYPER_COUNT] fp32; PB_NONE in passes without an update
+    pb_vid norm;       // [1] fp64: write 0; PB_NONE likewise
+    // Outputs
+    pb_vid loss;     // [N] fp32: mean squared error of each picture, unweighted
+    pb_vid control;  // [PB_CONTROL_COUNT] fp32, or PB_NONE
+} pb_step_graph;
+
+// Differentiated, with cheap ops recomputed; ready for pb_compile. Errors: PB_ERR_MEMORY, PB_ERR_UNSUPPORTED, ...
+pb_status pb_step_graph_create(const pb_step_request *request, pb_step_graph **step);
+void pb_step_graph_destroy(pb_step_graph *step);  // NULL is allowed
+
+// Trained parameters in all.
+uint64_t pb_step_graph_parameters(const pb_step_graph *step);
+
+#endif
