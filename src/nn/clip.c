@@ -21,6 +21,11 @@ static pb_vid build_layer(pb_module *m, const pb_clip_config *config, const char
 }
 
 pb_vid pb_clip_forward(pb_module *m, const pb_clip_config *config, pb_vid ids) {
+    pb_module_expect(m, ids, 2, 0, "input_ids");
+    const int64_t tokens = pb_shape_last(pb_module_shape(m, ids));
+    if (tokens > config->positions)
+        m->graph->status = pb_error(PB_ERR_FORMAT, "input_ids has %lld tokens; the text encoder has %d positions",
+                                    (long long)tokens, config->positions);
     const pb_vid table = pb_module_param(m, true, PB_LAYOUT_PLAIN, PB_SHAPE2(config->vocabulary, config->hidden),
                                          "text_model.embeddings.token_embedding.weight");
     const pb_vid positions = pb_module_param(m, true, PB_LAYOUT_PLAIN, PB_SHAPE2(config->positions, config->hidden),

@@ -12,6 +12,9 @@ const char *pb_module_path(pb_module *m, const char *format, ...) __attribute__(
 // Shape of x; all ones once the graph has failed.
 pb_shape pb_module_shape(const pb_module *m, pb_vid x);
 
+// Checks what the caller handed in: rank, channels (0: any). Sets graph->status to PB_ERR_FORMAT, naming `name`.
+void pb_module_expect(pb_module *m, pb_vid x, int rank, int64_t channels, const char *name);
+
 // Linear with bias, without one, and a 1x1 convolution, which is the same product. residual like the output or PB_NONE.
 pb_vid pb_layer_linear(pb_module *m, const char *path, pb_vid x, int64_t out, pb_vid residual);
 pb_vid pb_layer_project(pb_module *m, const char *path, pb_vid x, int64_t out);

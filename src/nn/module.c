@@ -44,6 +44,16 @@ pb_shape pb_module_shape(const pb_module *m, pb_vid x) {
     return pb_graph_value(m->graph, x)->shape;
 }
 
+void pb_module_expect(pb_module *m, pb_vid x, int rank, int64_t channels, const char *name) {
+    pb_graph *g = m->graph;
+    if (g->status != PB_OK) return;
+    const pb_shape shape = pb_graph_value(g, x)->shape;
+    if (shape.rank == rank && (channels == 0 || pb_shape_last(shape) == channels)) return;
+    g->status = pb_error(PB_ERR_FORMAT, "%s has %d dimensions and %lld channels; the model takes %d and %lld", name,
+                         shape.rank, (long long)pb_shape_last(shape), rank,
+                         (long long)(channels ? channels : pb_shape_last(shape)));
+}
+
 // What the ops read of a parameter with this shape in the file.
 static pb_shape work_shape(pb_layout layout, pb_shape file) {
     if (layout == PB_LAYOUT_OIHW) return PB_SHAPE4(file.dim[0], file.dim[2], file.dim[3], file.dim[1]);

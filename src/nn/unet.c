@@ -68,9 +68,10 @@ static pb_vid build_time_embedding(pb_module *m, const pb_unet_config *config, p
     pb_vid t = pb_timestep_embedding(m->graph, timesteps, m->compute, config->channels[0], config->flip_sin_to_cos,
                                      config->freq_shift);
     t = embed_time(m, "time_embedding", t, config->time_embed_dim);
-    assert((added != PB_NONE) == (config->addition_input_dim > 0) || m->graph->status != PB_OK);
-    if (config->addition_input_dim > 0)
+    if (config->addition_input_dim > 0) {
+        pb_module_expect(m, added, 2, config->addition_input_dim, "text_embeds with time_ids");
         t = pb_add(m->graph, t, embed_time(m, "add_embedding", added, config->time_embed_dim));
+    }
     return pb_unary(m->graph, t, PB_UNARY_SILU);
 }
 
@@ -121,6 +122,9 @@ static pb_vid build_up_block(builder *b, int index, pb_vid x, skip_stack *skips)
 
 pb_vid pb_unet_forward(pb_module *m, const pb_unet_config *config, pb_vid sample, pb_vid timesteps, pb_vid context,
                        pb_vid added) {
+    pb_module_expect(m, sample, 4, config->in_channels, "sample");
+    pb_module_expect(m, timesteps, 1, 0, "timestep");
+    pb_module_expect(m, context, 3, config->cross_attention_dim, "encoder_hidden_states");
     builder b = {.m = m, .config = config, .context = context};
     b.temb = build_time_embedding(m, config, timesteps, added);
     skip_stack skips = {.count = 0};

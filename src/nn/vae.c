@@ -30,6 +30,7 @@ static pb_vid build_mid_block(pb_module *m, const pb_vae_config *config, const c
 pb_vid pb_vae_encode(pb_module *m, const pb_vae_config *config, pb_vid pixels) {
     pb_module_sibling(m, "decoder.");
     pb_module_sibling(m, "post_quant_conv.");
+    pb_module_expect(m, pixels, 4, config->in_channels, "sample");
     pb_vid x = pb_layer_conv(m, "encoder.conv_in", pixels, config->channels[0], PB_NONE, PB_NONE);
     for (int level = 0; level < config->levels; level++) {
         const char *path = pb_module_path(m, "encoder.down_blocks.%d", level);
@@ -48,6 +49,7 @@ pb_vid pb_vae_encode(pb_module *m, const pb_vae_config *config, pb_vid pixels) {
 pb_vid pb_vae_decode(pb_module *m, const pb_vae_config *config, pb_vid latents) {
     pb_module_sibling(m, "encoder.");
     pb_module_sibling(m, "quant_conv.");
+    pb_module_expect(m, latents, 4, config->latent_channels, "sample");
     const int last = config->levels - 1;
     pb_vid x = latents;
     if (config->post_quant_conv) x = pb_layer_pointwise(m, "post_quant_conv", x, config->latent_channels, PB_NONE);
