@@ -1,4 +1,5 @@
-// JSON as a tree in an arena. Strict (RFC 8259), UTF-8 checked, depth at most 32, duplicate keys refused.
+// JSON as a tree in an arena. Strict (RFC 8259), UTF-8 checked, depth at most 32, duplicate keys refused. The tree takes up
+// to 60 times the text's bytes: cap the text by what its kind needs (src/base/json_reader.h reads without a tree).
 #ifndef PB_BASE_JSON_H
 #define PB_BASE_JSON_H
 
@@ -39,6 +40,14 @@ pb_status pb_json_parse(pb_arena *arena, const char *text, size_t bytes, const c
 // Member of an object or NULL (also where `object` is NULL or no object). Linear; see pb_json_index for large ones.
 const pb_json *pb_json_get(const pb_json *object, const char *key);
 
+// The members of an object by key, for lookups in O(log count). Lives in the arena. Errors: PB_ERR_MEMORY.
+typedef struct pb_json_index {
+    const pb_json **members;
+    size_t count;
+} pb_json_index;
+pb_status pb_json_index_make(pb_arena *arena, const pb_json *object, pb_json_index *index);
+const pb_json *pb_json_index_get(const pb_json_index *index, const char *key, size_t key_bytes);
+
 // Typed members with a default where the key is absent or null; PB_ERR_FORMAT naming `name` and the key where the type
 // or range is wrong.
 pb_status pb_json_get_int(const pb_json *object, const char *key, int64_t low, int64_t high, int64_t fallback,
@@ -58,7 +67,7 @@ typedef struct pb_text {
 
 void pb_text_append(pb_text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void pb_text_append_json_string(pb_text *text, const char *string, size_t bytes);  // with the quotes
-// Shortest decimal that reads back as the same double; NaN and infinities as null.
+// 15 to 17 significant digits, as few as read back as the same double; NaN and infinities as null.
 void pb_text_append_json_number(pb_text *text, double value);
 void pb_text_deinit(pb_text *text);
 
