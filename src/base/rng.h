@@ -5,7 +5,8 @@
 //   rand      1 word per value, its low 24 bits / 2^24
 //   randn     n >= 16: n words as rand, then Box-Muller in blocks of 16 (8 cosines, 8 sines). Where 16 does not divide
 //             n, the last 16 values are drawn again (16 more words; the 16-bit types do not draw the odd ones before).
-//             n < 16: pairs of normals from two 53-bit uniforms (4 words); the second of a pair is kept for later
+//             n < 16, or a tensor whose memory is not in the order of its dimensions: pairs of normals from two 53-bit
+//             uniforms (4 words), in the order of memory; the second of a pair is kept for later
 //   randint   1 word modulo the range where it is below 2^28, else 2 words
 //   randperm  n - 1 words: from the front, swap i with i + word % (n - i)
 // The logarithm, sine and cosine of randn are those of torch's AVX2 code, operation for operation, so that normals are
@@ -42,6 +43,8 @@ void pb_rng_rand(pb_rng *rng, float *values, size_t count);
 void pb_rng_randn(pb_rng *rng, float *values, size_t count);
 // torch.randn(count, dtype=...) for PB_F32, PB_F16, PB_BF16, as floats that hold the rounded values.
 void pb_rng_randn_as(pb_rng *rng, pb_dtype dtype, float *values, size_t count);
+// What torch.randn_like draws for a tensor in channels_last or any other order but its own: values in memory's order.
+void pb_rng_randn_permuted(pb_rng *rng, pb_dtype dtype, float *values, size_t count);
 
 // torch.randint(low, high, (1,)); low < high. For (n,), call n times.
 int64_t pb_rng_randint(pb_rng *rng, int64_t low, int64_t high);
