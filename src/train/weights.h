@@ -14,9 +14,9 @@ pb_status pb_weights_check(const pb_module *m, const pb_weights *weights);
 // Checks, then writes each parameter's working copy and, where it has one of its own, its master.
 pb_status pb_weights_load(const pb_module *m, const pb_weights *weights, pb_executor *executor);
 
-// The next tensor of `writer`: a value of the shape of parameter `param` (itself, its gradient), in the file's layout and
+// The next tensor of `writer`: a value of the shape of `param` (itself, its gradient), in the file's layout and
 // converted to the dtype that was declared. PB_NONE writes zeros.
-pb_status pb_weights_stream(const pb_module *m, uint32_t param, const pb_executor *executor, pb_vid value,
+pb_status pb_weights_stream(const pb_module *m, const pb_param *param, const pb_executor *executor, pb_vid value,
                             pb_safetensors_writer *writer);
 
 // Writes the parameters (the masters, where there are) to a safetensors file with the names, shapes and further tensors

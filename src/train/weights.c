@@ -1,0 +1,214 @@
+#include "train/weights.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CHUNK_ELEMENTS = 1 << 20 };
+
+static bool is_sibling(const pb_module *m, const char *name) {
+    for (uint32_t i = 0; i < m->sibling_count; i++)
+        if (!strncmp(name, m->siblings[i], strlen(m->siblings[i]))) return true;
+    return false;
+}
+
+// A model has at most some thousand parameters: a linear search costs nothing beside reading one of them.
+static const pb_param *find_param(const pb_module *m, const char *name) {
+    for (uint32_t i = 0; i < m->param_count; i++)
+        if (!strcmp(m->params[i].name, name)) return &m->params[i];
+    return NULL;
+}
+
+static pb_status check_param(const pb_param *param, const pb_weights *weights) {
+    const pb_weight *weight = pb_weights_find(weights, param->name);
+    if (!weight)
+        return pb_error(PB_ERR_FORMAT, "%s: the tensor %s is missing; config.json and weights are not of one model",
+                        weights->path, param->name);
+    const pb_shape shape = param->file_shape;
+    if (pb_weight_has_shape(weight, shape.rank, shape.dim)) return PB_OK;
+    char expected[96] = "", actual[160] = "";
+    size_t used = 0;
+    for (int i = 0; i < shape.rank && used < sizeof expected; i++)
+        used += (size_t)snprintf(expected + used, sizeof expected - used, "%s%lld", i ? ", " : "", (long long)shape.dim[i]);
+    used = 0;
+    for (int i = 0; i < weight->entry->rank && used < sizeof actual; i++)
+        used += (size_t)snprintf(actual + used, sizeof actual - used, "%s%lld", i ? ", " : "",
+                                 (long long)weight->entry->shape[i]);
+    return pb_error(PB_ERR_FORMAT, "%s: the tensor %s has the shape [%s], not [%s] as config.json has it",
+                    weight->file->path, weight->entry->name, actual, expected);
+}
+
+pb_status pb_weights_check(const pb_module *m, const pb_weights *weights) {
+    for (uint32_t i = 0; i < m->param_count; i++) PB_RETURN_IF(check_param(&m->params[i], weights));
+    for (size_t i = 0; i < weights->count; i++) {
+        const pb_weight *weight = &weights->items[i];
+        if (weight->ignored || is_sibling(m, weight->canonical) || find_param(m, weight->canonical)) continue;
+        return pb_error(PB_ERR_FORMAT, "%s: the tensor %s has no place in the model that config.json describes",
+                        weight->file->path, weight->entry->name);
+    }
+    return PB_OK;
+}
+
+// How a parameter's elements are walked: whole blocks (one output channel of a kernel) at a time.
+typedef struct walk {
+    pb_dtype dtype;          // of the two buffers: F32, or F64 where the value is
+    int64_t inputs, pixels;  // of a kernel that has to be transposed; 1 and 1 otherwise
+    int64_t blocks, step;    // blocks in all, blocks that fit the buffers
+    void *file, *work;       // as in the file; as in the program
+} walk;
+
+static pb_status walk_begin(walk *w, const pb_param *param, pb_dtype value) {
+    const pb_shape shape = param->file_shape;
+    const bool transpose = param->layout == PB_LAYOUT_OIHW;
+    w->dtype = value == PB_F64 ? PB_F64 : PB_F32;
+    w->inputs = transpose ? shape.dim[1] : 1;
+    w->pixels = transpose ? shape.dim[2] * shape.dim[3] : 1;
+    const int64_t block = w->inputs * w->pixels;
+    w->blocks = pb_shape_count(shape) / block;
+    w->step = block < CHUNK_ELEMENTS ? CHUNK_ELEMENTS / block : 1;
+    if (w->step > w->blocks) w->step = w->blocks;
+    const size_t bytes = (size_t)(w->step * block) * pb_dtype_size(w->dtype);
+    w->file = malloc(bytes);
+    w->work = malloc(bytes);
+    if (!w->file || !w->work) return pb_error(PB_ERR_MEMORY, "no memory to convert %s", param->name);
+    return PB_OK;
+}
+
+static void walk_end(walk *w) {
+    free(w->file);
+    free(w->work);
+}
+
+// to[block][column][row] = from[block][row][column]
+#define DEFINE_TRANSPOSE(name, type)                                                                       \
+    static void name(type *to, const type *from, int64_t blocks, int64_t rows, int64_t columns) {          \
+        for (int64_t b = 0; b < blocks; b++, to += rows * columns, from += rows * columns)                 \
+            for (int64_t c = 0; c < columns; c++)                                                          \
+                for (int64_t r = 0; r < rows; r++) to[c * rows + r] = from[r * columns + c];               \
+    }
+DEFINE_TRANSPOSE(transpose_f32, float)
+DEFINE_TRANSPOSE(transpose_f64, double)
+
+static void transpose(pb_dtype dtype, void *to, const void *from, int64_t blocks, int64_t rows, int64_t columns) {
+    if (rows == 1 || columns == 1)
+        memcpy(to, from, (size_t)(blocks * rows * columns) * pb_dtype_size(dtype));
+    else if (dtype == PB_F64)
+        transpose_f64(to, from, blocks, rows, columns);
+    else
+        transpose_f32(to, from, blocks, rows, columns);
+}
+
+// Writes `count` elements of the walk's program buffer into a value, in the value's dtype.
+static pb_status upload(const walk *w, const pb_graph *g, pb_executor *executor, pb_vid value, int64_t first,
+                        int64_t count) {
+    const pb_dtype dtype = pb_graph_value(g, value)->dtype;
+    const uint64_t size = pb_dtype_size(dtype);
+    const void *data = w->work;
+    if (dtype != w->dtype) {
+        pb_convert(dtype, w->file, w->dtype, w->work, (size_t)count);  // what came from the file is used up
+        data = w->file;
+    }
+    return pb_executor_write(executor, value, (uint64_t)first * size, data, (uint64_t)count * size);
+}
+
+static pb_status load_param(const pb_module *m, const pb_param *param, const pb_weight *weight, pb_executor *executor) {
+    pb_status status = PB_OK;
+    walk w = {0};
+    PB_TRY(walk_begin(&w, param, pb_graph_value(m->graph, param->work)->dtype));
+    const int64_t block = w.inputs * w.pixels;
+    for (int64_t b = 0; b < w.blocks; b += w.step) {
+        const int64_t blocks = w.blocks - b < w.step ? w.blocks - b : w.step;
+        PB_TRY(pb_safetensors_read_range(weight->file, weight->entry, (uint64_t)(b * block), (uint64_t)(blocks * block),
+                                         w.dtype, w.file));
+        transpose(w.dtype, w.work, w.file, blocks, w.inputs, w.pixels);
+        PB_TRY(upload(&w, m->graph, executor, param->work, b * block, blocks * block));
+        if (param->master != PB_NONE && param->master != param->work)
+            PB_TRY(upload(&w, m->graph, executor, param->master, b * block, blocks * block));
+    }
+fail:
+    walk_end(&w);
+    return status;
+}
+
+pb_status pb_weights_load(const pb_module *m, const pb_weights *weights, pb_executor *executor) {
+    PB_RETURN_IF(pb_weights_check(m, weights));
+    for (uint32_t i = 0; i < m->param_count; i++)
+        PB_RETURN_IF(load_param(m, &m->params[i], pb_weights_find(weights, m->params[i].name), executor));
+    return PB_OK;
+}
+
+pb_status pb_weights_stream(const pb_module *m, const pb_param *param, const pb_executor *executor, pb_vid value,
+                            pb_safetensors_writer *writer) {
+    pb_status status = PB_OK;
+    const pb_dtype dtype = value == PB_NONE ? PB_F32 : pb_graph_value(m->graph, value)->dtype;
+    const uint64_t size = pb_dtype_size(dtype);
+    walk w = {0};
+    PB_TRY(walk_begin(&w, param, dtype));
+    const int64_t block = w.inputs * w.pixels;
+    for (int64_t b = 0; b < w.blocks; b += w.step) {
+        const int64_t blocks = w.blocks - b < w.step ? w.blocks - b : w.step;
+        const uint64_t first = (uint64_t)(b * block), count = (uint64_t)(blocks * block);
+        if (value == PB_NONE) {
+            memset(w.work, 0, count * pb_dtype_size(w.dtype));
+        } else if (dtype == w.dtype) {
+            PB_TRY(pb_executor_read(executor, value, first * size, w.work, count * size));
+        } else {
+            PB_TRY(pb_executor_read(executor, value, first * size, w.file, count * size));
+            pb_convert(w.dtype, w.work, dtype, w.file, count);
+        }
+        transpose(w.dtype, w.file, w.work, blocks, w.pixels, w.inputs);
+        PB_TRY(pb_safetensors_writer_convert(writer, w.dtype, w.file, count));
+    }
+fail:
+    walk_end(&w);
+    return status;
+}
+
+static pb_status copy_tensor(const pb_weight *weight, pb_safetensors_writer *writer) {
+    pb_status status = PB_OK;
+    enum { BYTES = 1 << 20 };
+    char *buffer = malloc(BYTES);
+    if (!buffer) return pb_error(PB_ERR_MEMORY, "no memory to copy %s", weight->entry->name);
+    for (uint64_t at = 0; at < weight->entry->bytes; at += BYTES) {
+        const uint64_t bytes = weight->entry->bytes - at < BYTES ? weight->entry->bytes - at : BYTES;
+        PB_TRY(pb_safetensors_read_bytes(weight->file, weight->entry, at, bytes, buffer));
+        PB_TRY(pb_safetensors_writer_write(writer, buffer, bytes));
+    }
+fail:
+    free(buffer);
+    return status;
+}
+
+static const pb_weight *find_by_file_name(const pb_weights *weights, const char *name) {
+    for (size_t i = 0; i < weights->count; i++)
+        if (!strcmp(weights->items[i].entry->name, name)) return &weights->items[i];
+    return NULL;
+}
+
+pb_status pb_weights_save(const pb_module *m, const pb_weights *source, const pb_executor *executor, pb_dtype dtype,
+                          const char *path) {
+    pb_status status = PB_OK;
+    pb_safetensors_writer *writer = NULL;
+    PB_TRY(pb_weights_check(m, source));
+    PB_TRY(pb_safetensors_writer_create(&writer));
+    for (size_t i = 0; i < source->count; i++) {
+        const pb_safetensors_entry *entry = source->items[i].entry;
+        if (dtype == PB_DTYPE_COUNT || !find_param(m, source->items[i].canonical))
+            PB_TRY(pb_safetensors_writer_declare_like(writer, entry));
+        else
+            PB_TRY(pb_safetensors_writer_declare(writer, entry->name, dtype, entry->rank, entry->shape));
+    }
+    PB_TRY(pb_safetensors_writer_open(writer, path));
+    for (size_t i = 0; i < source->count; i++) {
+        const pb_weight *weight = find_by_file_name(source, pb_safetensors_writer_entry(writer, i)->name);
+        const pb_param *param = find_param(m, weight->canonical);
+        if (param)
+            PB_TRY(pb_weights_stream(m, param, executor, param->master != PB_NONE ? param->master : param->work, writer));
+        else
+            PB_TRY(copy_tensor(weight, writer));
+    }
+    status = pb_safetensors_writer_finish(writer);
+fail:
+    pb_safetensors_writer_destroy(writer);
+    return status;
+}
