@@ -119,7 +119,7 @@ void pb_draws_fill(pb_draws *d, const pb_draws_pass *pass) {
     assert(pass->channels <= PB_DRAWS_CHANNELS);
     const size_t values = pass->images * pass->channels * pass->pixels;
     pb_rng_randn_as(&d->rng, pass->dtype, pass->sample, values);
-    if (pass->vae_attention && pass->images > 1)
+    if (pass->vae_attention && pass->images > 1 && pass->pixels > 1)
         draw_channels_last(&d->rng, pass);
     else
         pb_rng_randn_as(&d->rng, pass->dtype, pass->noise, values);

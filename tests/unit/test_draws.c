@@ -60,15 +60,16 @@ static void check_run(FILE *file, const run *r) {
 
         const pb_draws_batch batch = pb_draws_next(draws);
         for (int64_t i = 0; i < batch.count; i++, items++) {
-            CHECK_THAT(batch.items[i].index == traced_indices[items], "%s pass %d item %lld", r->name, pass, (long long)i);
+            CHECK_THAT(batch.items[i].index == traced_indices[items], "%s pass %d item", r->name, pass);
             int drawn[4], drawn_count = 0;
             expect_crops(r, &batch.items[i], drawn, &drawn_count);
             for (int j = 0; j < drawn_count; j++)
                 CHECK_THAT(drawn[j] == traced_integers[crops++], "%s pass %d crop", r->name, pass);
         }
         const size_t images = (size_t)batch.count * (r->options.classes ? 2 : 1);
-        const pb_draws_pass filled = {.dtype = r->bf16 ? PB_BF16 : PB_F32, .vae_attention = true,
-                                      .images = images, .channels = CHANNELS, .pixels = PIXELS, .train_timesteps = 1000, .sample = sample, .noise = noise,
+        const pb_draws_pass filled = {.dtype = r->bf16 ? PB_BF16 : PB_F32, .vae_attention = true, .images = images,
+                                      .channels = CHANNELS, .pixels = PIXELS, .train_timesteps = 1000,
+                                      .sample = sample, .noise = noise,
                                       .offset = r->offset ? offset : NULL, .timesteps = timesteps};
         pb_draws_fill(draws, &filled);
         // The timesteps are the pass's last integers, after the next batch's crops; those stay for the next pass.
