@@ -1,0 +1,35 @@
+#include "base/hash.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "base/fs.h"
+
+enum { HASH_BUFFER = 1 << 20 };
+
+pb_status pb_hash_file(const char *path, bool drop_cache, char hex[PB_HASH_TEXT], uint64_t *bytes) {
+    pb_status status = PB_OK;
+    int fd = -1;
+    XXH3_state_t *state = XXH3_createState();
+    unsigned char *buffer = malloc(HASH_BUFFER);
+    if (!state || !buffer) PB_FAIL(PB_ERR_MEMORY, "no memory to read %s", path);
+    PB_TRY(pb_fs_open_read(path, &fd, bytes));
+    // Only advice: what the system keeps is then hashed from memory.
+    if (drop_cache) posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    XXH3_128bits_reset(state);
+    for (uint64_t at = 0; at < *bytes; at += HASH_BUFFER) {
+        const size_t part = *bytes - at < HASH_BUFFER ? (size_t)(*bytes - at) : HASH_BUFFER;
+        PB_TRY(pb_fs_pread(fd, buffer, part, at, path));
+        XXH3_128bits_update(state, buffer, part);
+    }
+    const XXH128_hash_t hash = XXH3_128bits_digest(state);
+    snprintf(hex, PB_HASH_TEXT, "%016llx%016llx", (unsigned long long)hash.high64, (unsigned long long)hash.low64);
+fail:
+    if (fd >= 0) close(fd);
+    free(buffer);
+    XXH3_freeState(state);
+    return status;
+}
