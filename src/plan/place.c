@@ -11,6 +11,7 @@ uint64_t pb_blocks_lower_bound(const pb_block *blocks, uint32_t count, uint32_t 
     int64_t *change = calloc((size_t)steps + 2, sizeof *change);
     if (!change) return UINT64_MAX;
     for (uint32_t i = 0; i < count; i++) {
+        if (!blocks[i].bytes) continue;
         change[blocks[i].first] += (int64_t)blocks[i].bytes;
         change[blocks[i].last + 1] -= (int64_t)blocks[i].bytes;
     }
