@@ -54,7 +54,8 @@ pb_status pb_fs_output_open(pb_fs_output *output, const char *path);
 pb_status pb_fs_output_write(pb_fs_output *output, const void *data, size_t bytes);
 // fsync and close. After a failure the file is not to be trusted: discard it.
 pb_status pb_fs_output_sync(pb_fs_output *output);
-// Sync, rename, fsync of the directory. Whatever fails, the old file is still there and the new name is gone.
+// Sync, rename, fsync of the directory. What fails before the rename leaves the old file as it was; the temporary name is
+// gone in any case.
 pb_status pb_fs_output_commit(pb_fs_output *output);
 // Removes the temporary file; does nothing after a commit.
 void pb_fs_output_discard(pb_fs_output *output);

@@ -1,0 +1,125 @@
+// Directories: making, copying, removing, renaming.
+#include "base/fs.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "base/fs_error.h"
+
+enum { TREE_DEPTH = 16 };
+
+pb_status pb_fs_sync_directory(const char *path) {
+    const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return pb_fs_error("open the directory", path);
+    // EINVAL: a file system without anything to write out.
+    const pb_status status = fsync(fd) && errno != EINVAL ? pb_fs_error("write out the directory", path) : PB_OK;
+    close(fd);
+    return status;
+}
+
+static pb_status sync_parent(const char *path) {
+    pb_arena *arena = pb_arena_create();
+    const char *parent = arena ? pb_fs_parent(arena, path) : NULL;
+    const pb_status status = parent ? pb_fs_sync_directory(parent) : pb_error(PB_ERR_MEMORY, "no memory for a path");
+    pb_arena_destroy(arena);
+    return status;
+}
+
+pb_status pb_fs_rename(const char *from, const char *to) {
+    if (rename(from, to)) return pb_fs_error("rename a temporary file to", to);
+    return sync_parent(to);
+}
+
+pb_status pb_fs_make_directories(const char *path) {
+    char *prefix = strdup(path);
+    if (!prefix) return pb_error(PB_ERR_MEMORY, "no memory for a path");
+    pb_status status = PB_OK;
+    for (char *at = prefix + 1; status == PB_OK && at[-1]; at++) {
+        if (*at && *at != '/') continue;
+        const char end = *at;
+        *at = '\0';
+        if (mkdir(prefix, 0755) == 0) status = sync_parent(prefix);
+        else if (errno != EEXIST) status = pb_fs_error("make the directory", prefix);
+        else if (pb_fs_kind_of(prefix) != PB_FS_DIRECTORY)
+            status = pb_error(PB_ERR_IO, "cannot make the directory %s: %s is no directory", path, prefix);
+        *at = end;
+        if (!end) break;
+    }
+    free(prefix);
+    return status;
+}
+
+// `path` is for messages only.
+static pb_status remove_at(int directory, const char *name, const char *path) {
+    if (unlinkat(directory, name, 0) == 0 || errno == ENOENT) return PB_OK;
+    if (errno != EISDIR && errno != EPERM) return pb_fs_error("remove", path);
+    const int fd = openat(directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0) return pb_fs_error("remove", path);
+    DIR *entries = fdopendir(fd);
+    if (!entries) {
+        close(fd);
+        return pb_error(PB_ERR_MEMORY, "no memory to remove %s", path);
+    }
+    pb_status status = PB_OK;
+    for (const struct dirent *entry; status == PB_OK && (entry = readdir(entries));)
+        if (pb_fs_name_is_plain(entry->d_name)) status = remove_at(fd, entry->d_name, path);
+    closedir(entries);
+    if (status == PB_OK && unlinkat(directory, name, AT_REMOVEDIR)) status = pb_fs_error("remove", path);
+    return status;
+}
+
+pb_status pb_fs_remove(const char *path) {
+    return remove_at(AT_FDCWD, path, path);
+}
+
+static pb_status copy_level(pb_arena *arena, const char *from, const char *to, int depth) {
+    if (pb_fs_kind_of(from) != PB_FS_DIRECTORY) return pb_fs_copy_file(from, to);
+    if (depth == TREE_DEPTH) return pb_error(PB_ERR_IO, "%s: directories are nested more than %d deep", from, TREE_DEPTH);
+    if (mkdir(to, 0755)) return pb_fs_error("make the directory", to);
+    const char **names;
+    size_t count;
+    PB_RETURN_IF(pb_fs_list(arena, from, &names, &count));
+    for (size_t i = 0; i < count; i++) {
+        const char *source = pb_fs_join(arena, from, names[i]), *target = pb_fs_join(arena, to, names[i]);
+        if (!source || !target) return pb_error(PB_ERR_MEMORY, "no memory to copy %s", from);
+        PB_RETURN_IF(copy_level(arena, source, target, depth + 1));
+    }
+    return pb_fs_sync_directory(to);
+}
+
+pb_status pb_fs_copy_tree(const char *from, const char *to) {
+    pb_arena *arena = pb_arena_create();
+    if (!arena) return pb_error(PB_ERR_MEMORY, "no memory to copy %s", from);
+    const pb_status status = copy_level(arena, from, to, 0);
+    pb_arena_destroy(arena);
+    return status;
+}
+
+pb_status pb_fs_require_space(const char *path, uint64_t bytes, const char *what) {
+    pb_arena *arena = pb_arena_create();
+    if (!arena) return pb_error(PB_ERR_MEMORY, "no memory for a path");
+    pb_status status = PB_OK;
+    const char *place = path;
+    struct statvfs info;
+    while (statvfs(place, &info)) {
+        if (errno == EINTR) continue;
+        if (errno != ENOENT || strcmp(place, "/") == 0 || strcmp(place, ".") == 0)
+            PB_TRY(pb_fs_error("look at the disk of", path));
+        place = pb_fs_parent(arena, place);
+        if (!place) PB_FAIL(PB_ERR_MEMORY, "no memory for a path");
+    }
+    const uint64_t room = (uint64_t)info.f_bavail * info.f_frsize;
+    if (room < bytes)
+        PB_FAIL(PB_ERR_IO, "the disk of %s has %.1f MB left, but %s needs %.1f MB: free some space, or write to another disk",
+                path, (double)room / 1e6, what, (double)bytes / 1e6);
+fail:
+    pb_arena_destroy(arena);
+    return status;
+}
