@@ -1,0 +1,172 @@
+// Writing pictures: encoded in memory, then put in place as a whole.
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <turbojpeg.h>
+#include <unistd.h>
+#include <spng.h>
+
+#include "io/image.h"
+
+enum { JPEG_QUALITY = 75, MAX_KEY = 79, MAX_ATTEMPTS = 100 };
+
+// --- Files ---
+
+static pb_status write_bytes(int file, const char *path, const uint8_t *bytes, size_t n) {
+    for (size_t at = 0; at < n;) {
+        const ssize_t count = write(file, bytes + at, n - at);
+        if (count < 0 && errno == EINTR) continue;
+        if (count < 0) return pb_error(PB_ERR_IO, "%s: cannot be written: %s", path, strerror(errno));
+        at += (size_t)count;
+    }
+    if (fsync(file)) return pb_error(PB_ERR_IO, "%s: cannot be written to the disk: %s", path, strerror(errno));
+    return PB_OK;
+}
+
+// A link planted at the place, or a pipe, is not written through or replaced.
+static pb_status check_place(const char *path) {
+    struct stat about;
+    if (lstat(path, &about)) {
+        if (errno == ENOENT) return PB_OK;
+        return pb_error(PB_ERR_IO, "%s: cannot be examined: %s", path, strerror(errno));
+    }
+    if (S_ISREG(about.st_mode)) return PB_OK;
+    return pb_error(PB_ERR_IO, "%s: exists and is not a regular file; remove it, or write to another place", path);
+}
+
+static pb_status create_temporary(const char *path, char *temporary, size_t bytes, int *file) {
+    for (int attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
+        snprintf(temporary, bytes, "%s.tmp-%ld-%d", path, (long)getpid(), attempt);
+        *file = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+        if (*file >= 0) return PB_OK;
+        if (errno != EEXIST) break;
+    }
+    return pb_error(PB_ERR_IO, "%s: cannot be created: %s", temporary, strerror(errno));
+}
+
+// The new name lasts only when the folder that holds it is on the disk, too.
+static pb_status sync_folder_of(char *path) {
+    char *slash = strrchr(path, '/');
+    if (slash) slash[slash == path] = 0;
+    const char *folder = slash ? path : ".";
+    const int file = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (file < 0) return pb_error(PB_ERR_IO, "%s: cannot be opened: %s", folder, strerror(errno));
+    pb_status status = PB_OK;
+    // Some file systems have nothing to sync for a folder and say EINVAL.
+    if (fsync(file) && errno != EINVAL)
+        status = pb_error(PB_ERR_IO, "%s: cannot be written to the disk: %s", folder, strerror(errno));
+    close(file);
+    return status;
+}
+
+static pb_status write_file(const char *path, const uint8_t *bytes, size_t n) {
+    pb_status status = PB_OK;
+    bool created = false;
+    int file = -1;
+    const size_t room = strlen(path) + 40;
+    char *temporary = malloc(room);
+    if (!temporary) PB_FAIL(PB_ERR_MEMORY, "%s: no memory", path);
+    PB_TRY(check_place(path));
+    PB_TRY(create_temporary(path, temporary, room, &file));
+    created = true;
+    PB_TRY(write_bytes(file, path, bytes, n));
+    const int closed = close(file);
+    file = -1;
+    if (closed) PB_FAIL(PB_ERR_IO, "%s: cannot be written: %s", path, strerror(errno));
+    if (rename(temporary, path)) PB_FAIL(PB_ERR_IO, "%s: cannot be put in place: %s", path, strerror(errno));
+    created = false;
+    PB_TRY(sync_folder_of(temporary));
+fail:
+    if (file >= 0) close(file);
+    if (created) unlink(temporary);
+    free(temporary);
+    return status;
+}
+
+// --- PNG ---
+
+static pb_status check_key(const char *key) {
+    const size_t n = strlen(key);
+    bool good = n >= 1 && n <= MAX_KEY && key[0] != ' ' && key[n - 1] != ' ';
+    for (size_t i = 0; i < n; i++) good = good && key[i] >= ' ' && key[i] <= '~' && !(key[i] == ' ' && key[i + 1] == ' ');
+    if (good) return PB_OK;
+    return pb_error(PB_ERR_USAGE, "'%s' cannot be the key of a PNG's text: 1 to %d printable ASCII characters, no two "
+                    "spaces in a row and none at the ends", key, MAX_KEY);
+}
+
+// tEXt is Latin-1, in which line feeds are the only control characters; iTXt is UTF-8.
+static bool is_plain_ascii(const char *value) {
+    for (const char *p = value; *p; p++) {
+        if ((*p < ' ' || *p > '~') && *p != '\n') return false;
+    }
+    return true;
+}
+
+static pb_status set_texts(spng_ctx *encoder, const pb_image_text *texts, size_t n_texts) {
+    static char empty[] = "";
+    if (!n_texts) return PB_OK;
+    pb_status status = PB_OK;
+    struct spng_text *entries = calloc(n_texts, sizeof *entries);
+    if (!entries || n_texts > INT32_MAX) PB_FAIL(PB_ERR_MEMORY, "no memory for a PNG's texts");
+    for (size_t i = 0; i < n_texts; i++) {
+        PB_TRY(check_key(texts[i].key));
+        strcpy(entries[i].keyword, texts[i].key);
+        entries[i].type = is_plain_ascii(texts[i].value) ? SPNG_TEXT : SPNG_ITXT;
+        entries[i].text = (char *)texts[i].value;  // libspng only reads it
+        entries[i].length = strlen(texts[i].value);
+        entries[i].language_tag = entries[i].translated_keyword = empty;
+    }
+    const int result = spng_set_text(encoder, entries, (uint32_t)n_texts);
+    if (result) PB_FAIL(PB_ERR_USAGE, "a PNG's texts: %s", spng_strerror(result));
+fail:
+    free(entries);
+    return status;
+}
+
+pb_status pb_image_write_png(const char *path, const pb_image *image, const pb_image_text *texts, size_t n_texts) {
+    pb_status status = PB_OK;
+    uint8_t *bytes = NULL;
+    size_t n = 0;
+    struct spng_ihdr header = {.width = (uint32_t)image->width,
+                               .height = (uint32_t)image->height,
+                               .bit_depth = 8,
+                               .color_type = SPNG_COLOR_TYPE_TRUECOLOR};
+    spng_ctx *encoder = spng_ctx_new(SPNG_CTX_ENCODER);
+    if (!encoder) PB_FAIL(PB_ERR_MEMORY, "%s: no memory for a PNG encoder", path);
+    const size_t image_bytes = (size_t)image->width * (size_t)image->height * 3;
+    int result = spng_set_option(encoder, SPNG_ENCODE_TO_BUFFER, 1);
+    if (!result) result = spng_set_ihdr(encoder, &header);
+    if (!result) PB_TRY(set_texts(encoder, texts, n_texts));
+    if (!result) result = spng_encode_image(encoder, image->rgb, image_bytes, SPNG_FMT_PNG, SPNG_ENCODE_FINALIZE);
+    if (!result) bytes = spng_get_png_buffer(encoder, &n, &result);
+    if (!bytes) PB_FAIL(PB_ERR_MEMORY, "%s: cannot be encoded as PNG: %s", path, spng_strerror(result));
+    PB_TRY(write_file(path, bytes, n));
+fail:
+    free(bytes);
+    if (encoder) spng_ctx_free(encoder);
+    return status;
+}
+
+// --- JPEG ---
+
+pb_status pb_image_write_jpeg(const char *path, const pb_image *image) {
+    pb_status status = PB_OK;
+    uint8_t *bytes = NULL;
+    unsigned long n = 0;
+    tjhandle encoder = tjInitCompress();
+    if (!encoder) PB_FAIL(PB_ERR_MEMORY, "%s: no memory for a JPEG encoder", path);
+    if (tjCompress2(encoder, image->rgb, image->width, image->width * 3, image->height, TJPF_RGB, &bytes, &n, TJSAMP_420,
+                    JPEG_QUALITY, TJFLAG_ACCURATEDCT))
+        PB_FAIL(PB_ERR_USAGE, "%s: %" PRId32 " x %" PRId32 " pixels cannot be encoded as JPEG: %s", path, image->width,
+                image->height, tjGetErrorStr2(encoder));
+    PB_TRY(write_file(path, bytes, n));
+fail:
+    tjFree(bytes);
+    if (encoder) tjDestroy(encoder);
+    return status;
+}
