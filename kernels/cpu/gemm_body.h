@@ -1,55 +1,46 @@
-// The bodies behind gemm_kernels.h, for one instruction set: included by the file that names it, after it has defined
-//
-//   LANES                     floats in a vector
-//   TILE_ROWS                 rows of the largest tile: 2 TILE_ROWS accumulators, two columns and a spare fit the registers
-//   vf                        the vector
-//   splat(x)                  x in every lane, its bits as they are
-//   fused(a, b, c)            a * b + c, in one rounding where the machine can
-//   interleave_low(a, b), interleave_high(a, b)   a[0] b[0] a[1] b[1] ... and the other half
-//   load_f16(p), store_f16(p, v)   a vector from and to LANES halves
-//
-// Vectors are those of the GNU C extension, so that the code is the same for every width.
+// The bodies behind gemm_kernels.h, for the instruction set that the including file is compiled for.
+#define fused simd_fma
 #include "kernels/cpu/gemm_tile.h"
 
-typedef uint32_t vu __attribute__((vector_size(4 * LANES)));
-typedef uint16_t vh __attribute__((vector_size(2 * LANES)));
+// a[0] b[0] a[1] b[1] ..., and the other half.
+#if defined(__AVX512F__)
+#define interleave_low(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define interleave_high(a, b) __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+#elif defined(__AVX2__)
+#define interleave_low(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+#define interleave_high(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
+#else
+#define interleave_low(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
+#define interleave_high(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
+#endif
 
-INLINE vf load_bf16(const uint16_t *p) {
-    vh h;
-    memcpy(&h, p, sizeof h);
-    return (vf)(__builtin_convertvector(h, vu) << 16);
+SIMD vh load_halves(const void *p, int64_t i) {
+    return *(const vh_memory *)((const uint16_t *)p + i);
 }
 
-INLINE void store_bf16(uint16_t *p, vf v) {
-    const vu u = (vu)v;
-    const vu nan = (vu)((u & 0x7fffffffu) > 0x7f800000u);
-    const vu rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
-    const vh h = __builtin_convertvector((nan & ((u >> 16) | 0x40u)) | (~nan & rounded), vh);
-    memcpy(p, &h, sizeof h);
+SIMD void store_halves(void *p, int64_t i, vh h) {
+    *(vh_memory *)((uint16_t *)p + i) = h;
 }
 
-INLINE vf load_as(const void *p, int64_t i, pb_dtype dtype) {
-    if (dtype == PB_F32) return load((const float *)p + i);
-    return dtype == PB_BF16 ? load_bf16((const uint16_t *)p + i) : load_f16((const uint16_t *)p + i);
+SIMD vf load_as(const void *p, int64_t i, pb_dtype dtype) {
+    if (dtype == PB_F32) return simd_load((const float *)p + i);
+    return dtype == PB_BF16 ? simd_from_bf16(load_halves(p, i)) : simd_from_f16(load_halves(p, i));
 }
 
-INLINE void store_as(void *p, int64_t i, vf v, pb_dtype dtype) {
-    if (dtype == PB_F32) store((float *)p + i, v);
-    else if (dtype == PB_BF16) store_bf16((uint16_t *)p + i, v);
-    else store_f16((uint16_t *)p + i, v);
+SIMD void store_as(void *p, int64_t i, vf v, pb_dtype dtype) {
+    if (dtype == PB_F32) simd_store((float *)p + i, v);
+    else store_halves(p, i, dtype == PB_BF16 ? simd_to_bf16(v) : simd_to_f16(v));
 }
 
-INLINE vf round_to(vf v, pb_dtype dtype) {
+SIMD vf round_to(vf v, pb_dtype dtype) {
     if (dtype == PB_F32) return v;
-    uint16_t h[LANES];
-    store_as(h, 0, v, dtype);
-    return load_as(h, 0, dtype);
+    return dtype == PB_BF16 ? simd_from_bf16(simd_to_bf16(v)) : simd_from_f16(simd_to_f16(v));
 }
 
 // ---- packing --------------------------------------------------------------------------------------------------------
 
 // One unit of a row whose elements from i on are at hand, `left` of them.
-INLINE float unit_at(const char *row, int64_t i, int64_t left, pb_unit unit) {
+SIMD float unit_at(const char *row, int64_t i, int64_t left, pb_unit unit) {
     if (unit == PB_UNIT_F32) return ((const float *)row)[i];
     const uint16_t *h = (const uint16_t *)row + i;
     if (unit == PB_UNIT_BF16) return pb_bf16_to_f32(*h);
@@ -58,18 +49,17 @@ INLINE float unit_at(const char *row, int64_t i, int64_t left, pb_unit unit) {
 }
 
 // LANES units of a row.
-INLINE vf units_at(const char *row, int64_t i, pb_unit unit) {
-    if (unit == PB_UNIT_F32) return load((const float *)row + i);
-    const uint16_t *h = (const uint16_t *)row + i;
-    if (unit == PB_UNIT_BF16) return load_bf16(h);
-    if (unit == PB_UNIT_F16) return load_f16(h);
+SIMD vf units_at(const char *row, int64_t i, pb_unit unit) {
+    if (unit == PB_UNIT_F32) return simd_load((const float *)row + i);
+    if (unit == PB_UNIT_BF16) return load_as(row, i, PB_BF16);
+    if (unit == PB_UNIT_F16) return load_as(row, i, PB_F16);
     vf v;
-    memcpy(&v, h, sizeof v);
+    memcpy(&v, (const uint16_t *)row + i, sizeof v);
     return v;
 }
 
 // Transposes LANES vectors in place: log2(LANES) rounds of interleaving row i with row i + LANES/2.
-INLINE void transpose(vf v[LANES]) {
+SIMD void transpose(vf v[LANES]) {
     vf w[LANES];
     for (int round = 1; round < LANES; round *= 2) {
         for (int i = 0; i < LANES / 2; i++) {
@@ -80,7 +70,7 @@ INLINE void transpose(vf v[LANES]) {
     }
 }
 
-INLINE void pack_along_unit(float *panel, int64_t width, const char *const *rows, int64_t count, int64_t offset,
+SIMD void pack_along_unit(float *panel, int64_t width, const char *const *rows, int64_t count, int64_t offset,
                             int64_t length, const pb_unit unit) {
     const int step = unit == PB_UNIT_PAIR ? 2 : 1;
     const int64_t steps = (length + step - 1) / step;
@@ -94,7 +84,7 @@ INLINE void pack_along_unit(float *panel, int64_t width, const char *const *rows
             transpose(v);
             for (int i = 0; i < LANES; i++) {
                 float *to = panel + (p + i) * width + r0;
-                if (here == LANES) store(to, v[i]);
+                if (here == LANES) simd_store(to, v[i]);
                 else memcpy(to, &v[i], (size_t)here * sizeof(float));
             }
         }
@@ -114,13 +104,7 @@ static void pack_along(float *panel, int64_t width, const char *const *rows, int
     }
 }
 
-INLINE vu halves_at(const char *row, int64_t i) {
-    vh h;
-    memcpy(&h, (const uint16_t *)row + i, sizeof h);
-    return __builtin_convertvector(h, vu);
-}
-
-INLINE void pack_across_unit(float *panel, int64_t width, const char *const *rows, int64_t columns, int64_t offset,
+SIMD void pack_across_unit(float *panel, int64_t width, const char *const *rows, int64_t columns, int64_t offset,
                              int64_t length, const pb_unit unit) {
     const int step = unit == PB_UNIT_PAIR ? 2 : 1;
     for (int64_t p = 0; p < length; p += step, panel += width) {
@@ -129,13 +113,13 @@ INLINE void pack_across_unit(float *panel, int64_t width, const char *const *row
         for (; i + LANES <= columns; i += LANES) {
             vf v = {0};
             if (unit == PB_UNIT_PAIR) {
-                vu u = row ? halves_at(row, offset + i) : (vu){0};
-                if (next) u |= halves_at(next, offset + i) << 16;
+                vu u = row ? __builtin_convertvector(load_halves(row, offset + i), vu) : (vu){0};
+                if (next) u |= __builtin_convertvector(load_halves(next, offset + i), vu) << 16;
                 v = (vf)u;
             } else if (row) {
                 v = units_at(row, offset + i, unit);
             }
-            store(panel + i, v);
+            simd_store(panel + i, v);
         }
         for (; i < columns; i++) {
             const int64_t at = offset + i;
@@ -161,20 +145,20 @@ static void pack_across(float *panel, int64_t width, const char *const *rows, in
 
 // ---- rows -----------------------------------------------------------------------------------------------------------
 
-INLINE vf finish_vector(vf v, int64_t i, const pb_dtype dtype, const float *bias, const void *rowbias,
+SIMD vf finish_vector(vf v, int64_t i, const pb_dtype dtype, const float *bias, const void *rowbias,
                         const void *addend) {
-    if (bias) v += round_to(load(bias + i), dtype);
+    if (bias) v += round_to(simd_load(bias + i), dtype);
     v = round_to(v, dtype);
     if (rowbias) v = round_to(v + load_as(rowbias, i, dtype), dtype);
     if (addend) v = round_to(v + load_as(addend, i, dtype), dtype);
     return v;
 }
 
-INLINE void finish_as(void *out, const float *sums, int64_t count, const pb_dtype dtype, const float *bias,
+SIMD void finish_as(void *out, const float *sums, int64_t count, const pb_dtype dtype, const float *bias,
                       const void *rowbias, const void *addend) {
     int64_t i = 0;
     for (; i + LANES <= count; i += LANES)
-        store_as(out, i, finish_vector(load(sums + i), i, dtype, bias, rowbias, addend), dtype);
+        store_as(out, i, finish_vector(simd_load(sums + i), i, dtype, bias, rowbias, addend), dtype);
     const size_t left = (size_t)(count - i), size = dtype == PB_F32 ? 4 : 2;
     if (!left) return;
     // The tail, in copies as long as a vector.
@@ -183,7 +167,7 @@ INLINE void finish_as(void *out, const float *sums, int64_t count, const pb_dtyp
     if (bias) memcpy(b, bias + i, left * sizeof(float));
     if (rowbias) memcpy(r, (const char *)rowbias + (size_t)i * size, left * size);
     if (addend) memcpy(d, (const char *)addend + (size_t)i * size, left * size);
-    const vf v = finish_vector(load(s), 0, dtype, bias ? b : NULL, rowbias ? r : NULL, addend ? d : NULL);
+    const vf v = finish_vector(simd_load(s), 0, dtype, bias ? b : NULL, rowbias ? r : NULL, addend ? d : NULL);
     store_as(s, 0, v, dtype);
     memcpy((char *)out + (size_t)i * size, s, left * size);
 }
@@ -195,13 +179,13 @@ static void finish(void *out, const float *sums, int64_t count, pb_dtype dtype, 
     else finish_as(out, sums, count, PB_F16, bias, rowbias, addend);
 }
 
-INLINE void add_rows_as(float *sums, const char *from, int64_t count, int64_t rows, int64_t stride,
+SIMD void add_rows_as(float *sums, const char *from, int64_t count, int64_t rows, int64_t stride,
                         const pb_dtype dtype) {
     const int64_t size = dtype == PB_F32 ? 4 : 2;
     for (int64_t r = 0; r < rows; r++) {
         const char *row = from + r * stride * size;
         int64_t i = 0;
-        for (; i + LANES <= count; i += LANES) store(sums + i, load(sums + i) + load_as(row, i, dtype));
+        for (; i + LANES <= count; i += LANES) simd_store(sums + i, simd_load(sums + i) + load_as(row, i, dtype));
         const pb_unit unit = dtype == PB_F32 ? PB_UNIT_F32 : dtype == PB_BF16 ? PB_UNIT_BF16 : PB_UNIT_F16;
         for (; i < count; i++) sums[i] += unit_at(row, i, 1, unit);
     }
@@ -213,6 +197,8 @@ static void add_rows(float *sums, const void *from, int64_t count, int64_t rows,
     else add_rows_as(sums, from, count, rows, stride, PB_F16);
 }
 
+#include "kernels/cpu/attention_body.h"
+
 static const pb_gemm_kernels kernels = {
     .lanes = LANES,
     .rows = TILE_ROWS,
@@ -221,4 +207,8 @@ static const pb_gemm_kernels kernels = {
     .pack_across = pack_across,
     .finish = finish,
     .add_rows = add_rows,
+    .softmax = softmax,
+    .softmax_bwd = softmax_bwd,
+    .scale_columns = scale_columns,
+    .dot_rows = dot_rows,
 };

@@ -42,6 +42,21 @@ typedef struct pb_gemm_kernels {
                    const void *addend);
     // sums[count] += the sums of `rows` rows, `stride` elements apart.
     void (*add_rows)(float *sums, const void *from, int64_t count, int64_t rows, int64_t stride, pb_dtype dtype);
+
+    // Attention works on columns of queries, two vectors of them: a row per key.
+    // One block of scores[keys, columns] of the online softmax. max and sum (of the columns so far) are brought up to
+    // date, factor gets what earlier sums must be multiplied by, and scores becomes the panel of
+    // exp(scale score - max), rounded to dtype, in `unit`.
+    void (*softmax)(float *scores, int64_t keys, float scale, float *max, float *sum, float *factor, pb_dtype dtype,
+                    pb_unit unit);
+    // p = exp(scale score - lse), ds = p (dp - delta) scale, both rounded to dtype; rows `stride` elements apart.
+    void (*softmax_bwd)(const float *scores, const float *dp, int64_t keys, float scale, const float *lse,
+                        const float *delta, void *p, void *ds, int64_t stride, pb_dtype dtype);
+    // x[rows, columns] *= factor[columns]
+    void (*scale_columns)(float *x, int64_t rows, const float *factor);
+    // out[r] = the product of row r of a and of b; rows `stride` elements apart.
+    void (*dot_rows)(float *out, const void *a, const void *b, int64_t count, int64_t rows, int64_t stride,
+                     pb_dtype dtype);
 } pb_gemm_kernels;
 
 const pb_gemm_kernels *pb_gemm_kernels_scalar(void);

@@ -1,17 +1,23 @@
-// The tile kernels of gemm_kernels.h for one instruction set: see gemm_body.h for what must be defined before, of which
-// this part needs LANES, TILE_ROWS, vf, fused and splat.
-#include <string.h>
+// The tile kernels of gemm_kernels.h for the instruction set that the including file is compiled for. Before it, define
+// fused(a, b, c): the products of the units of a and b are added to c.
+#include "kernels/cpu/simd.h"
 
-#define INLINE static inline __attribute__((always_inline))
+// Twice TILE_ROWS accumulators, two columns and a row's unit fill the registers.
+#if defined(__AVX512F__)
+#define TILE_ROWS 14
+#else
+#define TILE_ROWS 6
+#endif
 
-INLINE vf load(const float *p) {
-    vf v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-
-INLINE void store(float *p, vf v) {
-    memcpy(p, &v, sizeof v);
+// A unit in every lane, its bits as they are.
+SIMD vf splat(float x) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_set1_ps(x);
+#elif defined(__AVX2__)
+    return (vf)_mm256_set1_ps(x);
+#else
+    return (vf){x, x, x, x};
+#endif
 }
 
 #define EACH_ROW(R) R(0) R(1) R(2) R(3) R(4) R(5) R(6) R(7) R(8) R(9) R(10) R(11) R(12) R(13)
@@ -25,15 +31,15 @@ INLINE void store(float *p, vf v) {
 #define STORE_ROW(i)                                                         \
     if (i < rows) {                                                          \
         float *p = c + (i) * ldc;                                            \
-        store(p, add ? load(p) + x##i : x##i);                               \
-        if (vectors > 1) store(p + LANES, add ? load(p + LANES) + y##i : y##i); \
+        simd_store(p, add ? simd_load(p) + x##i : x##i);                               \
+        if (vectors > 1) simd_store(p + LANES, add ? simd_load(p + LANES) + y##i : y##i); \
     }
 
-INLINE void tile(int64_t steps, const float *a, const float *b, float *c, int64_t ldc, bool add, const int rows,
+SIMD void tile(int64_t steps, const float *a, const float *b, float *c, int64_t ldc, bool add, const int rows,
                  const int vectors) {
     EACH_ROW(ZERO_ROW)
     for (int64_t p = 0; p < steps; p++) {
-        const vf b0 = load(b), b1 = vectors > 1 ? load(b + LANES) : b0;
+        const vf b0 = simd_load(b), b1 = vectors > 1 ? simd_load(b + LANES) : b0;
         EACH_ROW(STEP_ROW)
         (void)b1;
         a += rows;
@@ -50,7 +56,7 @@ INLINE void tile(int64_t steps, const float *a, const float *b, float *c, int64_
         tile(k, a, b, c, ldc, add, rows, 2);                                                                        \
     }
 TILE(1) TILE(2) TILE(3) TILE(4) TILE(5) TILE(6)
-#if TILE_ROWS > 6
+#if defined(__AVX512F__)
 TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14)
 #define TILES(v)                                                                                                    \
     {tile_1_##v, tile_2_##v, tile_3_##v,  tile_4_##v,  tile_5_##v,  tile_6_##v,  tile_7_##v,                        \
