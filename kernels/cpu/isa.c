@@ -1,7 +1,5 @@
 #include "kernels/cpu/isa.h"
 
-#if defined(__x86_64__)
-
 #include <cpuid.h>
 
 pb_isa pb_cpu_isa_best(void) {
@@ -15,14 +13,6 @@ pb_isa pb_cpu_isa_best(void) {
         return (pb_isa){PB_ISA_AVX2, false};
     return (pb_isa){PB_ISA_AVX512, __builtin_cpu_supports("avx512bf16") != 0};
 }
-
-#else
-
-pb_isa pb_cpu_isa_best(void) {
-    return (pb_isa){PB_ISA_SCALAR, false};
-}
-
-#endif
 
 static struct {
     bool known;

@@ -1,4 +1,4 @@
-// Which vector code runs. One binary carries all of it; the machine decides at run time.
+// Which vector code runs on this x86-64 machine. One binary carries all of it; the machine decides at run time.
 #ifndef PB_KERNELS_CPU_ISA_H
 #define PB_KERNELS_CPU_ISA_H
 

@@ -43,7 +43,7 @@ void pb_ref_conv2d(const pb_kernel_args *args) {
     for (int64_t i = 0; i < pb_shape_count(y->shape); i++) {
         const int64_t o = i % g.outputs, ox = i / g.outputs % g.out_w, oy = i / g.outputs / g.out_w % g.out_h;
         const int64_t n = i / g.outputs / g.out_w / g.out_h;
-        double sum = ref_has(bias) ? ref_get(bias, o) : 0;
+        double sum = ref_bias(y, bias, o);
         for (int64_t ky = 0; ky < args->attr->conv.kh; ky++) {
             for (int64_t kx = 0; kx < args->attr->conv.kw; kx++) {
                 const int64_t source = source_of(&g, n, oy, ox, ky, kx), weight = weight_of(&g, o, ky, kx);

@@ -31,6 +31,11 @@ static inline double ref_round(pb_dtype dtype, double value) {
     return pb_load(dtype, &stored, 0);
 }
 
+// Element o of a bias that may be absent. It is kept in fp32 and rounded to y's dtype, as autocast casts it.
+static inline double ref_bias(const pb_tensor *y, const pb_tensor *bias, int64_t o) {
+    return ref_has(bias) ? ref_round(y->dtype, ref_get(bias, o)) : 0;
+}
+
 // value, plus element i of a tensor that may be absent, as a separate addition in y's dtype.
 static inline double ref_add(const pb_tensor *y, double value, const pb_tensor *addend, int64_t i) {
     return ref_has(addend) ? ref_round(y->dtype, value) + ref_get(addend, i) : value;

@@ -8,7 +8,7 @@ void pb_ref_linear(const pb_kernel_args *args) {
     const int64_t rows = pb_shape_rows(x->shape), inputs = pb_shape_last(x->shape), outputs = w->shape.dim[0];
     for (int64_t r = 0; r < rows; r++) {
         for (int64_t o = 0; o < outputs; o++) {
-            double sum = ref_has(bias) ? ref_get(bias, o) : 0;
+            double sum = ref_bias(y, bias, o);
             for (int64_t i = 0; i < inputs; i++) sum += ref_get(x, r * inputs + i) * ref_get(w, o * inputs + i);
             ref_put(y, r * outputs + o, ref_add(y, sum, residual, r * outputs + o));
         }

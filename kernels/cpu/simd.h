@@ -1,0 +1,236 @@
+// Vectors of floats as wide as the instruction set that the including file is compiled for (see isa.h): 16, 8, or 4
+// lanes. The arithmetic is the compilers' vector extension, + - * / and comparisons lane by lane; what that lacks is
+// here. Included by the rows_<isa>.c files only, through the rows_*.h they share.
+#ifndef PB_KERNELS_CPU_SIMD_H
+#define PB_KERNELS_CPU_SIMD_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "base/dtype.h"
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
+enum { LANES = 16 };
+#elif defined(__AVX2__)
+enum { LANES = 8 };
+#else
+enum { LANES = 4 };
+#endif
+
+typedef float vf __attribute__((vector_size(4 * LANES)));
+typedef uint32_t vu __attribute__((vector_size(4 * LANES)));
+typedef uint16_t vh __attribute__((vector_size(2 * LANES)));
+// Half as many floats, and as doubles.
+typedef float vf_half __attribute__((vector_size(2 * LANES)));
+typedef double vd __attribute__((vector_size(4 * LANES)));
+
+// The same in memory, at any address.
+typedef float vf_memory __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef float vf_half_memory __attribute__((vector_size(2 * LANES), aligned(4), may_alias));
+typedef double vd_memory __attribute__((vector_size(4 * LANES), aligned(8), may_alias));
+typedef uint16_t vh_memory __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
+
+#define SIMD static inline __attribute__((always_inline))
+
+SIMD vf simd_set(float x) {
+    return x - (vf){0};
+}
+
+SIMD vf simd_load(const float *p) {
+    return *(const vf_memory *)p;
+}
+
+SIMD void simd_store(float *p, vf x) {
+    *(vf_memory *)p = x;
+}
+
+// The first `count` lanes, 1 or more; zeros, or nothing written, beyond them. Whole vectors take the fast path, so one
+// loop body serves the tail as well.
+SIMD vf simd_load_some(const float *p, int64_t count) {
+    if (count >= LANES) return simd_load(p);
+    vf x = {0};
+    for (int64_t i = 0; i < count; i++) x[i] = p[i];
+    return x;
+}
+
+SIMD void simd_store_some(float *p, vf x, int64_t count) {
+    if (count >= LANES) {
+        simd_store(p, x);
+        return;
+    }
+    for (int64_t i = 0; i < count; i++) p[i] = x[i];
+}
+
+SIMD vf simd_from_bits(vu x) {
+    return (vf)x;
+}
+
+SIMD vu simd_bits(vf x) {
+    return (vu)x;
+}
+
+// Lanes of `a` where the mask of a comparison is all ones, of `b` elsewhere.
+SIMD vf simd_select(vu mask, vf a, vf b) {
+    return simd_from_bits((simd_bits(a) & mask) | (simd_bits(b) & ~mask));
+}
+
+// NaN in x stays.
+SIMD vf simd_clamp(vf x, float low, float high) {
+    x = simd_select((vu)(x < simd_set(low)), simd_set(low), x);
+    return simd_select((vu)(x > simd_set(high)), simd_set(high), x);
+}
+
+SIMD vf simd_abs(vf x) {
+    return simd_from_bits(simd_bits(x) & 0x7fffffffu);
+}
+
+// a b + c; one rounding where the machine can.
+SIMD vf simd_fma(vf a, vf b, vf c) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__AVX2__)
+    return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+    return a * b + c;
+#endif
+}
+
+// a b + c, always with one rounding.
+SIMD vf simd_fma_exact(vf a, vf b, vf c) {
+#if defined(__AVX2__)
+    return simd_fma(a, b, c);
+#else
+    vf r;
+    for (int i = 0; i < LANES; i++) r[i] = fmaf(a[i], b[i], c[i]);
+    return r;
+#endif
+}
+
+SIMD vf simd_sqrt(vf x) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_sqrt_ps((__m512)x);
+#elif defined(__AVX2__)
+    return (vf)_mm256_sqrt_ps((__m256)x);
+#else
+    vf r;
+    for (int i = 0; i < LANES; i++) r[i] = sqrtf(x[i]);
+    return r;
+#endif
+}
+
+// Pairwise, in a fixed order.
+SIMD float simd_sum(vf x) {
+    float lane[LANES];
+    memcpy(lane, &x, sizeof x);
+    for (int half = LANES / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) lane[i] += lane[i + half];
+    return lane[0];
+}
+
+SIMD double simd_sum_double(vd x) {
+    double lane[LANES / 2];
+    memcpy(lane, &x, sizeof x);
+    for (int half = LANES / 4; half; half /= 2)
+        for (int i = 0; i < half; i++) lane[i] += lane[i + half];
+    return lane[0];
+}
+
+// Lanes 0 .. LANES/2-1 (low) or the rest (high) in double, exactly.
+typedef struct vd_pair {
+    vd low, high;
+} vd_pair;
+
+SIMD vd_pair simd_widen(vf x) {
+    vf_half half[2];
+    memcpy(half, &x, sizeof x);
+    return (vd_pair){__builtin_convertvector(half[0], vd), __builtin_convertvector(half[1], vd)};
+}
+
+SIMD vf simd_from_bf16(vh h) {
+    return simd_from_bits(__builtin_convertvector(h, vu) << 16);
+}
+
+// As pb_bf16_from_f32.
+SIMD vh simd_to_bf16(vf x) {
+    const vu u = simd_bits(x), rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+    const vu nan = (vu)(x != x);
+    return __builtin_convertvector((((u >> 16) | 0x40u) & nan) | (rounded & ~nan), vh);
+}
+
+SIMD vf simd_from_f16(vh h) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_cvtph_ps((__m256i)h);
+#elif defined(__AVX2__)
+    return (vf)_mm256_cvtph_ps((__m128i)h);
+#else
+    vf r;
+    for (int i = 0; i < LANES; i++) r[i] = pb_f16_to_f32(h[i]);
+    return r;
+#endif
+}
+
+SIMD vh simd_to_f16(vf x) {
+#if defined(__AVX512F__)
+    return (vh)_mm512_cvtps_ph((__m512)x, _MM_FROUND_TO_NEAREST_INT);
+#elif defined(__AVX2__)
+    return (vh)_mm256_cvtps_ph((__m256)x, _MM_FROUND_TO_NEAREST_INT);
+#else
+    vh r;
+    for (int i = 0; i < LANES; i++) r[i] = pb_f16_from_f32(x[i]);
+    return r;
+#endif
+}
+
+// e^x within 2 units in the last place; x is cut to [-87, 88], where the result is a normal number.
+// x = n ln 2 + r with |r| <= ln 2 / 2; e^r = 1 + r + r^2 q(r), q fitted on Chebyshev nodes (relative error 1.1e-8).
+SIMD vf simd_exp(vf x) {
+    const vf magic = simd_set(0x1.8p23f);  // adding it leaves n, rounded, in the low bits
+    x = simd_clamp(x, -87.0f, 88.0f);
+    const vf t = simd_fma(x, simd_set(0x1.715476p+0f), magic), n = t - magic;
+    vf r = simd_fma(n, simd_set(-0x1.63p-1f), x);  // ln 2 in two parts; the first times n is exact
+    r = simd_fma(n, simd_set(0x1.bd0106p-13f), r);
+    vf q = simd_set(0x1.6d43b4p-10f);
+    q = simd_fma(q, r, simd_set(0x1.120be8p-7f));
+    q = simd_fma(q, r, simd_set(0x1.5554e8p-5f));
+    q = simd_fma(q, r, simd_set(0x1.5554dcp-3f));
+    q = simd_fma(q, r, simd_set(0.5f));
+    const vf fraction = simd_fma(q * r, r, r) + 1.0f;
+    return fraction * simd_from_bits((simd_bits(t) - simd_bits(magic) + 127u) << 23);
+}
+
+SIMD vf simd_logistic(vf x) {
+    return 1.0f / (1.0f + simd_exp(-x));
+}
+
+// The Gaussian distribution Phi(x) and its density, from one exponential: Phi(-t) = density(t) * ratio(t) for t >= 0.
+// With u = (t - 4) / (t + 4), sqrt(2 pi) ratio is a polynomial of degree 9 on [0, 13], fitted on Chebyshev nodes;
+// relative error of Phi 4e-7 down to Phi(-13) = 6e-39.
+typedef struct simd_gaussian {
+    vf distribution, density;
+} simd_gaussian;
+
+SIMD simd_gaussian simd_gauss(vf x) {
+    const vf t = simd_clamp(simd_abs(x), 0.0f, 13.0f);
+    const vf square = t * t, lost = simd_fma(t, t, -square);
+    const vf e = simd_exp(-0.5f * square) * simd_fma(lost, simd_set(-0.5f), simd_set(1.0f));
+    const vf u = (t - 4.0f) / (t + 4.0f);
+    vf p = simd_set(-0x1.2361a6p-14f);
+    p = simd_fma(p, u, simd_set(-0x1.6f0336p-13f));
+    p = simd_fma(p, u, simd_set(0x1.58c7e0p-11f));
+    p = simd_fma(p, u, simd_set(0x1.09cc42p-11f));
+    p = simd_fma(p, u, simd_set(-0x1.166e94p-7f));
+    p = simd_fma(p, u, simd_set(0x1.f9af68p-6f));
+    p = simd_fma(p, u, simd_set(-0x1.25b620p-4f));
+    p = simd_fma(p, u, simd_set(0x1.fd751ep-4f));
+    p = simd_fma(p, u, simd_set(-0x1.5cf97ep-3f));
+    p = simd_fma(p, u, simd_set(0x1.82b4bcp-4f));
+    const vf tail = e * p;
+    return (simd_gaussian){simd_select((vu)(x < 0.0f), tail, 1.0f - tail), e * 0x1.988454p-2f};  // 1 / sqrt(2 pi)
+}
+
+#endif
