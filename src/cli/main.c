@@ -4,11 +4,8 @@
 
 #include "base/error.h"
 #include "base/nearest.h"
+#include "cli/commands.h"
 #include "cli/options.h"
-
-#define PB_COMMAND(name, summary) pb_status pb_command_##name(int argc, char **argv);
-#include "cli/commands.def"
-#undef PB_COMMAND
 
 typedef struct command {
     const char *name, *summary;

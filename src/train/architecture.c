@@ -1,0 +1,65 @@
+#include "train/architecture.h"
+
+#include <string.h>
+
+#include "nn/preset.h"
+
+pb_status pb_architecture_read(const pb_model_dir *model, pb_architecture *a) {
+    static const pb_part needed[] = {PB_PART_UNET, PB_PART_TEXT_ENCODER, PB_PART_VAE};
+    *a = (pb_architecture){.has_clip = true};
+    for (size_t i = 0; i < sizeof needed / sizeof *needed; i++) PB_RETURN_IF(pb_model_dir_require(model, needed[i]));
+    const pb_model_part_dir *unet = &model->parts[PB_PART_UNET], *clip = &model->parts[PB_PART_TEXT_ENCODER];
+    const pb_model_part_dir *vae = &model->parts[PB_PART_VAE];
+    PB_RETURN_IF(pb_unet_config_read(unet->config, unet->config_path, &a->unet));
+    PB_RETURN_IF(pb_clip_config_read(clip->config, clip->config_path, &a->clip));
+    PB_RETURN_IF(pb_vae_config_read(vae->config, vae->config_path, &a->vae));
+    if (a->clip.hidden != a->unet.cross_attention_dim)
+        return pb_error(PB_ERR_FORMAT, "%s: hidden_size is %d, but %s wants cross_attention_dim %d", clip->config_path,
+                        a->clip.hidden, unet->config_path, a->unet.cross_attention_dim);
+    return PB_OK;
+}
+
+static pb_status preset_part(pb_arena *arena, const char *preset, const char *part, const pb_json **json) {
+    const char *text = pb_preset_json(preset, part);
+    *json = NULL;
+    return text ? pb_json_parse(arena, text, strlen(text), preset, json) : PB_OK;
+}
+
+pb_status pb_architecture_preset(pb_arena *arena, const char *preset, pb_architecture *a) {
+    *a = (pb_architecture){.has_clip = false};
+    const pb_json *unet, *clip, *vae;
+    PB_RETURN_IF(preset_part(arena, preset, "unet", &unet));
+    PB_RETURN_IF(preset_part(arena, preset, "text_encoder", &clip));
+    PB_RETURN_IF(preset_part(arena, preset, "vae", &vae));
+    if (!unet) return pb_error(PB_ERR_USAGE, "no preset is called %s; there are tiny, sd14, sd21 and sdxl", preset);
+    PB_RETURN_IF(pb_unet_config_read(unet, preset, &a->unet));
+    if (vae) PB_RETURN_IF(pb_vae_config_read(vae, preset, &a->vae));
+    else a->vae.levels = 4;  // a factor of 8, as in every published VAE
+    if (clip) PB_RETURN_IF(pb_clip_config_read(clip, preset, &a->clip));
+    a->has_clip = clip != NULL;
+    return PB_OK;
+}
+
+pb_status pb_architecture_step(const pb_architecture *a, const pb_config *config, pb_step_request *request) {
+    const int factor = pb_vae_factor(&a->vae);
+    if (config->resolution % factor)
+        return pb_error(PB_ERR_USAGE, "resolution is %lld, which is not divisible by %d, the factor of this model's VAE; try %lld",
+                        (long long)config->resolution, factor,
+                        (long long)(config->resolution + factor - 1) / factor * factor);
+    if (config->train_text_encoder && !a->has_clip)
+        return pb_error(PB_ERR_USAGE, "train_text_encoder: this preset has no text encoder");
+    const int latent = (int)(config->resolution / factor);
+    *request = (pb_step_request){
+        .unet = &a->unet,
+        .clip = config->train_text_encoder ? &a->clip : NULL,
+        .compute = config->mixed_precision,
+        .batch = (int)config->train_batch_size * (config->with_prior_preservation ? 2 : 1),
+        .latent_h = latent,
+        .latent_w = latent,
+        .tokens = config->tokenizer_max_length.set ? (int)config->tokenizer_max_length.value
+                                                   : a->has_clip ? a->clip.positions : 77,
+        .pass = PB_PASS_WHOLE,
+        .sums = config->gradient_accumulation_steps > 1,
+    };
+    return PB_OK;
+}
