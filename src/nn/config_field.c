@@ -131,8 +131,8 @@ pb_status pb_config_positive(const pb_config_file *file, const char *key, double
 pb_status pb_config_divides(const pb_config_file *file, const char *parts_key, int parts, const char *whole_key,
                             int whole) {
     if (whole % parts == 0) return PB_OK;
-    return pb_error(PB_ERR_FORMAT, "%s: %s is %d, which does not divide the %d of %s", file->name, parts_key, parts, whole,
-                    whole_key);
+    return pb_error(PB_ERR_FORMAT, "%s: %s is %d, which does not divide the %d of %s", file->name, parts_key, parts,
+                    whole, whole_key);
 }
 
 pb_status pb_config_class(const pb_config_file *file, const char *expected) {

@@ -83,8 +83,8 @@ static pb_status read_unet_attention(const pb_config_file *file, pb_unet_config 
     PB_RETURN_IF(pb_json_get_string(file->json, "mid_block_type", "UNetMidBlock2DCrossAttn", file->name, &mid));
     c->mid_attention = !strcmp(mid, "UNetMidBlock2DCrossAttn");
     for (int i = 0; i < levels; i++) {
-        const bool used = c->down_attention[i] || c->up_attention[levels - 1 - i] || (c->mid_attention && i == levels - 1);
-        if (used)
+        const bool mid = c->mid_attention && i == levels - 1;
+        if (c->down_attention[i] || c->up_attention[levels - 1 - i] || mid)
             PB_RETURN_IF(pb_config_divides(file, "attention_head_dim (the number of heads)", c->heads[i],
                                            "block_out_channels", c->channels[i]));
     }
@@ -101,8 +101,8 @@ static pb_status read_unet_attention(const pb_config_file *file, pb_unet_config 
 // The time embedding, and what SDXL adds to it.
 static pb_status read_unet_time(const pb_config_file *file, pb_unet_config *c) {
     if (c->channels[0] % 2)
-        return pb_error(PB_ERR_FORMAT, "%s: block_out_channels begins with %d; the sinusoids of the time need an even number",
-                        file->name, c->channels[0]);
+        return pb_error(PB_ERR_FORMAT, "%s: block_out_channels begins with %d; the sinusoids of the time need an even "
+                        "number", file->name, c->channels[0]);
     PB_RETURN_IF(pb_json_get_bool(file->json, "flip_sin_to_cos", true, file->name, &c->flip_sin_to_cos));
     int shift;
     PB_RETURN_IF(pb_config_int(file, "freq_shift", 0, 1, 0, &shift));
@@ -110,20 +110,22 @@ static pb_status read_unet_time(const pb_config_file *file, pb_unet_config *c) {
         return pb_error(PB_ERR_FORMAT, "%s: freq_shift is %d with %d channels, which divides by 0", file->name, shift,
                         c->channels[0]);
     c->freq_shift = (float)shift;
-    PB_RETURN_IF(pb_config_int(file, "time_embedding_dim", 1, 4 * MAX_CHANNELS, 4 * c->channels[0], &c->time_embed_dim));
+    const int wide = 4 * MAX_CHANNELS;
+    PB_RETURN_IF(pb_config_int(file, "time_embedding_dim", 1, wide, 4 * c->channels[0], &c->time_embed_dim));
 
     const pb_json *type = pb_json_get(file->json, "addition_embed_type");
     if (!type || type->type == PB_JSON_NULL) return PB_OK;
     static const pb_fixed_field text_time[] = {{"addition_embed_type", "\"text_time\""}};
     PB_RETURN_IF(CHECK_FIXED(file, text_time));
+    const char *input_dim = "projection_class_embeddings_input_dim";
     PB_RETURN_IF(pb_config_int(file, "addition_time_embed_dim", 1, MAX_CHANNELS, 0, &c->addition_time_embed_dim));
-    PB_RETURN_IF(pb_config_int(file, "projection_class_embeddings_input_dim", 1, MAX_CHANNELS, 0, &c->addition_input_dim));
+    PB_RETURN_IF(pb_config_int(file, input_dim, 1, wide, 0, &c->addition_input_dim));
     if (c->addition_time_embed_dim < 4 || c->addition_time_embed_dim % 2)
-        return pb_error(PB_ERR_FORMAT, "%s: addition_time_embed_dim is %d; with addition_embed_type \"text_time\" it must "
-                        "be even and at least 4", file->name, c->addition_time_embed_dim);
+        return pb_error(PB_ERR_FORMAT, "%s: addition_time_embed_dim is %d; with addition_embed_type \"text_time\" it "
+                        "must be even and at least 4", file->name, c->addition_time_embed_dim);
     if (c->addition_input_dim <= c->addition_time_embed_dim)
-        return pb_error(PB_ERR_FORMAT, "%s: projection_class_embeddings_input_dim is %d; with addition_embed_type "
-                        "\"text_time\" it must be above addition_time_embed_dim", file->name, c->addition_input_dim);
+        return pb_error(PB_ERR_FORMAT, "%s: %s is %d; with addition_embed_type \"text_time\" it must be above "
+                        "addition_time_embed_dim", file->name, input_dim, c->addition_input_dim);
     return PB_OK;
 }
 

@@ -1,4 +1,5 @@
-// diffusers' UNet2DConditionModel (models/unets/unet_2d_condition.py, unet_2d_blocks.py, transformers/transformer_2d.py).
+// diffusers' UNet2DConditionModel (models/unets/unet_2d_condition.py and unet_2d_blocks.py,
+// models/transformers/transformer_2d.py).
 #include <assert.h>
 
 #include "nn/layers.h"

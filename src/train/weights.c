@@ -29,7 +29,8 @@ static pb_status check_param(const pb_param *param, const pb_weights *weights) {
     char expected[96] = "", actual[160] = "";
     size_t used = 0;
     for (int i = 0; i < shape.rank && used < sizeof expected; i++)
-        used += (size_t)snprintf(expected + used, sizeof expected - used, "%s%lld", i ? ", " : "", (long long)shape.dim[i]);
+        used += (size_t)snprintf(expected + used, sizeof expected - used, "%s%lld", i ? ", " : "",
+                                 (long long)shape.dim[i]);
     used = 0;
     for (int i = 0; i < weight->entry->rank && used < sizeof actual; i++)
         used += (size_t)snprintf(actual + used, sizeof actual - used, "%s%lld", i ? ", " : "",
@@ -202,10 +203,10 @@ pb_status pb_weights_save(const pb_module *m, const pb_weights *source, const pb
     for (size_t i = 0; i < source->count; i++) {
         const pb_weight *weight = find_by_file_name(source, pb_safetensors_writer_entry(writer, i)->name);
         const pb_param *param = find_param(m, weight->canonical);
-        if (param)
-            PB_TRY(pb_weights_stream(m, param, executor, param->master != PB_NONE ? param->master : param->work, writer));
-        else
+        if (!param)
             PB_TRY(copy_tensor(weight, writer));
+        else
+            PB_TRY(pb_weights_stream(m, param, executor, param->master == PB_NONE ? param->work : param->master, writer));
     }
     status = pb_safetensors_writer_finish(writer);
 fail:
