@@ -1,4 +1,4 @@
-// The commands' entry points, from commands.def. argv[0] is the command's name.
+// The commands. Each takes its own part of the command line, argv[0] being its name; messages are left in pb_error.
 #ifndef PB_CLI_COMMANDS_H
 #define PB_CLI_COMMANDS_H
 

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/nearest.h"
 #include "cli/commands.h"
+#include "cli/commands.h"
 #include "cli/options.h"
 
 typedef struct command {
