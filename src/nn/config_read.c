@@ -83,8 +83,8 @@ static pb_status read_unet_attention(const pb_config_file *file, pb_unet_config 
     PB_RETURN_IF(pb_json_get_string(file->json, "mid_block_type", "UNetMidBlock2DCrossAttn", file->name, &mid));
     c->mid_attention = !strcmp(mid, "UNetMidBlock2DCrossAttn");
     for (int i = 0; i < levels; i++) {
-        const bool mid = c->mid_attention && i == levels - 1;
-        if (c->down_attention[i] || c->up_attention[levels - 1 - i] || mid)
+        const bool in_mid = c->mid_attention && i == levels - 1;
+        if (c->down_attention[i] || c->up_attention[levels - 1 - i] || in_mid)
             PB_RETURN_IF(pb_config_divides(file, "attention_head_dim (the number of heads)", c->heads[i],
                                            "block_out_channels", c->channels[i]));
     }

@@ -203,10 +203,12 @@ pb_status pb_weights_save(const pb_module *m, const pb_weights *source, const pb
     for (size_t i = 0; i < source->count; i++) {
         const pb_weight *weight = find_by_file_name(source, pb_safetensors_writer_entry(writer, i)->name);
         const pb_param *param = find_param(m, weight->canonical);
-        if (!param)
+        if (param) {
+            const pb_vid value = param->master == PB_NONE ? param->work : param->master;
+            PB_TRY(pb_weights_stream(m, param, executor, value, writer));
+        } else {
             PB_TRY(copy_tensor(weight, writer));
-        else
-            PB_TRY(pb_weights_stream(m, param, executor, param->master == PB_NONE ? param->work : param->master, writer));
+        }
     }
     status = pb_safetensors_writer_finish(writer);
 fail:

@@ -1,5 +1,5 @@
-// A module's parameters between a model directory's files and an executor's slab: converted to the dtypes of the values,
-// convolution kernels transposed (O,I,H,W in the files, O,H,W,I in the program), a few MiB at a time.
+// A module's parameters between a model directory's files and an executor's slab: converted to the dtypes of the
+// values, convolution kernels transposed (O,I,H,W in the files, O,H,W,I in the program), a few MiB at a time.
 #ifndef PB_TRAIN_WEIGHTS_H
 #define PB_TRAIN_WEIGHTS_H
 
