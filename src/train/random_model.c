@@ -112,9 +112,9 @@ static pb_status build_part(const char *part, const pb_json *json, const char *n
 
 // --- Files ---
 
-// DIRECTORY/FOLDER/FILE; the folder is made.
+// DIRECTORY/FOLDER/FILE, or DIRECTORY/FILE where folder is NULL; the folder is made.
 static pb_status make_path(writing *w, const char *folder, const char *file, const char **path) {
-    const char *full = pb_fs_join(w->arena, w->directory, folder);
+    const char *full = folder ? pb_fs_join(w->arena, w->directory, folder) : w->directory;
     if (full) PB_RETURN_IF(pb_fs_make_directories(full));
     *path = full ? pb_fs_join(w->arena, full, file) : NULL;
     return *path ? PB_OK : pb_error(PB_ERR_MEMORY, "no memory for a path in %s", w->directory);
@@ -220,7 +220,7 @@ static pb_status write_index(writing *w) {
         "\"UNet2DConditionModel\"],\n  \"vae\": [\"diffusers\", \"AutoencoderKL\"]\n}\n",
         pndm ? "PNDMScheduler" : "DDIMScheduler");
     if (!text) return pb_error(PB_ERR_MEMORY, "no memory for model_index.json");
-    return write_text(w, "", "model_index.json", text);
+    return write_text(w, NULL, "model_index.json", text);
 }
 
 static pb_status write_all(writing *w) {
@@ -254,7 +254,7 @@ pb_status pb_random_model_write(const char *preset, uint64_t seed, pb_dtype dtyp
     while (length > 1 && path[length - 1] == '/') length--;
     const char *final = pb_arena_string_n(w.arena, path, length);
     const char *parent = final ? pb_fs_parent(w.arena, final) : NULL;
-    const char *partial = pb_arena_format(w.arena, "%s.partial-%ld", final, (long)getpid());
+    const char *partial = final ? pb_arena_format(w.arena, "%s.partial-%ld", final, (long)getpid()) : NULL;
     if (!parent || !partial) PB_FAIL(PB_ERR_MEMORY, "no memory for the path %s", path);
     PB_TRY(pb_fs_make_directories(parent));
     w.directory = partial;
