@@ -60,8 +60,9 @@ pb_status pb_image_decode(const uint8_t *bytes, size_t n, const char *name, cons
 pb_status pb_image_load(const char *path, const pb_image_limits *limits, pb_image *image);
 
 // --- Geometry; `result` is a new image ---
-// PIL's Image.resize((width, height), BILINEAR): a triangle filter widened when shrinking, coefficients of 22 bits,
-// rows first and columns second, each rounded to 8 bits (Pillow, libImaging/Resample.c). PB_ERR_USAGE, PB_ERR_MEMORY.
+// PIL's Image.resize((width, height), BILINEAR): a triangle filter widened when shrinking, coefficients of 22 bits, one
+// pass over rows and one over columns, each rounded to 8 bits (Pillow 13, libImaging/Resample.c; earlier versions
+// order the passes of tall pictures otherwise, which shows in the last bit). PB_ERR_USAGE, PB_ERR_MEMORY.
 pb_status pb_image_resize_bilinear(const pb_image *image, int32_t width, int32_t height, pb_image *result);
 // torchvision's Resize(size): the shorter side becomes `size`, the other floor(size * long / short).
 pb_status pb_image_resize_shorter(const pb_image *image, int32_t size, pb_image *result);
