@@ -78,7 +78,7 @@ pb_status pb_image_grid(const pb_image *images, size_t n, int32_t columns, pb_im
 // --- Writing: to a temporary name in the same folder, synced, then renamed, so that `path` is whole or untouched ---
 typedef struct pb_image_text {
     const char *key;    // 1 to 79 printable ASCII characters, no spaces at the ends
-    const char *value;  // UTF-8; tEXt where it is ASCII, else iTXt
+    const char *value;  // UTF-8, at most 1 MiB, may be empty; written as tEXt where it is ASCII, else as iTXt
 } pb_image_text;
 
 // Errors: PB_ERR_USAGE (a bad key), PB_ERR_IO, PB_ERR_MEMORY. What is at `path` must be a regular file or nothing.
