@@ -5,6 +5,7 @@ compute with them on the CPU in fp32: output, cotangent and the gradients of sum
     python make_modules.py OUT     (made with torch 2.15, transformers 5.23, diffusers 0.42)
 
 Sizes are odd where the architecture allows it: latents that are no multiple of the UNet's factor, batches above one.
+A group has two channels or more: where it has one, the norm cancels the bias before it, whose gradient is then noise.
 """
 import pathlib
 import sys
@@ -87,7 +88,7 @@ def main():
          up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"))
     clip(out / "sd1", "text_model.", hidden_size=12, intermediate_size=20, num_hidden_layers=2, num_attention_heads=3,
          hidden_act="quick_gelu")
-    vae(out / "sd1", block_out_channels=(4, 8, 8), layers_per_block=1, latent_channels=4)
+    vae(out / "sd1", block_out_channels=(8, 8, 12), layers_per_block=1, latent_channels=4)
     # Linear projections, head counts by level, another depth at every level, no attention in the middle.
     unet(out / "sd2", (1, 4, 5, 8), 3, block_out_channels=(8, 12), layers_per_block=(1, 2), attention_head_dim=(2, 3),
          cross_attention_dim=8, use_linear_projection=True, mid_block_type="UNetMidBlock2D", freq_shift=1,
@@ -95,7 +96,7 @@ def main():
          up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"))
     clip(out / "sd2", "", hidden_size=8, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
          hidden_act="gelu")
-    vae(out / "sd2", block_out_channels=(4, 8), layers_per_block=2, latent_channels=4, use_quant_conv=False,
+    vae(out / "sd2", block_out_channels=(8, 12), layers_per_block=2, latent_channels=4, use_quant_conv=False,
         use_post_quant_conv=False, mid_block_add_attention=False)
     # Several transformer layers, none at the first level, the added condition.
     unet(out / "sdxl", (3, 4, 6, 4), 5, block_out_channels=(8, 12), layers_per_block=1, attention_head_dim=(2, 3),
