@@ -1,15 +1,13 @@
 #include "io/image.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fs.h"
 #include "base/sha1.h"
 #include "io/image_internal.h"
 
@@ -96,56 +94,39 @@ pb_image_kind pb_image_sniff(const uint8_t *bytes, size_t n) {
 
 // --- Files ---
 
-// Fills `bytes` with the first `n` bytes of the file; `got` is less at its end.
-static pb_status read_bytes(int file, const char *path, uint8_t *bytes, size_t n, size_t *got) {
-    for (*got = 0; *got < n;) {
-        const ssize_t count = read(file, bytes + *got, n - *got);
-        if (count < 0 && errno == EINTR) continue;
-        if (count < 0) return pb_error(PB_ERR_IO, "%s: cannot be read: %s", path, strerror(errno));
-        if (count == 0) break;
-        *got += (size_t)count;
-    }
-    return PB_OK;
-}
-
-// Opens for reading without waiting for a pipe's other end.
-static pb_status open_file(const char *path, int *file, struct stat *about) {
-    *file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (*file < 0) return pb_error(PB_ERR_IO, "%s: cannot be opened: %s", path, strerror(errno));
-    if (fstat(*file, about) == 0) return PB_OK;
-    const pb_status status = pb_error(PB_ERR_IO, "%s: cannot be examined: %s", path, strerror(errno));
-    close(*file);
-    return status;
-}
-
 pb_status pb_image_sniff_file(const char *path, pb_image_kind *kind) {
     uint8_t start[SNIFF_BYTES];
-    size_t n = 0;
     int file;
-    struct stat about;
-    PB_RETURN_IF(open_file(path, &file, &about));
-    const pb_status status = S_ISREG(about.st_mode) ? read_bytes(file, path, start, sizeof start, &n) : PB_OK;
+    uint64_t size;
+    *kind = PB_IMAGE_NONE;
+    const pb_fs_kind what = pb_fs_kind_of(path);
+    if (what == PB_FS_DIRECTORY || what == PB_FS_OTHER) return PB_OK;
+    PB_RETURN_IF(pb_fs_open_read(path, &file, &size));
+    const size_t n = size < sizeof start ? (size_t)size : sizeof start;
+    const pb_status status = pb_fs_pread(file, start, n, 0, path);
     close(file);
     if (status == PB_OK) *kind = pb_image_sniff(start, n);
     return status;
 }
 
+static pb_status judge_file_size(uint64_t bytes, const char *name, const pb_image_limits *limits) {
+    if (!bytes) return pb_error(PB_ERR_FORMAT, "%s: the file is empty", name);
+    if (bytes <= (uint64_t)limits->file_bytes) return PB_OK;
+    return pb_error(PB_ERR_UNSUPPORTED, "%s: %" PRIu64 " bytes; a picture may have at most %" PRId64
+                    ": save it smaller", name, bytes, limits->file_bytes);
+}
+
 pb_status pb_image_load(const char *path, const pb_image_limits *limits, pb_image *image) {
     pb_status status = PB_OK;
     uint8_t *bytes = NULL;
-    size_t got = 0;
     int file;
-    struct stat about;
+    uint64_t size;
     if (!limits) limits = &pb_image_default_limits;
-    PB_RETURN_IF(open_file(path, &file, &about));
-    if (!S_ISREG(about.st_mode)) PB_FAIL(PB_ERR_IO, "%s: not a regular file", path);
-    if (about.st_size > limits->file_bytes)
-        PB_FAIL(PB_ERR_UNSUPPORTED, "%s: %" PRId64 " bytes; a picture may have at most %" PRId64
-                ": save it smaller", path, (int64_t)about.st_size, limits->file_bytes);
-    const size_t size = (size_t)about.st_size;
-    if (!(bytes = malloc(size ? size : 1))) PB_FAIL(PB_ERR_MEMORY, "%s: no memory for its %zu bytes", path, size);
-    PB_TRY(read_bytes(file, path, bytes, size, &got));
-    PB_TRY(pb_image_decode(bytes, got, path, limits, image));
+    PB_RETURN_IF(pb_fs_open_read(path, &file, &size));
+    PB_TRY(judge_file_size(size, path, limits));
+    if (!(bytes = malloc(size))) PB_FAIL(PB_ERR_MEMORY, "%s: no memory for its %" PRIu64 " bytes", path, size);
+    PB_TRY(pb_fs_pread(file, bytes, size, 0, path));
+    PB_TRY(pb_image_decode(bytes, size, path, limits, image));
 fail:
     free(bytes);
     close(file);
@@ -194,9 +175,7 @@ pb_status pb_image_decode(const uint8_t *bytes, size_t n, const char *name, cons
     pb_image decoded = {0};
     int orientation = 1;
     if (!limits) limits = &pb_image_default_limits;
-    if (!n) PB_FAIL(PB_ERR_FORMAT, "%s: the file is empty", name);
-    if (n > (uint64_t)limits->file_bytes)
-        PB_FAIL(PB_ERR_UNSUPPORTED, "%s: %zu bytes; a picture may have at most %" PRId64, name, n, limits->file_bytes);
+    PB_TRY(judge_file_size(n, name, limits));
     const pb_image_kind kind = pb_image_sniff(bytes, n);
     if (kind == PB_IMAGE_JPEG) {
         PB_TRY(pb_image_decode_jpeg(bytes, n, name, limits, &decoded, &orientation));

@@ -120,7 +120,8 @@ static uint64_t coefficient_bytes(const jpeg_facts *facts) {
         if (h > wide) wide = h;
         if (v > high) high = v;
     }
-    const uint64_t columns = (facts->width + 8 * wide - 1) / (8 * wide), rows = (facts->height + 8 * high - 1) / (8 * high);
+    const uint64_t columns = (facts->width + 8 * wide - 1) / (8 * wide);
+    const uint64_t rows = (facts->height + 8 * high - 1) / (8 * high);
     uint64_t blocks = 0;
     for (int i = 0; i < facts->components; i++)
         blocks += columns * rows * (uint64_t)(facts->sampling[i] >> 4) * (facts->sampling[i] & 15);

@@ -1,102 +1,25 @@
 // Writing pictures: encoded in memory, then put in place as a whole.
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <turbojpeg.h>
-#include <unistd.h>
 #include <spng.h>
 #include <zlib.h>
 
+#include "base/fs.h"
 #include "io/image.h"
 
-enum { JPEG_QUALITY = 75, MAX_KEY = 79, MAX_VALUE = 1 << 20, MAX_ATTEMPTS = 100 };
+enum { JPEG_QUALITY = 75, MAX_KEY = 79, MAX_VALUE = 1 << 20 };
 enum { HEADER_BYTES = 8 + 25 };  // of a PNG: signature and IHDR, which texts follow
-
-// --- Files ---
-
-static pb_status write_bytes(int file, const char *path, const uint8_t *bytes, size_t n) {
-    for (size_t at = 0; at < n;) {
-        const ssize_t count = write(file, bytes + at, n - at);
-        if (count < 0 && errno == EINTR) continue;
-        if (count < 0) return pb_error(PB_ERR_IO, "%s: cannot be written: %s", path, strerror(errno));
-        at += (size_t)count;
-    }
-    if (fsync(file)) return pb_error(PB_ERR_IO, "%s: cannot be written to the disk: %s", path, strerror(errno));
-    return PB_OK;
-}
-
-// A link planted at the place, or a pipe, is not written through or replaced.
-static pb_status check_place(const char *path) {
-    struct stat about;
-    if (lstat(path, &about)) {
-        if (errno == ENOENT) return PB_OK;
-        return pb_error(PB_ERR_IO, "%s: cannot be examined: %s", path, strerror(errno));
-    }
-    if (S_ISREG(about.st_mode)) return PB_OK;
-    return pb_error(PB_ERR_IO, "%s: exists and is not a regular file; remove it, or write to another place", path);
-}
-
-static pb_status create_temporary(const char *path, char *temporary, size_t bytes, int *file) {
-    for (int attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
-        snprintf(temporary, bytes, "%s.tmp-%ld-%d", path, (long)getpid(), attempt);
-        *file = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
-        if (*file >= 0) return PB_OK;
-        if (errno != EEXIST) break;
-    }
-    return pb_error(PB_ERR_IO, "%s: cannot be created: %s", temporary, strerror(errno));
-}
-
-// The new name lasts only when the folder that holds it is on the disk, too.
-static pb_status sync_folder_of(char *path) {
-    char *slash = strrchr(path, '/');
-    if (slash) slash[slash == path] = 0;
-    const char *folder = slash ? path : ".";
-    const int file = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (file < 0) return pb_error(PB_ERR_IO, "%s: cannot be opened: %s", folder, strerror(errno));
-    pb_status status = PB_OK;
-    // Some file systems have nothing to sync for a folder and say EINVAL.
-    if (fsync(file) && errno != EINVAL)
-        status = pb_error(PB_ERR_IO, "%s: cannot be written to the disk: %s", folder, strerror(errno));
-    close(file);
-    return status;
-}
-
-static pb_status write_file(const char *path, const uint8_t *bytes, size_t n) {
-    pb_status status = PB_OK;
-    bool created = false;
-    int file = -1;
-    const size_t room = strlen(path) + 40;
-    char *temporary = malloc(room);
-    if (!temporary) PB_FAIL(PB_ERR_MEMORY, "%s: no memory", path);
-    PB_TRY(check_place(path));
-    PB_TRY(create_temporary(path, temporary, room, &file));
-    created = true;
-    PB_TRY(write_bytes(file, path, bytes, n));
-    const int closed = close(file);
-    file = -1;
-    if (closed) PB_FAIL(PB_ERR_IO, "%s: cannot be written: %s", path, strerror(errno));
-    if (rename(temporary, path)) PB_FAIL(PB_ERR_IO, "%s: cannot be put in place: %s", path, strerror(errno));
-    created = false;
-    PB_TRY(sync_folder_of(temporary));
-fail:
-    if (file >= 0) close(file);
-    if (created) unlink(temporary);
-    free(temporary);
-    return status;
-}
 
 // --- PNG ---
 
 static pb_status check_key(const char *key) {
     const size_t n = strlen(key);
     bool good = n >= 1 && n <= MAX_KEY && key[0] != ' ' && key[n - 1] != ' ';
-    for (size_t i = 0; i < n; i++) good = good && key[i] >= ' ' && key[i] <= '~' && !(key[i] == ' ' && key[i + 1] == ' ');
-    if (good) return PB_OK;
+    for (size_t i = 0; i < n; i++) good = good && key[i] >= ' ' && key[i] <= '~';
+    if (good && !strstr(key, "  ")) return PB_OK;
     return pb_error(PB_ERR_USAGE, "'%s' cannot be the key of a PNG's text: 1 to %d printable ASCII characters, no two "
                     "spaces in a row and none at the ends", key, MAX_KEY);
 }
@@ -132,8 +55,8 @@ static size_t put_text(const pb_image_text *text, uint8_t *to) {
 }
 
 // The PNG of `n` bytes with texts behind its header, in a new buffer.
-static pb_status insert_texts(const uint8_t *png, size_t n, const pb_image_text *texts, size_t n_texts, uint8_t **result,
-                              size_t *result_bytes) {
+static pb_status insert_texts(const uint8_t *png, size_t n, const pb_image_text *texts, size_t n_texts,
+                              uint8_t **result, size_t *result_bytes) {
     size_t bytes = n;
     for (size_t i = 0; i < n_texts; i++) {
         PB_RETURN_IF(check_key(texts[i].key));
@@ -170,7 +93,7 @@ pb_status pb_image_write_png(const char *path, const pb_image *image, const pb_i
     if (!result) encoded = spng_get_png_buffer(encoder, &n, &result);
     if (!encoded) PB_FAIL(PB_ERR_MEMORY, "%s: cannot be encoded as PNG: %s", path, spng_strerror(result));
     PB_TRY(insert_texts(encoded, n, texts, n_texts, &bytes, &n));
-    PB_TRY(write_file(path, bytes, n));
+    PB_TRY(pb_fs_write_file(path, bytes, n));
 fail:
     free(bytes);
     free(encoded);
@@ -186,11 +109,11 @@ pb_status pb_image_write_jpeg(const char *path, const pb_image *image) {
     unsigned long n = 0;
     tjhandle encoder = tjInitCompress();
     if (!encoder) PB_FAIL(PB_ERR_MEMORY, "%s: no memory for a JPEG encoder", path);
-    if (tjCompress2(encoder, image->rgb, image->width, image->width * 3, image->height, TJPF_RGB, &bytes, &n, TJSAMP_420,
-                    JPEG_QUALITY, TJFLAG_ACCURATEDCT))
+    if (tjCompress2(encoder, image->rgb, image->width, image->width * 3, image->height, TJPF_RGB, &bytes, &n,
+                    TJSAMP_420, JPEG_QUALITY, TJFLAG_ACCURATEDCT))
         PB_FAIL(PB_ERR_USAGE, "%s: %" PRId32 " x %" PRId32 " pixels cannot be encoded as JPEG: %s", path, image->width,
                 image->height, tjGetErrorStr2(encoder));
-    PB_TRY(write_file(path, bytes, n));
+    PB_TRY(pb_fs_write_file(path, bytes, n));
 fail:
     tjFree(bytes);
     if (encoder) tjDestroy(encoder);
