@@ -1,6 +1,14 @@
 # Warnings, sanitizers and hardening for every target, as one interface library.
 add_library(pb_warnings INTERFACE)
-target_compile_options(pb_warnings INTERFACE -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes
+# A warning that only a compiler to come has should not stop somebody's build.
+set(werror ON)
+if(CMAKE_C_COMPILER_ID STREQUAL "GNU" AND CMAKE_C_COMPILER_VERSION VERSION_GREATER_EQUAL 14)
+  set(werror OFF)
+elseif(CMAKE_C_COMPILER_ID STREQUAL "Clang" AND CMAKE_C_COMPILER_VERSION VERSION_GREATER_EQUAL 19)
+  set(werror OFF)
+endif()
+option(PB_WERROR "warnings are errors" ${werror})
+target_compile_options(pb_warnings INTERFACE -Wall -Wextra $<$<BOOL:${PB_WERROR}>:-Werror> -Wshadow -Wstrict-prototypes -Wmissing-prototypes
   -fno-math-errno -ffp-contract=off -fstack-protector-strong)
 target_compile_definitions(pb_warnings INTERFACE _GNU_SOURCE)
 target_link_options(pb_warnings INTERFACE -Wl,-z,relro,-z,now)

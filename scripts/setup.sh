@@ -24,7 +24,7 @@ for package in $packages; do
     dpkg-query -W -f '${Status}\n' "$package" 2>/dev/null | grep -q '^install ok installed$' ||
         missing="$missing $package"
 done
-# pkg-config is a virtual package where pkgconf has replaced it; Ubuntu names turbojpeg's files libturbojpeg0-dev, too.
+# pkg-config is a virtual package where pkgconf has replaced it.
 case " $missing " in
 *" pkg-config "*) command -v pkg-config >/dev/null && missing=$(echo " $missing " | sed 's/ pkg-config / /') ;;
 esac
@@ -41,4 +41,9 @@ else
 fi
 echo "setup: installing" $missing
 $sudo apt-get update -qq
+for package in $missing; do
+    apt-cache show "$package" >/dev/null 2>&1 && continue
+    echo "setup: this release has no package $package; Debian 12 and Ubuntu 24.04 are the first that have all" >&2
+    exit 1
+done
 DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $missing
