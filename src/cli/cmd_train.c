@@ -1,0 +1,40 @@
+#include <stdio.h>
+
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "io/config.h"
+#include "train/trainer.h"
+
+static const char epilogue[] =
+    "Examples:\n"
+    "  pagebooth train configs/my_subject.yaml\n"
+    "  pagebooth train configs/my_subject.yaml --set learning_rate=2e-6 --set memory.device=8GiB --check\n\n"
+    "SIGINT (Ctrl-C) and SIGTERM finish the step, write a checkpoint and exit with 130; a second one ends at once.\n"
+    "The keys are explained in docs/configuration.md.";
+
+pb_status pb_command_train(int argc, char **argv) {
+    const char *path = NULL;
+    pb_option_list sets = {0};
+    bool check = false, done = false;
+    const pb_positional positionals[] = {{.name = "CONFIG", .help = "The run's configuration, a YAML file.", .text = &path}};
+    const pb_option options[] = {
+        PB_OPTION_LIST("--set", NULL, "KEY=VALUE", &sets, "Overrides a key of the configuration; may be given often."),
+        PB_OPTION_FLAG("--check", NULL, &check, "Read everything but the weights, plan the step, say what was found, stop."),
+    };
+    const pb_command_line line = {.summary = "Fine-tunes a Stable Diffusion model on pictures of a subject.",
+                                  .positionals = positionals,
+                                  .positional_count = PB_COUNT_OF(positionals),
+                                  .options = options,
+                                  .option_count = PB_COUNT_OF(options),
+                                  .epilogue = epilogue};
+    PB_RETURN_IF(pb_options_parse(&line, argc, argv, &done));
+    if (done) return PB_OK;
+    pb_arena *arena = pb_arena_create();
+    if (!arena) return pb_error(PB_ERR_MEMORY, "no memory for a configuration");
+    pb_config config;
+    pb_status status = pb_config_load(arena, path, sets.item, (size_t)sets.count, &config);
+    for (size_t i = 0; status == PB_OK && i < config.note_count; i++) fprintf(stderr, "note: %s.\n", config.notes[i]);
+    if (status == PB_OK) status = pb_train(&config, check);
+    pb_arena_destroy(arena);
+    return status;
+}

@@ -1,0 +1,320 @@
+#include "train/trainer.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/fs.h"
+#include "base/parallel.h"
+#include "io/tokenizer.h"
+#include "train/checkpoint.h"
+#include "train/trainer_parts.h"
+#include "train/weights.h"
+
+// Of GradScaler: what the loss is multiplied by in fp16, and how it moves.
+static const double first_scale = 65536, least_scale = 1;
+enum { GROWTH_INTERVAL = 2000 };
+
+// --- Before anything is read but text ---
+
+static pb_status draw_seed(pb_config *config) {
+    uint32_t seed;
+    if (config->seed.set) return PB_OK;
+    if (getrandom(&seed, sizeof seed, 0) != sizeof seed) return pb_error(PB_ERR_IO, "the system gives no random seed");
+    config->seed.set = true;
+    config->seed.value = seed;
+    return PB_OK;
+}
+
+static pb_status tokenize(pb_trainer *t) {
+    const pb_config *c = t->config;
+    pb_status status = PB_OK;
+    pb_tokenizer *tokenizer = NULL;
+    if (!c->tokenizer_name) PB_TRY(pb_model_dir_require(t->model, PB_PART_TOKENIZER));
+    PB_TRY(pb_tokenizer_create(c->tokenizer_name ? c->tokenizer_name : t->model->parts[PB_PART_TOKENIZER].path, &tokenizer));
+    if (pb_tokenizer_size(tokenizer) > t->architecture.clip.vocabulary)
+        PB_FAIL(PB_ERR_FORMAT, "the tokenizer has %d ids, and the text encoder's vocab_size is %d: they are not of one model",
+                pb_tokenizer_size(tokenizer), t->architecture.clip.vocabulary);
+    t->tokens = c->tokenizer_max_length.set ? (int)c->tokenizer_max_length.value : pb_tokenizer_length(tokenizer);
+    if (t->tokens > t->architecture.clip.positions)
+        PB_FAIL(PB_ERR_USAGE, "prompts have %d ids, and the text encoder takes %d; set tokenizer_max_length: %d", t->tokens,
+                t->architecture.clip.positions, t->architecture.clip.positions);
+    const char *const prompts[PB_SIDES] = {c->instance_prompt, c->with_prior_preservation ? c->class_prompt : NULL};
+    for (int side = 0; side < PB_SIDES; side++) {
+        if (!prompts[side]) continue;
+        t->ids[side] = pb_arena_array(t->arena, (size_t)t->tokens, sizeof *t->ids[side]);
+        if (!t->ids[side]) PB_FAIL(PB_ERR_MEMORY, "no memory for the prompts");
+        PB_TRY(pb_tokenizer_encode(tokenizer, prompts[side], strlen(prompts[side]), t->tokens, t->ids[side]));
+    }
+fail:
+    pb_tokenizer_destroy(tokenizer);
+    return status;
+}
+
+static pb_status open_model(pb_trainer *t) {
+    const pb_config *c = t->config;
+    PB_RETURN_IF(pb_model_dir_open(c->pretrained_model_name_or_path, c->revision, &t->model));
+    PB_RETURN_IF(pb_architecture_read(t->model, &t->architecture));
+    PB_RETURN_IF(pb_model_dir_require(t->model, PB_PART_SCHEDULER));
+    const pb_model_part_dir *scheduler = &t->model->parts[PB_PART_SCHEDULER];
+    PB_RETURN_IF(pb_noise_schedule_init(t->arena, scheduler->config, scheduler->config_path, &t->noise));
+    const pb_unet_config *unet = &t->architecture.unet;
+    if (unet->in_channels != t->architecture.vae.latent_channels || unet->out_channels != unet->in_channels)
+        return pb_error(PB_ERR_UNSUPPORTED, "%s: in_channels is %d and out_channels %d; only UNets that take and give the %d "
+                        "channels of the latents can be trained", t->model->parts[PB_PART_UNET].config_path,
+                        unet->in_channels, unet->out_channels, t->architecture.vae.latent_channels);
+    return tokenize(t);
+}
+
+static int64_t larger(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
+// What the planner may use where memory.device is auto: the memory that the machine has.
+static uint64_t budget(const pb_config *config) {
+    if (config->memory.device != PB_SIZE_AUTO) return (uint64_t)config->memory.device;
+    return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static pb_status plan(pb_trainer *t) {
+    const pb_config *c = t->config;
+    PB_RETURN_IF(pb_training_data_list(t->arena, c, &t->data));
+    PB_RETURN_IF(pb_architecture_step(&t->architecture, c, &t->request));
+    t->request.tokens = t->tokens;
+    const int64_t sides = c->with_prior_preservation ? 2 : 1;
+    t->batching = (pb_batching){
+        .length = larger(t->data.set[PB_SIDE_INSTANCE].count, c->with_prior_preservation ? c->num_class_images : 0),
+        .batch = c->train_batch_size,
+        .sides = sides,
+        .accumulation = c->gradient_accumulation_steps,
+        .pass_images = c->memory.micro_batch ? c->memory.micro_batch : c->train_batch_size * sides};
+    const int64_t steps = pb_batching_steps(&t->batching);
+    t->max_steps = c->max_train_steps.set ? c->max_train_steps.value : c->num_train_epochs * steps;
+    PB_RETURN_IF(pb_lr_kind_parse(c->lr_scheduler, &t->schedule.kind));
+    t->schedule.base = c->learning_rate;
+    if (c->scale_lr) t->schedule.base *= (double)(c->gradient_accumulation_steps * c->train_batch_size);
+    t->schedule.warmup = c->lr_warmup_steps;
+    t->schedule.total = t->max_steps;
+    t->schedule.cycles = (double)c->lr_num_cycles;
+    t->schedule.power = c->lr_power;
+    PB_RETURN_IF(pb_lr_schedule_check(&t->schedule));
+    t->loss_scale = t->request.compute == PB_F16 ? (pb_loss_scale){.scale = first_scale, .dynamic = true}
+                                                 : (pb_loss_scale){.scale = 1};
+    return pb_programs_compile(&t->request, &t->batching, budget(c), &t->programs);
+}
+
+static void describe(const pb_trainer *t, FILE *file) {
+    const pb_config *c = t->config;
+    const pb_picture_set *sets = t->data.set;
+    fprintf(file, "pictures: %lld of the subject in %s", (long long)sets[PB_SIDE_INSTANCE].count, sets[PB_SIDE_INSTANCE].folder);
+    if (c->with_prior_preservation)
+        fprintf(file, ", %lld of %lld of the class in %s", (long long)sets[PB_SIDE_CLASS].count,
+                (long long)c->num_class_images, sets[PB_SIDE_CLASS].folder);
+    fprintf(file, "\nsteps: %lld, %lld to an epoch, %lld pictures to a pass\n", (long long)t->max_steps,
+            (long long)pb_batching_steps(&t->batching), (long long)pb_batching_images(&t->batching, 0));
+    fprintf(file, "trained: %.1fM parameters, computed in %s\nmemory: %.3f GiB for the step\n",
+            (double)pb_step_graph_parameters(t->programs.items[0].step) / 1e6, pb_dtype_name(t->request.compute),
+            (double)t->programs.slab_bytes / 0x1p30);
+}
+
+static void name_skipped(pb_trainer *t) {
+    for (int side = 0; side < PB_SIDES; side++)
+        for (int64_t i = 0; i < t->data.set[side].skipped_count; i++)
+            pb_progress_note(&t->progress, "skipped %s/%s: it is no picture", t->data.set[side].folder,
+                             t->data.set[side].skipped[i]);
+}
+
+// --- Setting up ---
+
+static pb_status encode_prompts(pb_trainer *t) {
+    if (t->request.clip) return PB_OK;  // trained: the step itself runs it
+    const size_t bytes = (size_t)t->tokens * (size_t)t->architecture.clip.hidden * pb_dtype_size(t->request.compute);
+    for (int side = 0; side < PB_SIDES; side++) {
+        if (!t->ids[side]) continue;
+        t->context[side] = pb_arena_alloc(t->arena, bytes);
+        if (!t->context[side]) return pb_error(PB_ERR_MEMORY, "no memory for the prompts");
+        PB_RETURN_IF(pb_encode_prompts(t->model, &t->architecture.clip, t->config->variant, t->request.compute, t->ids[side], 1,
+                                       t->tokens, t->context[side]));
+    }
+    return PB_OK;
+}
+
+static pb_status make_draws(pb_trainer *t, const pb_rng *rng) {
+    const bool crops = !t->config->center_crop;
+    const pb_draws_options options = {.instances = t->data.set[PB_SIDE_INSTANCE].count,
+                                      .classes = t->data.set[PB_SIDE_CLASS].count,
+                                      .batch = t->config->train_batch_size,
+                                      .instance = crops ? t->data.slack[PB_SIDE_INSTANCE] : NULL,
+                                      .class_ = crops ? t->data.slack[PB_SIDE_CLASS] : NULL};
+    return pb_draws_create(&options, rng, &t->draws);
+}
+
+static pb_status load_weights(pb_trainer *t, const char *checkpoint) {
+    pb_pass_program *p = pb_programs_any(&t->programs);
+    const pb_module *const modules[] = {p->step->unet, p->step->clip};
+    static const pb_part parts[] = {PB_PART_UNET, PB_PART_TEXT_ENCODER};
+    for (int i = 0; i < 2; i++) {
+        if (!modules[i]) continue;
+        PB_RETURN_IF(pb_model_dir_weights(t->model, parts[i], t->config->variant, &t->sources[parts[i]]));
+        if (!checkpoint) PB_RETURN_IF(pb_weights_load(modules[i], t->sources[parts[i]], p->executor));
+    }
+    if (!checkpoint) return PB_OK;
+    PB_RETURN_IF(pb_state_load(t, checkpoint));
+    pb_progress_note(&t->progress, "goes on from %s", checkpoint);
+    return PB_OK;
+}
+
+static pb_status make_class_pictures(pb_trainer *t, pb_rng *rng) {
+    pb_picture_set *set = &t->data.set[PB_SIDE_CLASS];
+    (void)rng;
+    if (!t->config->with_prior_preservation || set->count >= t->config->num_class_images) return PB_OK;
+    return pb_error(PB_ERR_USAGE, "class_data_dir: %s has %lld pictures; num_class_images is %lld", set->folder,
+                    (long long)set->count, (long long)t->config->num_class_images);
+}
+
+static pb_status prepare(pb_trainer *t, const char *checkpoint) {
+    pb_rng rng;
+    pb_rng_seed(&rng, (uint64_t)t->config->seed.value);
+    PB_RETURN_IF(make_class_pictures(t, &rng));
+    PB_RETURN_IF(pb_training_data_load(t));
+    PB_RETURN_IF(encode_prompts(t));
+    PB_RETURN_IF(make_draws(t, &rng));
+    PB_RETURN_IF(pb_batch_buffers_init(t));
+    PB_RETURN_IF(pb_programs_start(&t->programs));
+    return load_weights(t, checkpoint);
+}
+
+// --- The loop ---
+
+// Where fp16 overflowed, the update was not made: the scale sinks, and the step is tried again with the next pictures.
+static pb_status after_overflow(pb_trainer *t) {
+    PB_RETURN_IF(pb_metrics_write_overflow(t->metrics, t->step + 1, t->loss_scale.scale));
+    t->loss_scale.scale /= 2;
+    t->loss_scale.good_steps = 0;
+    if (t->loss_scale.scale < least_scale)
+        return pb_error(PB_ERR_NUMERIC, "step %lld: the gradients are not finite at any loss scale; the run is stopped, and the "
+                        "last checkpoint is kept (mixed_precision: bf16 has fp32's range)", (long long)t->step + 1);
+    return PB_OK;
+}
+
+static void after_good_step(pb_trainer *t) {
+    t->step++;
+    if (!t->loss_scale.dynamic || ++t->loss_scale.good_steps < GROWTH_INTERVAL) return;
+    t->loss_scale.scale *= 2;
+    t->loss_scale.good_steps = 0;
+}
+
+// One optimizer step: as many batches as it accumulates.
+static pb_status run_step(pb_trainer *t) {
+    const double begun = pb_seconds_now();
+    const bool accumulates = t->config->gradient_accumulation_steps > 1;
+    double *losses = t->buffers.micro_losses;
+    pb_metrics_step line = {.step = t->step + 1, .lr = pb_lr_at(&t->schedule, t->step)};
+    float control[PB_CONTROL_COUNT] = {0};
+    for (bool closes = false; !closes; line.micro_count++) {
+        const pb_draws_batch batch = pb_draws_next(t->draws);
+        closes = pb_batching_closes(&t->batching, batch.number);
+        line.epoch = batch.epoch;
+        PB_RETURN_IF(pb_trainer_batch(t, &batch, line.lr, &losses[line.micro_count], control));
+        line.loss += losses[line.micro_count];
+    }
+    line.loss /= (double)line.micro_count;
+    line.micro_losses = accumulates ? losses : NULL;
+    line.grad_norm = (double)control[PB_CONTROL_NORM];
+    line.loss_scale = t->loss_scale.dynamic ? t->loss_scale.scale : 0;
+    if (control[PB_CONTROL_SKIP] != 0 && t->loss_scale.dynamic) return after_overflow(t);
+    if (control[PB_CONTROL_SKIP] != 0 || !isfinite(line.loss))
+        return pb_error(PB_ERR_NUMERIC, "step %lld: the loss or its gradients are not finite (loss %g); the run is stopped, and "
+                        "the last checkpoint is kept; a smaller learning_rate may help", (long long)line.step, line.loss);
+    after_good_step(t);
+    line.seconds = pb_seconds_now() - begun;
+    PB_RETURN_IF(pb_metrics_write(t->metrics, &line));
+    pb_progress_step(&t->progress, t->step, line.loss, line.lr, line.seconds);
+    return PB_OK;
+}
+
+static pb_status loop(pb_trainer *t) {
+    pb_progress_begin(&t->progress, t->step, t->max_steps);
+    while (t->step < t->max_steps) {
+        const int64_t before = t->step;
+        PB_RETURN_IF(run_step(t));
+        const bool stop = pb_signals_caught() != 0;
+        const bool due = t->step > before && t->step % t->config->checkpointing_steps == 0;
+        if (due || (stop && t->step > 0 && t->step < t->max_steps)) PB_RETURN_IF(pb_state_save(t));
+        if (stop && !t->step) return pb_error(PB_ERR_INTERRUPTED, "interrupted before the first step was done");
+        if (stop && t->step < t->max_steps)
+            return pb_error(PB_ERR_INTERRUPTED, "interrupted: step %lld of %lld is in %s/checkpoint-%lld; go on with --set "
+                            "resume_from_checkpoint=latest", (long long)t->step, (long long)t->max_steps,
+                            t->config->output_dir, (long long)t->step);
+    }
+    pb_progress_end(&t->progress);
+    return PB_OK;
+}
+
+static pb_status run(pb_trainer *t, const char *checkpoint) {
+    const char *folder = t->config->output_dir;
+    PB_RETURN_IF(prepare(t, checkpoint));
+    PB_RETURN_IF(pb_output_write_config(t, pb_fs_join(t->arena, folder, "config.yaml")));
+    const char *metrics = pb_fs_join(t->arena, folder, "metrics.jsonl");
+    if (!metrics) return pb_error(PB_ERR_MEMORY, "no memory to train");
+    PB_RETURN_IF(pb_metrics_open(metrics, t->step, t->config->gradient_accumulation_steps, &t->metrics));
+    PB_RETURN_IF(pb_output_write_run(t, false));
+    PB_RETURN_IF(loop(t));
+    PB_RETURN_IF(pb_metrics_sync(t->metrics));
+    PB_RETURN_IF(pb_output_write_model(t));
+    PB_RETURN_IF(pb_output_write_run(t, true));
+    pb_progress_note(&t->progress, "done: %s is the fine-tuned pipeline", folder);
+    return PB_OK;
+}
+
+// --- All of it ---
+
+static pb_status train_into(pb_trainer *t) {
+    int64_t earlier, finished;
+    const char *checkpoint;
+    PB_RETURN_IF(pb_output_open(t));
+    PB_RETURN_IF(pb_checkpoint_prune(t->config->output_dir, 0));
+    PB_RETURN_IF(pb_output_read_run(t, &earlier, &finished));
+    const char *resume = t->config->resume_from_checkpoint;
+    if (resume && !strcmp(resume, "latest") && finished >= t->max_steps) {
+        pb_progress_note(&t->progress, "%s: this run has done its %lld steps; nothing is left to do", t->config->output_dir,
+                         (long long)finished);
+        return PB_OK;
+    }
+    PB_RETURN_IF(pb_state_find(t, &checkpoint));
+    t->run = larger((int64_t)time(NULL), earlier + 1);
+    pb_signals_catch();
+    return run(t, checkpoint);
+}
+
+static void deinit(pb_trainer *t) {
+    pb_metrics_close(t->metrics);
+    pb_draws_destroy(t->draws);
+    pb_programs_deinit(&t->programs);
+    pb_training_data_deinit(&t->data);
+    for (int part = 0; part < PB_PART_COUNT; part++) pb_weights_close(t->sources[part]);
+    pb_model_dir_close(t->model);
+    pb_output_close(t);
+    pb_arena_destroy(t->arena);
+}
+
+pb_status pb_train(pb_config *config, bool check) {
+    pb_status status = PB_OK;
+    pb_trainer t = {.config = config, .arena = pb_arena_create(), .lock = -1};
+    if (!t.arena) PB_FAIL(PB_ERR_MEMORY, "no memory to train");
+    if (config->threads) pb_threads_set((int)config->threads);
+    PB_TRY(draw_seed(config));
+    PB_TRY(open_model(&t));
+    PB_TRY(plan(&t));
+    name_skipped(&t);
+    describe(&t, check ? stdout : stderr);
+    if (!check) PB_TRY(train_into(&t));
+fail:
+    pb_progress_end(&t.progress);
+    deinit(&t);
+    return status;
+}

@@ -1,0 +1,193 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fs.h"
+#include "train/trainer_parts.h"
+#include "train/weights.h"
+
+// --- The folder ---
+
+static pb_status take_lock(pb_trainer *t, const char *path) {
+    t->lock = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (t->lock < 0) return pb_error(PB_ERR_IO, "cannot open the lock %s: %s", path, strerror(errno));
+    // The system lets go of it when the process ends, however it ends, so a stale one cannot be left.
+    if (!flock(t->lock, LOCK_EX | LOCK_NB)) return PB_OK;
+    const int reason = errno;
+    close(t->lock);
+    t->lock = -1;
+    if (reason != EWOULDBLOCK) return pb_error(PB_ERR_IO, "cannot lock %s: %s", path, strerror(reason));
+    return pb_error(PB_ERR_IO, "another pagebooth is training into %s; wait for it or choose another output_dir",
+                    t->config->output_dir);
+}
+
+pb_status pb_output_open(pb_trainer *t) {
+    const char *folder = t->config->output_dir;
+    struct stat info;
+    if (!lstat(folder, &info) && !S_ISDIR(info.st_mode))
+        return pb_error(PB_ERR_IO, "output_dir: %s is %s; name a folder", folder,
+                        S_ISLNK(info.st_mode) ? "a symbolic link" : "no folder");
+    PB_RETURN_IF(pb_fs_make_directories(folder));
+    const char *path = pb_fs_join(t->arena, folder, ".lock");
+    if (!path) return pb_error(PB_ERR_MEMORY, "no memory to open %s", folder);
+    return take_lock(t, path);
+}
+
+void pb_output_close(pb_trainer *t) {
+    if (t->lock >= 0) close(t->lock);
+    t->lock = -1;
+}
+
+// --- run.json ---
+
+pb_status pb_output_read_run(pb_trainer *t, int64_t *run, int64_t *finished_steps) {
+    enum { LIMIT = 1 << 16 };
+    *run = *finished_steps = 0;
+    const char *path = pb_fs_join(t->arena, t->config->output_dir, "run.json");
+    if (!path) return pb_error(PB_ERR_MEMORY, "no memory to read run.json");
+    if (pb_fs_kind_of(path) != PB_FS_FILE) return PB_OK;
+    char *text;
+    size_t bytes;
+    const pb_json *root;
+    bool finished;
+    PB_RETURN_IF(pb_fs_read_file(t->arena, path, LIMIT, &text, &bytes));
+    PB_RETURN_IF(pb_json_parse(t->arena, text, bytes, path, &root));
+    PB_RETURN_IF(pb_json_get_int(root, "run", 0, INT64_MAX, 0, path, run));
+    PB_RETURN_IF(pb_json_get_int(root, "steps", 0, INT64_MAX, 0, path, finished_steps));
+    PB_RETURN_IF(pb_json_get_bool(root, "finished", false, path, &finished));
+    if (!finished) *finished_steps = 0;
+    return PB_OK;
+}
+
+pb_status pb_output_write_run(pb_trainer *t, bool finished) {
+    pb_text text = {0};
+    pb_text_append(&text, "{\n  \"run\": %lld,\n  \"steps\": %lld,\n  \"finished\": %s\n}\n", (long long)t->run,
+                   (long long)t->step, finished ? "true" : "false");
+    const char *path = pb_fs_join(t->arena, t->config->output_dir, "run.json");
+    pb_status status = path && !text.failed ? pb_fs_write_file(path, text.data, text.bytes)
+                                            : pb_error(PB_ERR_MEMORY, "no memory to write run.json");
+    pb_text_deinit(&text);
+    return status;
+}
+
+pb_status pb_output_write_config(pb_trainer *t, const char *path) {
+    pb_text text = {0};
+    pb_config_print(t->config, &text);
+    pb_status status = path && !text.failed ? pb_fs_write_file(path, text.data, text.bytes)
+                                            : pb_error(PB_ERR_MEMORY, "no memory to write the configuration");
+    pb_text_deinit(&text);
+    return status;
+}
+
+// --- The pipeline ---
+
+// What a tensor of a part that was not trained is written as.
+static pb_dtype target_dtype(const pb_trainer *t, const pb_safetensors_entry *entry) {
+    const bool floating = entry->dtype == PB_F32 || entry->dtype == PB_F16 || entry->dtype == PB_BF16;
+    return floating && t->config->save_precision != PB_PRECISION_SOURCE ? t->config->save_precision : entry->dtype;
+}
+
+static pb_status declare_all(const pb_trainer *t, const pb_weights *weights, pb_safetensors_writer *writer) {
+    for (size_t i = 0; i < weights->count; i++) {
+        const pb_safetensors_entry *e = weights->items[i].entry;
+        const pb_dtype dtype = target_dtype(t, e);
+        if (dtype == e->dtype)
+            PB_RETURN_IF(pb_safetensors_writer_declare_like(writer, e));
+        else
+            PB_RETURN_IF(pb_safetensors_writer_declare(writer, e->name, dtype, e->rank, e->shape));
+    }
+    return PB_OK;
+}
+
+// The weight of this name in the file; a part has at most a few hundred, so a walk does.
+static const pb_weight *find_by_file_name(const pb_weights *weights, const char *name) {
+    for (size_t i = 0; i < weights->count; i++)
+        if (!strcmp(weights->items[i].entry->name, name)) return &weights->items[i];
+    return NULL;
+}
+
+static pb_status copy_tensor(const pb_weight *weight, pb_dtype dtype, void *buffer, size_t capacity,
+                             pb_safetensors_writer *writer) {
+    const pb_safetensors_entry *e = weight->entry;
+    if (dtype == e->dtype) {
+        for (uint64_t at = 0; at < e->bytes; at += capacity) {
+            const uint64_t part = e->bytes - at < capacity ? e->bytes - at : capacity;
+            PB_RETURN_IF(pb_safetensors_read_bytes(weight->file, e, at, part, buffer));
+            PB_RETURN_IF(pb_safetensors_writer_write(writer, buffer, part));
+        }
+        return PB_OK;
+    }
+    const uint64_t step = capacity / sizeof(float);
+    for (uint64_t at = 0; at < e->elements; at += step) {
+        const uint64_t part = e->elements - at < step ? e->elements - at : step;
+        PB_RETURN_IF(pb_safetensors_read_range(weight->file, e, at, part, PB_F32, buffer));
+        PB_RETURN_IF(pb_safetensors_writer_convert(writer, PB_F32, buffer, part));
+    }
+    return PB_OK;
+}
+
+// A part that was not trained, in one file of the plain name.
+static pb_status rewrite_part(const pb_trainer *t, pb_part part, const char *path) {
+    enum { BUFFER = 1 << 22 };
+    pb_status status = PB_OK;
+    pb_weights *weights = NULL;
+    pb_safetensors_writer *writer = NULL;
+    void *buffer = malloc(BUFFER);
+    if (!buffer) PB_FAIL(PB_ERR_MEMORY, "no memory to write %s", path);
+    PB_TRY(pb_model_dir_weights(t->model, part, t->config->variant, &weights));
+    PB_TRY(pb_safetensors_writer_create(&writer));
+    PB_TRY(declare_all(t, weights, writer));
+    PB_TRY(pb_safetensors_writer_open(writer, path));
+    for (size_t i = 0; i < pb_safetensors_writer_count(writer); i++) {
+        const pb_safetensors_entry *e = pb_safetensors_writer_entry(writer, i);
+        PB_TRY(copy_tensor(find_by_file_name(weights, e->name), e->dtype, buffer, BUFFER, writer));
+    }
+    PB_TRY(pb_safetensors_writer_finish(writer));
+fail:
+    pb_safetensors_writer_destroy(writer);
+    pb_weights_close(weights);
+    free(buffer);
+    return status;
+}
+
+// Whether a part that was not trained must be written anew: in another precision, or because it only has a variant's name,
+// by which from_pretrained would not find it.
+static pb_status must_rewrite(const pb_trainer *t, pb_part part, bool *rewrite) {
+    pb_weights *weights;
+    PB_RETURN_IF(pb_model_dir_weights(t->model, part, t->config->variant, &weights));
+    const char *stem = pb_part_weights_stem(part), *name = pb_fs_base_name(weights->path);
+    const bool plain = !strncmp(name, stem, strlen(stem)) && !strncmp(name + strlen(stem), ".safetensors", 12);
+    *rewrite = !plain || t->config->save_precision != PB_PRECISION_SOURCE;
+    pb_weights_close(weights);
+    return PB_OK;
+}
+
+pb_status pb_output_write_model(pb_trainer *t) {
+    static const pb_part parts[] = {PB_PART_UNET, PB_PART_TEXT_ENCODER, PB_PART_VAE};
+    pb_status status = PB_OK;
+    pb_model_writer *writer = NULL;
+    pb_pass_program *p = pb_programs_any(&t->programs);
+    const pb_module *trained[PB_PART_COUNT] = {[PB_PART_UNET] = p->step->unet, [PB_PART_TEXT_ENCODER] = p->step->clip};
+    bool replaced[PB_PART_COUNT] = {false};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        replaced[parts[i]] = trained[parts[i]] != NULL;
+        if (!trained[parts[i]]) PB_TRY(must_rewrite(t, parts[i], &replaced[parts[i]]));
+    }
+    PB_TRY(pb_model_writer_begin(t->model, t->config->output_dir, replaced, &writer));
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (!replaced[parts[i]]) continue;
+        const char *path = pb_model_writer_weights_path(writer, parts[i]);
+        if (trained[parts[i]])
+            PB_TRY(pb_weights_save(trained[parts[i]], t->sources[parts[i]], p->executor, t->config->save_precision, path));
+        else
+            PB_TRY(rewrite_part(t, parts[i], path));
+    }
+    PB_TRY(pb_model_writer_commit(writer));
+fail:
+    pb_model_writer_destroy(writer);
+    return status;
+}

@@ -1,0 +1,205 @@
+// Private to src/train/trainer*.c: the pieces of a run.
+#ifndef PB_TRAIN_TRAINER_PARTS_H
+#define PB_TRAIN_TRAINER_PARTS_H
+
+#include "exec/executor.h"
+#include "io/config.h"
+#include "io/model_dir.h"
+#include "train/architecture.h"
+#include "train/dataset.h"
+#include "train/draws.h"
+#include "train/lr_schedule.h"
+#include "train/metrics.h"
+#include "train/noise_schedule.h"
+#include "train/progress.h"
+#include "train/step_graph.h"
+
+// --- Batches and passes (trainer_batching.c) ---
+
+// How an epoch is cut up: batches of the data set; optimizer steps of `accumulation` batches, the epoch's last one closing
+// a step in any case; passes of at most `pass_images` pictures, where a batch does not fit the memory at once.
+typedef struct pb_batching {
+    int64_t length;  // of the data set
+    int64_t batch;   // items
+    int64_t sides;   // pictures per item: 2 with prior preservation
+    int64_t accumulation;
+    int64_t pass_images;
+} pb_batching;
+
+int64_t pb_batching_batches(const pb_batching *b);                // of an epoch
+int64_t pb_batching_steps(const pb_batching *b);                  // optimizer steps of an epoch
+int64_t pb_batching_images(const pb_batching *b, int64_t batch);  // pictures of a batch of the epoch
+bool pb_batching_opens(const pb_batching *b, int64_t batch);      // whether it is the first of its step
+bool pb_batching_closes(const pb_batching *b, int64_t batch);     // whether it is the last
+int64_t pb_batching_longest(const pb_batching *b);                // batches of the longest step
+// The pass that begins with picture `first` of the batch; *images: how many it has.
+pb_pass pb_batching_pass(const pb_batching *b, int64_t batch, int64_t first, int64_t *images);
+
+// --- Compiled passes (trainer_programs.c) ---
+
+enum { PB_PASS_PROGRAMS = 16 };
+
+typedef struct pb_pass_program {
+    int64_t images;
+    pb_pass pass;
+    pb_step_graph *step;
+    pb_program *program;
+    pb_executor *executor;  // NULL before pb_programs_start
+} pb_pass_program;
+
+typedef struct pb_programs {
+    pb_pass_program items[PB_PASS_PROGRAMS];
+    int count;
+    pb_slab *slab;
+    uint64_t slab_bytes;
+} pb_programs;
+
+// Plans every pass that an epoch has. `request` has all but batch, pass and sums. PB_ERR_BUDGET names the
+// memory.micro_batch that would fit.
+pb_status pb_programs_compile(const pb_step_request *request, const pb_batching *batching, uint64_t budget,
+                              pb_programs *programs);
+// Makes the slab and the executors.
+pb_status pb_programs_start(pb_programs *programs);
+void pb_programs_deinit(pb_programs *programs);
+pb_pass_program *pb_programs_find(pb_programs *programs, int64_t images, pb_pass pass);
+// The one that weights and states go through; all have them at the same place.
+static inline pb_pass_program *pb_programs_any(pb_programs *programs) {
+    return &programs->items[0];
+}
+
+// A float rounded to what `dtype` can hold.
+static inline float pb_rounded(pb_dtype dtype, float x) {
+    switch (dtype) {
+    case PB_F16: return pb_f16_to_f32(pb_f16_from_f32(x));
+    case PB_BF16: return pb_bf16_to_f32(pb_bf16_from_f32(x));
+    default: return x;
+    }
+}
+
+// --- Frozen parts (trainer_encode.c) ---
+
+// A picture's VAE moments: the mean, and the deviation exp(log variance / 2), each (C,h,w), rounded as torch does it in
+// the VAE's type.
+typedef struct pb_moments {
+    float *mean, *deviation;
+} pb_moments;
+
+typedef struct pb_vae_encoder {
+    pb_graph *graph;
+    pb_module *module;
+    pb_program *program;
+    pb_executor *executor;
+    pb_vid pixels, moments;
+    int32_t size;  // of the pictures
+    int64_t channels, latent_pixels;
+    pb_dtype dtype;
+    float *values;  // pixels, then moments, in fp32
+    void *narrow;   // the same in `dtype`
+} pb_vae_encoder;
+
+pb_status pb_vae_encoder_create(const pb_model_dir *model, const pb_vae_config *config, const char *variant,
+                                pb_dtype dtype, int32_t size, pb_vae_encoder **encoder);
+void pb_vae_encoder_destroy(pb_vae_encoder *encoder);  // NULL is allowed
+// Of the size x size pixels at (top, left). `moments` has room for C * h * w floats twice.
+pb_status pb_vae_encoder_run(pb_vae_encoder *encoder, const pb_image *image, pb_crop crop, pb_moments *moments);
+
+// The hidden states of `count` prompts, each (T,D) in `dtype`, one after another into `hidden`. ids: (count,T).
+pb_status pb_encode_prompts(const pb_model_dir *model, const pb_clip_config *config, const char *variant, pb_dtype dtype,
+                            const int32_t *ids, int count, int tokens, void *hidden);
+
+// --- Pictures as latents (trainer_data.c) ---
+
+enum { PB_SIDE_INSTANCE, PB_SIDE_CLASS, PB_SIDES };
+
+typedef struct pb_training_data {
+    pb_picture_set set[PB_SIDES];
+    pb_crop_slack *slack[PB_SIDES];  // (count)
+    pb_moments *cached[PB_SIDES];    // (count); mean is NULL where the picture is encoded anew each time
+    float *cache[PB_SIDES];          // their memory
+    pb_vae_encoder *encoder;         // NULL when everything is cached
+    pb_moments fresh;                // of a picture that is not
+    int32_t resolution;
+    bool center_crop;
+} pb_training_data;
+
+// Lists the pictures. Class pictures may be fewer than num_class_images: they are sampled before pb_training_data_load.
+pb_status pb_training_data_list(pb_arena *arena, const pb_config *config, pb_training_data *data);
+struct pb_trainer;
+// Reads the pictures and caches what can be.
+pb_status pb_training_data_load(struct pb_trainer *trainer);
+void pb_training_data_deinit(pb_training_data *data);
+pb_status pb_training_data_moments(pb_training_data *data, int side, int64_t picture, pb_crop crop,
+                                   const pb_moments **moments);
+
+// --- The loss scale of fp16 (trainer_batch.c); 1 and fixed otherwise ---
+typedef struct pb_loss_scale {
+    double scale;
+    int64_t good_steps;
+    bool dynamic;
+} pb_loss_scale;
+
+// What a batch needs on the host, allocated once.
+typedef struct pb_batch_buffers {
+    float *sample, *noise, *offset, *latents, *target;  // (N,C,h,w); offset (N,C)
+    float *turned;                                      // (h,w,C) of one picture
+    void *narrow;                                       // the same in the compute type
+    int64_t *timesteps;
+    float *times, *weights, *losses;
+    double *micro_losses;
+} pb_batch_buffers;
+
+typedef struct pb_trainer {
+    pb_arena *arena;
+    pb_config *config;
+    pb_model_dir *model;
+    pb_architecture architecture;
+    pb_noise_schedule noise;
+    pb_weights *sources[PB_PART_COUNT];  // of the trained parts, to write them as they were
+    pb_step_request request;
+    pb_batching batching;
+    pb_programs programs;
+    pb_training_data data;
+    pb_draws *draws;
+    pb_lr_schedule schedule;
+    pb_loss_scale loss_scale;
+    pb_metrics *metrics;
+    pb_progress progress;
+    pb_batch_buffers buffers;
+    int tokens;
+    int32_t *ids[PB_SIDES];   // (T)
+    void *context[PB_SIDES];  // (T,D) in the compute type, where the text encoder is frozen
+    int64_t run;              // when this run began: tells its checkpoints from an earlier run's
+    int64_t step, max_steps;  // optimizer steps done; to do
+    int lock;                 // descriptor of output_dir's lock
+} pb_trainer;
+
+// --- One batch (trainer_batch.c) ---
+pb_status pb_batch_buffers_init(pb_trainer *t);
+// Forward and backward of a batch, and, where it closes a step, the update with `lr`. *loss: instance plus weighted class.
+// control[PB_CONTROL_COUNT] is written when the batch closes a step.
+pb_status pb_trainer_batch(pb_trainer *t, const pb_draws_batch *batch, double lr, double *loss, float *control);
+
+// --- The output folder (trainer_output.c) ---
+// Makes it, refuses links, takes the lock: a second process gets PB_ERR_IO at once.
+pb_status pb_output_open(pb_trainer *t);
+void pb_output_close(pb_trainer *t);
+// run.json: which run the folder's files are of, and whether it came to its end.
+pb_status pb_output_read_run(pb_trainer *t, int64_t *run, int64_t *finished_steps);
+pb_status pb_output_write_run(pb_trainer *t, bool finished);
+// config.yaml: the configuration that was run.
+pb_status pb_output_write_config(pb_trainer *t, const char *path);
+// The trained pipeline.
+pb_status pb_output_write_model(pb_trainer *t);
+
+// --- Checkpoints (trainer_state.c) ---
+pb_status pb_state_save(pb_trainer *t);
+// What resume_from_checkpoint asks for: *path is NULL where the run is to start afresh.
+pb_status pb_state_find(pb_trainer *t, const char **path);
+// Before the draws are made: PB_ERR_USAGE where the checkpoint is of another kind of run.
+pb_status pb_state_load(pb_trainer *t, const char *path);
+
+// --- Signals (trainer_signals.c) ---
+void pb_signals_catch(void);
+int pb_signals_caught(void);  // the first signal that asked to stop, or 0; a second one ends the process at once
+
+#endif
