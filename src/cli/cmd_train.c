@@ -5,6 +5,8 @@
 #include "io/config.h"
 #include "train/trainer.h"
 
+pb_status pb_command_train(int argc, char **argv);
+
 static const char epilogue[] =
     "Examples:\n"
     "  pagebooth train configs/my_subject.yaml\n"
