@@ -47,8 +47,8 @@ coverage: setup
 	scripts/coverage.sh build-coverage
 
 bench: all
-	cmake --build build -j $(JOBS)
-	scripts/bench.sh
+	cmake --build build -j $(JOBS) --target bench_step
+	scripts/bench.sh build
 
 format-check:
 	git ls-files '*.c' '*.h' | xargs clang-format --dry-run --Werror
