@@ -27,12 +27,11 @@ typedef struct pb_model_dir {
 // `path` is a pipeline directory, a folder of the hub's cache (models--ORG--NAME: the snapshot of `revision`, "main" where
 // that is NULL), or, where no such path exists, the name ORG/NAME of a model that lies in the hub's cache on this machine
 // (HF_HUB_CACHE, HF_HOME/hub, ~/.cache/huggingface/hub). Nothing is ever downloaded. Parts may be absent: whoever needs one
-// calls pb_model_dir_require. Errors: PB_ERR_IO, PB_ERR_FORMAT, PB_ERR_UNSUPPORTED (a single-file checkpoint, a pipeline
-// class that is not Stable Diffusion), PB_ERR_MEMORY.
+// calls pb_model_dir_require. Errors: PB_ERR_IO, PB_ERR_FORMAT, PB_ERR_UNSUPPORTED (a single-file checkpoint), PB_ERR_MEMORY.
 pb_status pb_model_dir_open(const char *path, const char *revision, pb_model_dir **model);
 void pb_model_dir_close(pb_model_dir *model);  // NULL is allowed
 
-// PB_ERR_FORMAT naming the folder or file that is missing where the part, or the config of one that has weights, is.
+// PB_ERR_FORMAT naming the folder or the config that is missing; PB_ERR_UNSUPPORTED for a pipeline of another kind.
 pb_status pb_model_dir_require(const pb_model_dir *model, pb_part part);
 
 // The weights of a part that has some. `variant` as in pb_weights_open.
@@ -42,9 +41,10 @@ pb_status pb_model_dir_weights(const pb_model_dir *model, pb_part part, const ch
 
 typedef struct pb_model_writer pb_model_writer;
 
-// Copies everything that belongs to the pipeline (the folders named in model_index.json, its JSON and text files), but no
-// weights, of whatever variant or format, of the parts in `replaced`, into a temporary folder within `path`, which is made
-// if need be.
+// Copies what belongs to the pipeline (the folders named in model_index.json, its JSON and text files) into a temporary
+// folder within `path`, which is made if need be. Left out are the weights, of whatever variant or format, of the parts in
+// `replaced`, and in the others pickles that have a safetensors twin. A part that only has a variant gets its plain name, so
+// that the result loads without naming one.
 pb_status pb_model_writer_begin(const pb_model_dir *model, const char *path, const bool replaced[PB_PART_COUNT],
                                 pb_model_writer **writer);
 // Where the weights of a replaced part are to be written (single file, plain name: "diffusion_pytorch_model.safetensors").
