@@ -74,6 +74,7 @@ static pb_gemm backward_weight(const pb_kernel_args *args) {
         .n_length = x.dim[3],
         .dtype = args->in[0].dtype,
         .out = args->out[0].data,
+        .streams = dy.dim[3] * taps * x.dim[3] * (int64_t)pb_dtype_size(args->in[0].dtype) >= PB_GEMM_STREAM_BYTES,
     };
 }
 

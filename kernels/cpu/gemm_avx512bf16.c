@@ -6,8 +6,8 @@
 #define fused(a, b, c) ((vf)_mm512_dpbf16_ps((__m512)(c), (__m512bh)(a), (__m512bh)(b)))
 #include "kernels/cpu/gemm_tile.h"
 
-static const pb_tile_kernel tiles[2][PB_TILE_ROWS_MAX] = {TILES(1), TILES(2)};
+static const pb_tile_kernels tiles = TILES;
 
-const pb_tile_kernel (*pb_gemm_tiles_avx512bf16(void))[PB_TILE_ROWS_MAX] {
-    return tiles;
+const pb_tile_kernels *pb_gemm_tiles_avx512bf16(void) {
+    return &tiles;
 }

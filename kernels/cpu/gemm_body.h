@@ -104,11 +104,42 @@ static void pack_along(float *panel, int64_t width, const char *const *rows, int
     }
 }
 
+SIMD void copy_rows_unit(float *to, const char *const *rows, int64_t count, int64_t offset, int64_t length,
+                         const pb_unit unit) {
+    const int step = unit == PB_UNIT_PAIR ? 2 : 1, size = unit == PB_UNIT_F32 ? 4 : 2;
+    const int64_t steps = (length + step - 1) / step;
+    for (int64_t r = 0; r < count; r++, to += PB_ROW_STRIDE) {
+        const char *row = rows[r];
+        if (!row) {
+            memset(to, 0, (size_t)steps * sizeof(float));
+            continue;
+        }
+        int64_t p = 0;
+        for (; p + LANES <= length / step; p += LANES) {
+            __builtin_prefetch(row + (offset + length + p * step) * size);
+            simd_store(to + p, units_at(row, offset + p * step, unit));
+        }
+        for (; p < steps; p++) to[p] = unit_at(row, offset + p * step, length - p * step, unit);
+    }
+}
+
+static void copy_rows(float *to, const char *const *rows, int64_t count, int64_t offset, int64_t length, pb_unit unit) {
+    switch (unit) {
+        case PB_UNIT_F32: copy_rows_unit(to, rows, count, offset, length, PB_UNIT_F32); break;
+        case PB_UNIT_F16: copy_rows_unit(to, rows, count, offset, length, PB_UNIT_F16); break;
+        case PB_UNIT_BF16: copy_rows_unit(to, rows, count, offset, length, PB_UNIT_BF16); break;
+        case PB_UNIT_PAIR: copy_rows_unit(to, rows, count, offset, length, PB_UNIT_PAIR); break;
+    }
+}
+
 SIMD void pack_across_unit(float *panel, int64_t width, const char *const *rows, int64_t columns, int64_t offset,
                              int64_t length, const pb_unit unit) {
-    const int step = unit == PB_UNIT_PAIR ? 2 : 1;
+    const int step = unit == PB_UNIT_PAIR ? 2 : 1, size = unit == PB_UNIT_F32 ? 4 : 2;
     for (int64_t p = 0; p < length; p += step, panel += width) {
         const char *row = rows[p], *next = step > 1 && p + 1 < length ? rows[p + 1] : NULL;
+        // The same rows' next columns are likely to be wanted next.
+        for (int64_t i = columns; row && i < 2 * columns; i += 64 / size) __builtin_prefetch(row + (offset + i) * size);
+        for (int64_t i = columns; next && i < 2 * columns; i += 64 / size) __builtin_prefetch(next + (offset + i) * size);
         int64_t i = 0;
         for (; i + LANES <= columns; i += LANES) {
             vf v = {0};
@@ -179,6 +210,32 @@ static void finish(void *out, const float *sums, int64_t count, pb_dtype dtype, 
     else finish_as(out, sums, count, PB_F16, bias, rowbias, addend);
 }
 
+static void stream(void *out, const void *from, int64_t bytes) {
+    char *to = out;
+    const char *source = from;
+#if defined(__AVX2__)
+    enum { BYTES = 4 * LANES };
+    const int64_t head = -(intptr_t)to & (BYTES - 1);
+    if (bytes >= head + BYTES) {
+        memcpy(to, source, (size_t)head);
+        for (to += head, source += head, bytes -= head; bytes >= BYTES; to += BYTES, source += BYTES, bytes -= BYTES) {
+#if defined(__AVX512F__)
+            _mm512_stream_ps((float *)(void *)to, (__m512)simd_load((const float *)(const void *)source));
+#else
+            _mm256_stream_ps((float *)(void *)to, (__m256)simd_load((const float *)(const void *)source));
+#endif
+        }
+    }
+#endif
+    memcpy(to, source, (size_t)bytes);
+}
+
+static void stream_end(void) {
+#if defined(__AVX2__)
+    _mm_sfence();
+#endif
+}
+
 SIMD void add_rows_as(float *sums, const char *from, int64_t count, int64_t rows, int64_t stride,
                         const pb_dtype dtype) {
     const int64_t size = dtype == PB_F32 ? 4 : 2;
@@ -202,10 +259,13 @@ static void add_rows(float *sums, const void *from, int64_t count, int64_t rows,
 static const pb_gemm_kernels kernels = {
     .lanes = LANES,
     .rows = TILE_ROWS,
-    .tile = {TILES(1), TILES(2)},
+    .tile = TILES,
+    .copy_rows = copy_rows,
     .pack_along = pack_along,
     .pack_across = pack_across,
     .finish = finish,
+    .stream = stream,
+    .stream_end = stream_end,
     .add_rows = add_rows,
     .softmax = softmax,
     .softmax_bwd = softmax_bwd,

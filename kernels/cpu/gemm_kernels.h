@@ -12,7 +12,11 @@
 #include "base/dtype.h"
 #include "kernels/cpu/isa.h"
 
-enum { PB_TILE_ROWS_MAX = 14, PB_TILE_COLUMNS_MAX = 32 };
+//
+// Of a tile's left operand there is a second form, without the interleaving: rows of units, PB_ROW_STRIDE apart. It is a
+// plain copy of rows that run along K, and the kernels reach all of it from one address.
+enum { PB_TILE_ROWS_MAX = 14, PB_TILE_COLUMNS_MAX = 32, PB_ROW_UNITS_MAX = 320, PB_ROW_STRIDE = 336 };
+typedef enum pb_left { PB_LEFT_PANEL, PB_LEFT_ROWS } pb_left;
 
 // How the elements in memory become units.
 typedef enum pb_unit { PB_UNIT_F32, PB_UNIT_F16, PB_UNIT_BF16, PB_UNIT_PAIR } pb_unit;
@@ -21,12 +25,17 @@ typedef enum pb_unit { PB_UNIT_F32, PB_UNIT_F16, PB_UNIT_BF16, PB_UNIT_PAIR } pb
 // are in the order of K whatever the tile's size.
 typedef void (*pb_tile_kernel)(int64_t steps, const float *a, const float *b, float *c, int64_t ldc, bool add);
 
+// [form of the left operand][one or two vectors of columns][rows - 1]
+typedef pb_tile_kernel pb_tile_kernels[2][2][PB_TILE_ROWS_MAX];
+
 typedef struct pb_gemm_kernels {
     int lanes;  // floats in a vector
     int rows;   // of the largest tile; the most columns are two vectors
-    // [one or two vectors of columns][rows - 1]
-    pb_tile_kernel tile[2][PB_TILE_ROWS_MAX];
+    pb_tile_kernels tile;
 
+    // Copies `length` elements from `offset` on of each of `count` rows that run along K, PB_ROW_STRIDE units apart.
+    // NULL rows are zeros. Asks for the bytes that follow in memory, too: the next call's.
+    void (*copy_rows)(float *to, const char *const *rows, int64_t count, int64_t offset, int64_t length, pb_unit unit);
     // Packs `length` elements from `offset` on of each of `count` rows that run along K; row r becomes column r of the
     // panel. NULL rows are zeros. Columns from `count` on are left alone.
     void (*pack_along)(float *panel, int64_t width, const char *const *rows, int64_t count, int64_t offset,
@@ -40,6 +49,9 @@ typedef struct pb_gemm_kernels {
     // and rounded before it is added; the others have out's dtype. addend may be out.
     void (*finish)(void *out, const float *sums, int64_t count, pb_dtype dtype, const float *bias, const void *rowbias,
                    const void *addend);
+    // Copies around the caches, for results that are large and not read soon. stream_end before other threads read.
+    void (*stream)(void *out, const void *from, int64_t bytes);
+    void (*stream_end)(void);
     // sums[count] += the sums of `rows` rows, `stride` elements apart.
     void (*add_rows)(float *sums, const void *from, int64_t count, int64_t rows, int64_t stride, pb_dtype dtype);
 
@@ -62,13 +74,12 @@ typedef struct pb_gemm_kernels {
 const pb_gemm_kernels *pb_gemm_kernels_scalar(void);
 const pb_gemm_kernels *pb_gemm_kernels_avx2(void);
 const pb_gemm_kernels *pb_gemm_kernels_avx512(void);
-// Tiles over pairs of bf16; [one or two vectors of columns][rows - 1].
-const pb_tile_kernel (*pb_gemm_tiles_avx512bf16(void))[PB_TILE_ROWS_MAX];
+const pb_tile_kernels *pb_gemm_tiles_avx512bf16(void);  // over pairs of bf16
 
 // What pb_cpu_isa() has, and for a dtype: its units and the tiles for them.
 typedef struct pb_gemm_path {
     const pb_gemm_kernels *kernels;
-    const pb_tile_kernel (*tile)[PB_TILE_ROWS_MAX];
+    const pb_tile_kernels *tile;
     pb_unit unit;
     int step;  // elements along K in a unit
     int size;  // bytes of an element

@@ -64,6 +64,7 @@ static pb_gemm backward_weight(const pb_kernel_args *args) {
     const pb_shape dy = args->in[0].shape, x = args->in[1].shape;
     pb_gemm g = product(args->in[0].dtype, pb_shape_last(dy), pb_shape_last(x), pb_shape_rows(x));
     g.out = args->out[0].data;
+    g.streams = g.m * g.n * (int64_t)pb_dtype_size(g.dtype) >= PB_GEMM_STREAM_BYTES;
     return g;
 }
 

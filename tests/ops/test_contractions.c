@@ -340,6 +340,7 @@ static void check_all(pb_dtype dtype) {
     check_linear(dtype, 77, 41, 96, true, true);
     check_linear(dtype, 29, 701, 33, false, true);
     check_linear(dtype, 300, 65, 700, true, true);
+    check_linear(dtype, 5, 1030, 1030, false, false);  // the weight gradient is large enough to go around the caches
     const conv_case convs[] = {
         {2, 6, 5, 3, 7, 3, 3, 1, 1, 1, 1, 1, 0, 0, true},     {1, 9, 8, 40, 33, 3, 3, 1, 1, 1, 1, 1, 0, 0, false},
         {2, 9, 8, 5, 6, 3, 3, 2, 1, 1, 1, 1, 0, 0, true},     {1, 8, 8, 16, 36, 3, 3, 2, 0, 0, 1, 1, 0, 0, true},
