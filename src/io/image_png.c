@@ -36,14 +36,18 @@ static int itxt_orientation(const uint8_t *data, size_t n) {
     return pb_xmp_orientation(data + sizeof keyword, n - sizeof keyword);
 }
 
+static bool is_intact(const uint8_t *chunk, size_t length) {
+    return crc32_z(crc32_z(0, NULL, 0), chunk + 4, length + 4) == big_endian_32(chunk + 8 + length);
+}
+
 static void read_ancillary(const uint8_t *chunk, size_t length, png_facts *facts) {
-    if (!is_chunk(chunk, "eXIf") && !is_chunk(chunk, "iTXt")) return;
-    if (crc32_z(crc32_z(0, NULL, 0), chunk + 4, length + 4) != big_endian_32(chunk + 8 + length)) return;
+    if ((!is_chunk(chunk, "eXIf") && !is_chunk(chunk, "iTXt")) || !is_intact(chunk, length)) return;
     if (is_chunk(chunk, "eXIf")) facts->exif_orientation = pb_exif_orientation(chunk + 8, length);
     else if (!facts->xmp_orientation) facts->xmp_orientation = itxt_orientation(chunk + 8, length);
 }
 
-// Up to IEND. Checks what the reader of critical chunks relies on: every chunk lies within the file.
+// Up to IEND. Checks what the reader of critical chunks relies on: every chunk lies within the file. libspng stops when
+// it has the last row, and with it the checksum of the last chunk of data, so that all checksums are verified here.
 static pb_status read_chunks(const uint8_t *bytes, size_t n, const char *name, png_facts *facts) {
     for (size_t at = SIGNATURE_BYTES;;) {
         const uint8_t *chunk = bytes + at;
@@ -63,7 +67,12 @@ static pb_status read_chunks(const uint8_t *bytes, size_t n, const char *name, p
             facts->width = big_endian_32(chunk + 8);
             facts->height = big_endian_32(chunk + 12);
         }
-        if (!is_critical(chunk)) read_ancillary(chunk, length, facts);
+        if (!is_critical(chunk)) {
+            read_ancillary(chunk, length, facts);
+        } else if (!is_intact(chunk, length)) {
+            return pb_error(PB_ERR_FORMAT, "%s: corrupt PNG: the checksum of the chunk %.4s at byte %zu is wrong", name,
+                            (const char *)chunk + 4, at);
+        }
         if (is_chunk(chunk, "IEND")) return PB_OK;
         at += CHUNK_OVERHEAD + length;
     }
@@ -202,6 +211,7 @@ pb_status pb_image_decode_png(const uint8_t *bytes, size_t n, const char *name, 
 
     if (!(decoder = spng_ctx_new(0))) PB_FAIL(PB_ERR_MEMORY, "%s: no memory for a PNG decoder", name);
     int result = spng_set_image_limits(decoder, (uint32_t)limits->side, (uint32_t)limits->side);
+    if (!result) result = spng_set_crc_action(decoder, SPNG_CRC_USE, SPNG_CRC_USE);
     if (!result) result = spng_set_png_stream(decoder, read_critical, &stream);
     if (!result) result = spng_get_ihdr(decoder, &header);
     if (!result) result = spng_decoded_image_size(decoder, SPNG_FMT_RAW, &image_bytes);
