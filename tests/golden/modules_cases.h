@@ -50,7 +50,7 @@ static double compare_tensor(const pb_safetensors *expected, const pb_safetensor
 }
 
 // Compares every `output` and `grad.*` of `expected`; returns the total relative error.
-static double compare_files(const char *expected_path, const char *actual_path, tolerance tolerance) {
+static double compare_files(const char *expected_path, const char *actual_path, tolerance limit) {
     pb_safetensors *expected = NULL, *actual = NULL;
     sums total = {0, 0};
     CHECK_OK(pb_safetensors_open(expected_path, &expected));
@@ -60,12 +60,12 @@ static double compare_files(const char *expected_path, const char *actual_path, 
         if (strcmp(entry->name, "output") && strncmp(entry->name, "grad.", 5)) continue;
         if (is_noise(entry->name)) continue;
         const double error = compare_tensor(expected, entry, actual, &total);
-        CHECK_THAT(error <= tolerance.tensor, "%s: %s is off by %.3e", expected_path, entry->name, error);
+        CHECK_THAT(error <= limit.tensor, "%s: %s is off by %.3e", expected_path, entry->name, error);
     }
     pb_safetensors_close(expected);
     pb_safetensors_close(actual);
     const double error = sqrt(total.error / total.norm);
-    CHECK_THAT(error <= tolerance.total, "%s is off by %.3e in total", expected_path, error);
+    CHECK_THAT(error <= limit.total, "%s is off by %.3e in total", expected_path, error);
     return error;
 }
 
@@ -80,7 +80,7 @@ static pb_eval_part part_of(const char *case_name) {
 
 // Returns the total relative error.
 static double run_case(const char *model_path, const char *cases, const char *case_name, const pb_backend *backend,
-                       pb_dtype dtype, tolerance tolerance) {
+                       pb_dtype dtype, tolerance limit) {
     char expected[512], actual[] = "/tmp/pagebooth-modules-XXXXXX";
     snprintf(expected, sizeof expected, "%s/%s.safetensors", cases, case_name);
     const int fd = mkstemp(actual);
@@ -97,7 +97,7 @@ static double run_case(const char *model_path, const char *cases, const char *ca
                                                                 .inputs = expected,
                                                                 .outputs = actual});
         CHECK_THAT(status == PB_OK, "%s: %s", expected, pb_error_message());
-        if (status == PB_OK) error = compare_files(expected, actual, tolerance);
+        if (status == PB_OK) error = compare_files(expected, actual, limit);
     }
     printf("%-9s %-4s %s: %.2e\n", backend->name, pb_dtype_name(dtype), expected, error);
     pb_model_dir_close(model);
