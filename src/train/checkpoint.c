@@ -113,8 +113,7 @@ pb_status pb_checkpoint_commit(pb_checkpoint_writer *w) {
 
 void pb_checkpoint_end(pb_checkpoint_writer *w) {
     if (!w) return;
-    // The message that matters is the one of whatever made the writer give up.
-    if (!w->committed && pb_fs_remove(w->temporary) != PB_OK) w->committed = true;
+    if (!w->committed) pb_fs_remove(w->temporary);  // what stays is removed when the next run begins
     pb_arena_destroy(w->arena);
 }
 
@@ -142,13 +141,15 @@ static pb_status verify_in(pb_arena *arena, const char *path) {
     const char *manifest = pb_fs_join(arena, path, "manifest.json"), *format;
     char *text;
     size_t bytes;
+    int64_t version;
     const pb_json *root;
     if (!manifest) return pb_error(PB_ERR_MEMORY, "no memory to check %s", path);
     PB_RETURN_IF(pb_fs_read_file(arena, manifest, MANIFEST_LIMIT, &text, &bytes));
     PB_RETURN_IF(pb_json_parse(arena, text, bytes, manifest, &root));
     PB_RETURN_IF(pb_json_get_string(root, "format", "", manifest, &format));
+    PB_RETURN_IF(pb_json_get_int(root, "version", 0, INT64_MAX, 0, manifest, &version));
     const pb_json *files = pb_json_get(root, "files");
-    if (strcmp(format, "pagebooth-checkpoint") || !files || files->type != PB_JSON_ARRAY || !files->count)
+    if (strcmp(format, "pagebooth-checkpoint") || version != 1 || !files || files->type != PB_JSON_ARRAY || !files->count)
         return pb_error(PB_ERR_FORMAT, "%s: not the manifest of a checkpoint", manifest);
     for (const pb_json *item = files->first; item; item = item->next)
         PB_RETURN_IF(verify_file(arena, path, manifest, item));

@@ -154,18 +154,6 @@ fail:
     return status;
 }
 
-// Whether a part that was not trained must be written anew: in another precision, or because it only has a variant's name,
-// by which from_pretrained would not find it.
-static pb_status must_rewrite(const pb_trainer *t, pb_part part, bool *rewrite) {
-    pb_weights *weights;
-    PB_RETURN_IF(pb_model_dir_weights(t->model, part, t->config->variant, &weights));
-    const char *stem = pb_part_weights_stem(part), *name = pb_fs_base_name(weights->path);
-    const bool plain = !strncmp(name, stem, strlen(stem)) && !strncmp(name + strlen(stem), ".safetensors", 12);
-    *rewrite = !plain || t->config->save_precision != PB_PRECISION_SOURCE;
-    pb_weights_close(weights);
-    return PB_OK;
-}
-
 pb_status pb_output_write_model(pb_trainer *t) {
     static const pb_part parts[] = {PB_PART_UNET, PB_PART_TEXT_ENCODER, PB_PART_VAE};
     pb_status status = PB_OK;
@@ -173,10 +161,9 @@ pb_status pb_output_write_model(pb_trainer *t) {
     pb_pass_program *p = pb_programs_any(&t->programs);
     const pb_module *trained[PB_PART_COUNT] = {[PB_PART_UNET] = p->step->unet, [PB_PART_TEXT_ENCODER] = p->step->clip};
     bool replaced[PB_PART_COUNT] = {false};
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        replaced[parts[i]] = trained[parts[i]] != NULL;
-        if (!trained[parts[i]]) PB_TRY(must_rewrite(t, parts[i], &replaced[parts[i]]));
-    }
+    // What was not trained is copied as it is, unless everything is to have one precision.
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        replaced[parts[i]] = trained[parts[i]] || t->config->save_precision != PB_PRECISION_SOURCE;
     PB_TRY(pb_model_writer_begin(t->model, t->config->output_dir, replaced, &writer));
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         if (!replaced[parts[i]]) continue;
