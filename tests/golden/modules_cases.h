@@ -81,7 +81,7 @@ static pb_eval_part part_of(const char *case_name) {
 // Returns the total relative error.
 static double run_case(const char *model_path, const char *cases, const char *case_name, const pb_backend *backend,
                        pb_dtype dtype, tolerance limit) {
-    char expected[512], actual[] = "/tmp/pagebooth-modules-XXXXXX";
+    char expected[768], actual[] = "/tmp/pagebooth-modules-XXXXXX";
     snprintf(expected, sizeof expected, "%s/%s.safetensors", cases, case_name);
     const int fd = mkstemp(actual);
     CHECK(fd >= 0);
