@@ -90,7 +90,7 @@ static uint32_t compose(uint32_t first, uint32_t second) {
     return 0;
 }
 
-// Sorts a run of marks by their classes, keeping the order of equals; counts them, so that no text takes quadratic time.
+// Sorts a run of marks by their classes, keeping the order of equals. It counts: no text takes quadratic time.
 static void order_marks(uint32_t *marks, size_t count, uint32_t *spare) {
     size_t starts[257] = {0};
     for (size_t i = 0; i < count; i++) starts[combining_class(marks[i]) + 1]++;
