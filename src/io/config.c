@@ -1,0 +1,277 @@
+#include "io/config.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fs.h"
+#include "base/nearest.h"
+#include "io/config_table.h"
+#include "io/yaml.h"
+
+enum { MOST_NOTES = 64, MOST_KEYS = 160 };
+
+// Where a value comes from, for messages.
+typedef struct source {
+    const char *file;  // NULL: the command line
+    const char *key;   // with its group
+    int line, column;
+} source;
+
+static pb_status fail(const source *from, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static pb_status fail(const source *from, const char *format, ...) {
+    char message[1024];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(message, sizeof message, format, arguments);
+    va_end(arguments);
+    if (from->file) return pb_error(PB_ERR_FORMAT, "%s:%d:%d: %s", from->file, from->line, from->column, message);
+    return pb_error(PB_ERR_USAGE, "--set %s: %s", from->key, message);
+}
+
+static pb_status no_memory(void) {
+    return pb_error(PB_ERR_MEMORY, "no memory for the configuration");
+}
+
+static pb_status add_note(pb_config *config, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static pb_status add_note(pb_config *config, const char *format, ...) {
+    char text[512];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    for (size_t i = 0; i < config->note_count; i++)
+        if (strcmp(config->notes[i], text) == 0) return PB_OK;
+    if (config->note_count == MOST_NOTES) return PB_OK;
+    const char *note = pb_arena_string(config->arena, text);
+    if (!note) return no_memory();
+    config->notes[config->note_count++] = note;
+    return PB_OK;
+}
+
+static const pb_config_key *find_key(const char *name) {
+    for (int i = 0; i < pb_config_key_count; i++)
+        if (pb_config_keys[i].kind != PB_CONFIG_SECTION && strcmp(pb_config_keys[i].key, name) == 0)
+            return &pb_config_keys[i];
+    return NULL;
+}
+
+static bool is_group(const char *name) {
+    const size_t bytes = strlen(name);
+    for (int i = 0; i < pb_config_key_count; i++) {
+        const pb_config_key *k = &pb_config_keys[i];
+        if (k->kind != PB_CONFIG_SECTION && strncmp(k->key, name, bytes) == 0 && k->key[bytes] == '.') return true;
+    }
+    return false;
+}
+
+static pb_status unknown_key(const source *from, const char *name) {
+    const char *names[MOST_KEYS];
+    int count = 0;
+    for (int i = 0; i < pb_config_key_count && count < MOST_KEYS; i++)
+        if (pb_config_keys[i].kind != PB_CONFIG_SECTION) names[count++] = pb_config_keys[i].key;
+    const char *nearest = pb_nearest_name(name, names, count);
+    if (nearest) return fail(from, "unknown key `%.100s`: did you mean `%s`?", name, nearest);
+    return fail(from, "unknown key `%.100s`; `pagebooth keys` lists them all", name);
+}
+
+// The choice of that name, or an error that lists them all.
+static pb_status find_choice(const source *from, const pb_config_key *key, const char *text, const pb_config_choice **choice) {
+    const char *names[PB_CONFIG_CHOICES];
+    int count = 0;
+    char list[256] = "";
+    for (const pb_config_choice *c = key->choices; c->name; c++) {
+        if (strcmp(c->name, text) == 0) {
+            *choice = c;
+            return PB_OK;
+        }
+        const size_t used = strlen(list);
+        snprintf(list + used, sizeof list - used, "%s%s", count ? ", " : "", c->name);
+        names[count++] = c->name;
+    }
+    const char *nearest = pb_nearest_name(text, names, count);
+    return fail(from, "`%s` cannot be `%.100s`%s%s%s: it is one of %s", key->key, text, nearest ? "; did you mean `" : "",
+                nearest ? nearest : "", nearest ? "`?" : "", list);
+}
+
+// Bytes with a unit: "8GiB", "8 GiB", "8G" (powers of 1024), "8GB" (of 1000), "8589934592".
+static bool parse_bytes(const char *text, int64_t *bytes) {
+    static const char units[] = "KMGT";
+    char *end;
+    const double value = strtod(text, &end);
+    if (end == text || text[0] < '0' || text[0] > '9') return false;
+    while (*end == ' ') end++;
+    const char *unit = *end ? strchr(units, *end) : NULL;
+    double scale = 1;
+    if (unit) {
+        const bool decimal = strcmp(end + 1, "B") == 0;
+        if (!decimal && strcmp(end + 1, "iB") != 0 && end[1]) return false;
+        for (const char *u = units; u <= unit; u++) scale *= decimal ? 1000 : 1024;
+    } else if (*end && strcmp(end, "B") != 0) {
+        return false;
+    }
+    if (!(value * scale >= 1 && value * scale <= 0x1p62)) return false;
+    *bytes = (int64_t)(value * scale);
+    return true;
+}
+
+static pb_status set_int(const source *from, const pb_config_key *key, const pb_yaml *node, int64_t *value) {
+    if (!pb_yaml_int(node, value) || (double)*value < key->low || (double)*value > key->high)
+        return fail(from, "`%s` must be a whole number from %.0f to %.0f%s, not `%.60s`", key->key, key->low, key->high,
+                    key->kind == PB_CONFIG_COUNT ? ", or `auto`" : key->kind == PB_CONFIG_MAYBE_INT ? ", or null" : "",
+                    node->text);
+    return PB_OK;
+}
+
+static pb_status set_real(const source *from, const pb_config_key *key, const pb_yaml *node, double *value) {
+    if (!pb_yaml_double(node, value) || *value < key->low || *value > key->high)
+        return fail(from, "`%s` must be a number from %g to %g, not `%.60s`", key->key, key->low, key->high, node->text);
+    return PB_OK;
+}
+
+static pb_status set_scalar(pb_config *config, const source *from, const pb_config_key *key, const pb_yaml *node) {
+    void *field = (char *)config + key->offset;
+    const pb_config_choice *choice = NULL;
+    switch (key->kind) {
+    case PB_CONFIG_STRING: *(const char **)field = node->text; return PB_OK;
+    case PB_CONFIG_BOOL:
+        return pb_yaml_bool(node, field) ? PB_OK
+                                         : fail(from, "`%s` must be true or false, not `%.60s`", key->key, node->text);
+    case PB_CONFIG_INT: return set_int(from, key, node, field);
+    case PB_CONFIG_MAYBE_INT: ((pb_maybe_int *)field)->set = true; return set_int(from, key, node, &((pb_maybe_int *)field)->value);
+    case PB_CONFIG_REAL: return set_real(from, key, node, field);
+    case PB_CONFIG_MAYBE_REAL:
+        ((pb_maybe_real *)field)->set = true;
+        return set_real(from, key, node, &((pb_maybe_real *)field)->value);
+    case PB_CONFIG_COUNT:
+        *(int64_t *)field = 0;
+        return strcmp(node->text, "auto") == 0 ? PB_OK : set_int(from, key, node, field);
+    case PB_CONFIG_SIZE:
+        *(int64_t *)field = strcmp(node->text, "auto") == 0 ? PB_SIZE_AUTO : 0;
+        if (*(int64_t *)field == PB_SIZE_AUTO || strcmp(node->text, "none") == 0 || parse_bytes(node->text, field)) return PB_OK;
+        return fail(from, "`%s` must be a size (8GiB, 500MB), `auto` or `none`, not `%.60s`", key->key, node->text);
+    case PB_CONFIG_ENUM:
+        PB_RETURN_IF(find_choice(from, key, node->text, &choice));
+        *(int *)field = choice->value;
+        return PB_OK;
+    case PB_CONFIG_NAME:
+        PB_RETURN_IF(find_choice(from, key, node->text, &choice));
+        *(const char **)field = choice->name;
+        return PB_OK;
+    default: return PB_OK;  // headings have no value; the other two are told apart before
+    }
+}
+
+// Back to the default.
+static pb_status reset(pb_config *config, const pb_config_key *key) {
+    void *field = (char *)config + key->offset;
+    if (strcmp(key->initial, "null") == 0) {
+        if (key->kind == PB_CONFIG_STRING) *(const char **)field = NULL;
+        if (key->kind == PB_CONFIG_MAYBE_INT) *(pb_maybe_int *)field = (pb_maybe_int){0};
+        if (key->kind == PB_CONFIG_MAYBE_REAL) *(pb_maybe_real *)field = (pb_maybe_real){0};
+        return PB_OK;
+    }
+    const source nowhere = {.key = key->key};
+    return set_scalar(config, &nowhere, key, &(pb_yaml){.type = PB_YAML_SCALAR, .plain = true, .text = key->initial});
+}
+
+static pb_status set_value(pb_config *config, const source *from, const pb_config_key *key, const pb_yaml *node) {
+    bool yes = false;
+    const bool off = pb_yaml_is_null(node) || (pb_yaml_bool(node, &yes) && !yes);
+    if (key->kind == PB_CONFIG_INERT)
+        return off ? PB_OK : add_note(config, "`%s` changes nothing here: %s", key->key, key->doc);
+    if (key->kind == PB_CONFIG_REFUSED) return off ? PB_OK : fail(from, "`%s` cannot be set: %s", key->key, key->doc);
+    if (node->type != PB_YAML_SCALAR) return fail(from, "`%s` takes a single value", key->key);
+    return pb_yaml_is_null(node) ? reset(config, key) : set_scalar(config, from, key, node);
+}
+
+pb_status pb_config_init(pb_arena *arena, pb_config *config) {
+    *config = (pb_config){.arena = arena, .notes = pb_arena_array(arena, MOST_NOTES, sizeof *config->notes)};
+    if (!config->notes) return no_memory();
+    for (int i = 0; i < pb_config_key_count; i++)
+        if (pb_config_keys[i].kind != PB_CONFIG_SECTION) PB_RETURN_IF(reset(config, &pb_config_keys[i]));
+    return PB_OK;
+}
+
+static pb_status read_members(pb_config *config, const pb_yaml *mapping, const char *group, const char *file) {
+    for (const pb_yaml *m = mapping->first; m; m = m->next) {
+        const char *name = group ? pb_arena_format(config->arena, "%s.%s", group, m->key) : m->key;
+        if (!name) return no_memory();
+        const source from = {.file = file, .key = name, .line = m->line, .column = m->column};
+        if (!group && is_group(name)) {
+            if (m->type == PB_YAML_MAPPING) PB_RETURN_IF(read_members(config, m, name, file));
+            else if (!pb_yaml_is_null(m)) return fail(&from, "`%s` is a group of keys, as in `%s: {...}`", name, name);
+            continue;
+        }
+        const pb_config_key *key = strchr(m->key, '.') ? NULL : find_key(name);
+        if (!key) return unknown_key(&from, name);
+        PB_RETURN_IF(set_value(config, &from, key, m));
+    }
+    return PB_OK;
+}
+
+pb_status pb_config_read(pb_config *config, const char *text, size_t bytes, const char *name) {
+    const pb_yaml *root;
+    PB_RETURN_IF(pb_yaml_parse(config->arena, text, bytes, name, &root));
+    if (root->type != PB_YAML_MAPPING) return pb_error(PB_ERR_FORMAT, "%s: a configuration is a list of `key: value` lines", name);
+    return read_members(config, root, NULL, name);
+}
+
+pb_status pb_config_set(pb_config *config, const char *assignment) {
+    const char *equals = strchr(assignment, '=');
+    if (!equals || equals == assignment)
+        return pb_error(PB_ERR_USAGE, "--set %.100s: expected KEY=VALUE, as in --set learning_rate=1e-4", assignment);
+    const char *name = pb_arena_string_n(config->arena, assignment, (size_t)(equals - assignment));
+    const char *text = pb_arena_string(config->arena, equals + 1);
+    if (!name || !text) return no_memory();
+    const source from = {.key = name};
+    const pb_config_key *key = find_key(name);
+    if (!key) return unknown_key(&from, name);
+    pb_yaml plain = {.type = PB_YAML_SCALAR, .plain = true, .text = text};
+    const pb_yaml *node = &plain;
+    if (*text == '"' || *text == '\'') {
+        const pb_status status = pb_yaml_parse(config->arena, text, strlen(text), "the value", &node);
+        if (status != PB_OK) return pb_error_context(status == PB_ERR_FORMAT ? PB_ERR_USAGE : status, "--set %s", name);
+    }
+    return set_value(config, &from, key, node);
+}
+
+static pb_status require(const char *key, const char *value, const char *why) {
+    if (value && *value) return PB_OK;
+    return pb_error(PB_ERR_USAGE, "`%s` is missing%s: set it in the configuration or with --set %s=...", key, why, key);
+}
+
+pb_status pb_config_check(pb_config *config) {
+    PB_RETURN_IF(require("pretrained_model_name_or_path", config->pretrained_model_name_or_path, ""));
+    PB_RETURN_IF(require("instance_data_dir", config->instance_data_dir, ""));
+    PB_RETURN_IF(require("instance_prompt", config->instance_prompt, ""));
+    PB_RETURN_IF(require("output_dir", config->output_dir, ""));
+    if (config->with_prior_preservation) {
+        PB_RETURN_IF(require("class_data_dir", config->class_data_dir, ", and with_prior_preservation needs it"));
+        PB_RETURN_IF(require("class_prompt", config->class_prompt, ", and with_prior_preservation needs it"));
+    } else {
+        if (config->class_data_dir) PB_RETURN_IF(add_note(config, "`class_data_dir` is not used without with_prior_preservation"));
+        if (config->class_prompt) PB_RETURN_IF(add_note(config, "`class_prompt` is not used without with_prior_preservation"));
+    }
+    if (config->memory.placement == PB_PLACEMENT_NVME)
+        PB_RETURN_IF(require("memory.nvme", config->memory.nvme, ", and memory.placement: nvme needs it"));
+    if (config->memory.nvme_size > 0)
+        PB_RETURN_IF(require("memory.nvme", config->memory.nvme, ", and memory.nvme_size needs it"));
+    return PB_OK;
+}
+
+pb_status pb_config_load(pb_arena *arena, const char *path, const char *const *sets, size_t set_count, pb_config *config) {
+    PB_RETURN_IF(pb_config_init(arena, config));
+    if (path) {
+        char *text;
+        size_t bytes;
+        PB_RETURN_IF(pb_fs_read_file(arena, path, PB_YAML_BYTES, &text, &bytes));
+        PB_RETURN_IF(pb_config_read(config, text, bytes, path));
+    }
+    for (size_t i = 0; i < set_count; i++) PB_RETURN_IF(pb_config_set(config, sets[i]));
+    return pb_config_check(config);
+}
