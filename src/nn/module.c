@@ -47,6 +47,10 @@ pb_shape pb_module_shape(const pb_module *m, pb_vid x) {
 void pb_module_expect(pb_module *m, pb_vid x, int rank, int64_t channels, const char *name) {
     pb_graph *g = m->graph;
     if (g->status != PB_OK) return;
+    if (x == PB_NONE) {
+        g->status = pb_error(PB_ERR_FORMAT, "%s is missing; the model takes %d dimensions", name, rank);
+        return;
+    }
     const pb_shape shape = pb_graph_value(g, x)->shape;
     if (shape.rank == rank && (channels == 0 || pb_shape_last(shape) == channels)) return;
     g->status = pb_error(PB_ERR_FORMAT, "%s has %d dimensions and %lld channels; the model takes %d and %lld", name,

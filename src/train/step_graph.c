@@ -27,7 +27,9 @@ static pb_status build_forward(const pb_step_request *r, pb_step_graph *s, pb_vi
     } else {
         context = s->context = input(g, r->compute, PB_SHAPE3(n, r->tokens, r->unet->cross_attention_dim), "context");
     }
-    *prediction = pb_unet_forward(s->unet, r->unet, s->latents, s->timesteps, context, PB_NONE);
+    const int extra = r->unet->addition_input_dim;  // SDXL: plans know what it takes, training does not do it
+    const pb_vid added = extra ? input(g, r->compute, PB_SHAPE2(n, extra), "added") : PB_NONE;
+    *prediction = pb_unet_forward(s->unet, r->unet, s->latents, s->timesteps, context, added);
     s->loss = pb_mse_loss(g, *prediction, s->target);
     pb_graph_mark_output(g, s->loss);
     return g->status;
