@@ -165,8 +165,8 @@ static pb_status refuse(pb_image_kind kind, const char *name) {
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
     snprintf(command, sizeof command, entry->command, name);
 #pragma GCC diagnostic pop
-    return pb_error(PB_ERR_UNSUPPORTED, "%s: this is %s, and only JPEG and PNG are read. Convert it to one of them, for "
-                    "example with `%s` (package %s)", name, entry->name, command, entry->package);
+    return pb_error(PB_ERR_UNSUPPORTED, "%s: this is %s, and only JPEG and PNG are read. Convert it, for example with "
+                    "`%s` (package %s)", name, entry->name, command, entry->package);
 }
 
 pb_status pb_image_decode(const uint8_t *bytes, size_t n, const char *name, const pb_image_limits *limits,
