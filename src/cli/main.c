@@ -1,4 +1,5 @@
-// Finds the command and runs it. Messages go to stderr; the exit code is 0, 1 for an error, 2 for a wrong command line.
+// Finds the command and runs it. Messages go to stderr; the exit code is 0, 1 for an error, 2 for a wrong command line,
+// 130 where a signal asked to stop.
 #include <stdio.h>
 #include <string.h>
 
@@ -72,6 +73,6 @@ int main(int argc, char **argv) {
     pb_status status = dispatch(argc, argv);
     if (fflush(stdout) && status == PB_OK) status = pb_error(PB_ERR_IO, "cannot write to standard output");
     if (status == PB_OK) return 0;
-    fprintf(stderr, "pagebooth: error: %s\n", pb_error_message());
-    return status == PB_ERR_USAGE ? 2 : 1;
+    fprintf(stderr, "pagebooth: %s%s\n", status == PB_ERR_INTERRUPTED ? "" : "error: ", pb_error_message());
+    return status == PB_ERR_USAGE ? 2 : status == PB_ERR_INTERRUPTED ? 130 : 1;
 }
