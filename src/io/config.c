@@ -70,11 +70,16 @@ static bool is_group(const char *name) {
 }
 
 static pb_status unknown_key(const source *from, const char *name) {
-    const char *names[MOST_KEYS];
+    const char *names[MOST_KEYS], *in_group = NULL;
     int count = 0;
-    for (int i = 0; i < pb_config_key_count && count < MOST_KEYS; i++)
-        if (pb_config_keys[i].kind != PB_CONFIG_SECTION) names[count++] = pb_config_keys[i].key;
-    const char *nearest = pb_nearest_name(name, names, count);
+    for (int i = 0; i < pb_config_key_count && count < MOST_KEYS; i++) {
+        const pb_config_key *k = &pb_config_keys[i];
+        if (k->kind == PB_CONFIG_SECTION) continue;
+        names[count++] = k->key;
+        const char *dot = strchr(k->key, '.');
+        if (dot && strcmp(dot + 1, name) == 0) in_group = k->key;
+    }
+    const char *nearest = in_group ? in_group : pb_nearest_name(name, names, count);
     if (nearest) return fail(from, "unknown key `%.100s`: did you mean `%s`?", name, nearest);
     return fail(from, "unknown key `%.100s`; `pagebooth keys` lists them all", name);
 }
@@ -103,7 +108,7 @@ static bool parse_bytes(const char *text, int64_t *bytes) {
     static const char units[] = "KMGT";
     char *end;
     const double value = strtod(text, &end);
-    if (end == text || text[0] < '0' || text[0] > '9') return false;
+    if (end == text || (size_t)(end - text) != strspn(text, "0123456789.")) return false;
     while (*end == ' ') end++;
     const char *unit = *end ? strchr(units, *end) : NULL;
     double scale = 1;

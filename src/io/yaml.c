@@ -106,6 +106,8 @@ static pb_status refuse_extras(const builder *b, const yaml_event_t *event, cons
 static pb_status take_event(builder *b, const yaml_event_t *event, bool *done) {
     switch (event->type) {
     case YAML_DOCUMENT_START_EVENT:
+        if (event->data.document_start.tag_directives.start != event->data.document_start.tag_directives.end)
+            return fail_at(b, event->start_mark, "tags are not supported");
         return b->open[0]->count ? fail_at(b, event->start_mark, "a second document: a configuration is one") : PB_OK;
     case YAML_ALIAS_EVENT: return fail_at(b, event->start_mark, "aliases are not supported: write the value out");
     case YAML_SCALAR_EVENT:
