@@ -231,7 +231,7 @@ pb_status pb_tokenizer_read_added(pb_tokenizer *t, const pb_tokenizer_settings *
     for (int i = 0; i < 512; i++) {
         int32_t *const id = &t->bytes[i / 2][i % 2];
         if (*id < 0 && unknown < 0)
-            return pb_error(PB_ERR_FORMAT, "%s: the vocabulary lacks letters of bytes and the unk_token \"%s\"", t->name,
+            return pb_error(PB_ERR_FORMAT, "%s: the vocabulary lacks bytes' letters and unk_token \"%s\"", t->name,
                             names[UNK].token.content);
         if (*id < 0) *id = unknown;
     }

@@ -81,7 +81,7 @@ size_t pb_bpe_merge(const pb_tokenizer *t, int32_t *ids, size_t count, void *scr
         symbol *const left = &symbols[top.position];
         if (left->dead || left->next < 0) continue;
         symbol *const right = &symbols[left->next];
-        // The neighbours may have changed since. What counts, as in the original, is whether they still make the result.
+        // The neighbours may have changed. What counts, as in the original, is whether they still make the result.
         const pb_merge *const merge = find_merge(t, left->id, right->id);
         if (!merge || merge->result != top.result) continue;
         left->id = top.result;

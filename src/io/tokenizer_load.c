@@ -172,7 +172,8 @@ static pb_status read_settings(pb_tokenizer *t, const pb_json *config) {
     bool flag;
     PB_RETURN_IF(pb_json_get_string(config, "tokenizer_class", "CLIPTokenizer", t->name, &class_name));
     if (strcmp(class_name, "CLIPTokenizer") != 0 && strcmp(class_name, "CLIPTokenizerFast") != 0)
-        return pb_error(PB_ERR_UNSUPPORTED, "%s/%s: tokenizer_class is \"%s\", not CLIPTokenizer", t->name, file, class_name);
+        return pb_error(PB_ERR_UNSUPPORTED, "%s/%s: tokenizer_class is \"%s\", not CLIPTokenizer", t->name, file,
+                        class_name);
     static const char *const sides[] = {"padding_side", "truncation_side"};
     for (int i = 0; i < 2; i++) {
         PB_RETURN_IF(pb_json_get_string(config, sides[i], "right", t->name, &side));
