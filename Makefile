@@ -3,6 +3,7 @@ JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
 MINUTES ?= 10
 TARGETS ?=
+MAKEFLAGS += --no-print-directory
 CTEST = ctest --output-on-failure --no-tests=error -j $(JOBS)
 
 .PHONY: all setup test demo install asan tsan clang fuzz coverage bench format-check clean
