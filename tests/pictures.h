@@ -75,7 +75,8 @@ static inline void png_append(png_builder *png, const char *type, const void *da
     png->n += n + 12;
 }
 
-static inline void png_begin(png_builder *png, uint32_t width, uint32_t height, uint8_t depth, uint8_t color, uint8_t interlaced) {
+static inline void png_begin(png_builder *png, uint32_t width, uint32_t height, uint8_t depth, uint8_t color,
+                             uint8_t interlaced) {
     uint8_t header[13] = {0};
     png_put_number(header, width);
     png_put_number(header + 4, height);
