@@ -13,7 +13,8 @@ typedef struct pb_adamw_scalars {
     float decay, one_minus_beta1, beta2, one_minus_beta2, sqrt_bias2, eps, step_size;
 } pb_adamw_scalars;
 
-static inline pb_adamw_scalars pb_adamw_scalars_of(const float hyper[PB_HYPER_COUNT], const float control[PB_CONTROL_COUNT]) {
+static inline pb_adamw_scalars pb_adamw_scalars_of(const float hyper[PB_HYPER_COUNT],
+                                                   const float control[PB_CONTROL_COUNT]) {
     return (pb_adamw_scalars){control[PB_CONTROL_SCALE], hyper[PB_HYPER_DECAY],
                               hyper[PB_HYPER_ONE_MINUS_BETA1], hyper[PB_HYPER_BETA2],
                               hyper[PB_HYPER_ONE_MINUS_BETA2], hyper[PB_HYPER_SQRT_BIAS2],

@@ -66,7 +66,8 @@ static pb_status supports(pb_opcode op, const pb_kernel_args *args) {
         const pb_tensor *t = output ? &args->out[index] : &args->in[index];
         if (!t->shape.rank) continue;  // absent
         const pb_dtype fixed = fixed_dtype(op, output, index);
-        bool known = t->dtype == PB_F32 || t->dtype == PB_F16 || t->dtype == PB_BF16 || (op == PB_OP_CAST && t->dtype == PB_F64);
+        bool known =
+            t->dtype == PB_F32 || t->dtype == PB_F16 || t->dtype == PB_BF16 || (op == PB_OP_CAST && t->dtype == PB_F64);
         if (fixed != PB_DTYPE_COUNT) known = t->dtype == fixed;
         else if (storage == PB_DTYPE_COUNT || mixes_dtypes(op)) storage = t->dtype;
         else known = known && t->dtype == storage;

@@ -26,7 +26,8 @@ static inline column_blocks column_blocks_of(int64_t images, int64_t pixels, int
 // The rows of block `i` of all images' blocks as one area, all channels wide.
 static inline tile_area column_block_area(const column_blocks *b, int64_t i) {
     const int64_t first = i % b->count * b->size;
-    return (tile_area){i / b->count * b->pixels + first, tile_min(b->size, b->pixels - first), 0, b->channels, b->channels};
+    return (tile_area){i / b->count * b->pixels + first, tile_min(b->size, b->pixels - first), 0, b->channels,
+                       b->channels};
 }
 
 // Cuts an area into tiles of at most STRIP columns and AREA elements, strip by strip: for (tile = tile_first(&area);

@@ -27,7 +27,8 @@ static void unary_bwd_range(void *context, int64_t begin, int64_t end, int threa
     float dy_tile[TILE], x_tile[TILE], dx_tile[TILE];
     for (int64_t i = begin; i < end; i += TILE) {
         const int64_t n = tile_min(TILE, end - i);
-        const float *dy = tile_load(rows, &args->in[0], i, n, dy_tile), *x = tile_load(rows, &args->in[1], i, n, x_tile);
+        const float *dy = tile_load(rows, &args->in[0], i, n, dy_tile);
+        const float *x = tile_load(rows, &args->in[1], i, n, x_tile);
         float *dx = tile_output(&args->out[0], i, dx_tile);
         rows->activate_bwd(args->attr->unary.kind, dy, x, dx, n);
         tile_store(rows, &args->out[0], i, n, dx);

@@ -31,7 +31,8 @@ static group_norm group_norm_of(const pb_kernel_args *args, const pb_tensor *x, 
     const column_blocks b = blocks_of(x);
     const int64_t groups = args->attr->norm.groups;
     double *sums = args->workspace;
-    return (group_norm){args, pb_rows(), b, groups, b.channels / groups, sums, (float *)(sums + b.images * b.count * width)};
+    return (group_norm){
+        args, pb_rows(), b, groups, b.channels / groups, sums, (float *)(sums + b.images * b.count * width)};
 }
 
 // The values that belong to the channels of a tile, from two per group: `pairs` is that image's.
@@ -116,7 +117,8 @@ typedef struct channels {
     float mean[STRIP], inverse[STRIP];
 } channels;
 
-static pb_norm_block norm_block_of(const group_norm *k, const tile_area *t, channels *c, float *dy_tile, float *x_tile) {
+static pb_norm_block norm_block_of(const group_norm *k, const tile_area *t, channels *c, float *dy_tile,
+                                   float *x_tile) {
     const pb_kernel_args *args = k->args;
     const float *stats = (const float *)args->in[4].data + t->row / k->blocks.pixels * k->groups * 2;
     spread(k, stats, t, c->mean, c->inverse);

@@ -26,7 +26,8 @@ static void concat_range(void *context, int64_t begin, int64_t end, int thread) 
     (void)thread;
     const pb_kernel_args *args = context;
     const size_t size = pb_dtype_size(args->out[0].dtype);
-    const size_t a = (size_t)pb_shape_last(args->in[0].shape) * size, b = (size_t)pb_shape_last(args->in[1].shape) * size;
+    const size_t a = (size_t)pb_shape_last(args->in[0].shape) * size;
+    const size_t b = (size_t)pb_shape_last(args->in[1].shape) * size;
     for (size_t r = (size_t)begin; r < (size_t)end; r++) {
         char *y = (char *)args->out[0].data + r * (a + b);
         memcpy(y, (const char *)args->in[0].data + r * a, a);
@@ -43,7 +44,8 @@ static void slice_range(void *context, int64_t begin, int64_t end, int thread) {
     (void)thread;
     const pb_kernel_args *args = context;
     const size_t size = pb_dtype_size(args->out[0].dtype);
-    const size_t from = (size_t)pb_shape_last(args->in[0].shape) * size, to = (size_t)pb_shape_last(args->out[0].shape) * size;
+    const size_t from = (size_t)pb_shape_last(args->in[0].shape) * size;
+    const size_t to = (size_t)pb_shape_last(args->out[0].shape) * size;
     const char *x = (const char *)args->in[0].data + (size_t)args->attr->slice.begin * size;
     for (size_t r = (size_t)begin; r < (size_t)end; r++) memcpy((char *)args->out[0].data + r * to, x + r * from, to);
 }

@@ -39,7 +39,8 @@ void pb_cpu_sum_pixels(const pb_kernel_args *args) {
     const double *sums = args->workspace;
     column_blocks_run(&blocks, sum_range, (void *)args);
     column_blocks_combine(&blocks, args->workspace, blocks.channels);
-    for (int64_t n = 0; n < blocks.images; n++)
-        for (int64_t c = 0; c < blocks.channels; c++)
-            pb_store(y->dtype, y->data, (size_t)(n * blocks.channels + c), sums[n * blocks.count * blocks.channels + c]);
+    for (int64_t i = 0; i < blocks.images * blocks.channels; i++) {
+        const int64_t n = i / blocks.channels, c = i % blocks.channels;
+        pb_store(y->dtype, y->data, (size_t)i, sums[n * blocks.count * blocks.channels + c]);
+    }
 }

@@ -7,7 +7,8 @@ pb_isa pb_cpu_isa_best(void) {
     __builtin_cpu_init();
     // __builtin_cpu_supports also asks whether the system saves the wide registers; F16C has no name in older clangs.
     const bool f16c = __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
-    if (!f16c || !__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return (pb_isa){PB_ISA_SCALAR, false};
+    if (!f16c || !__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"))
+        return (pb_isa){PB_ISA_SCALAR, false};
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
         !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
         return (pb_isa){PB_ISA_AVX2, false};

@@ -139,7 +139,8 @@ static void row_layer_norm(const float *x, const float *gamma, const float *beta
     const float s = (float)(1 / sqrt((double)simd_sum(square) / (double)n + (double)eps));
     for (int64_t i = 0; i < n; i += LANES) {
         const vf unit = (simd_load_some(x + i, n - i) - m) * s;
-        simd_store_some(y + i, simd_fma(unit, simd_load_some(gamma + i, n - i), simd_load_some(beta + i, n - i)), n - i);
+        simd_store_some(y + i, simd_fma(unit, simd_load_some(gamma + i, n - i), simd_load_some(beta + i, n - i)),
+                        n - i);
     }
     *mean = m;
     *inverse = s;

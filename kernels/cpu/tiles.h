@@ -1,5 +1,5 @@
-// Tiles: short stretches of a tensor as floats. An fp32 tensor is its own tile; a 16-bit one is converted to a buffer in
-// the first-level cache and back.
+// Tiles: short stretches of a tensor as floats. An fp32 tensor is its own tile; a 16-bit one is converted to a buffer
+// in the first-level cache and back.
 #ifndef PB_KERNELS_CPU_TILES_H
 #define PB_KERNELS_CPU_TILES_H
 

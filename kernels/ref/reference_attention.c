@@ -73,7 +73,8 @@ typedef struct backward {
 static double probability(const backward *b, int64_t n, int64_t h, int64_t i, int64_t j, double *dscore) {
     const geometry *g = &b->g;
     const int64_t at_q = query_at(g, n, h, i), at_k = key_at(g, n, h, j);
-    const double p = exp(g->scale * dot(g, b->q, at_q, b->k, at_k) - ref_get(b->lse, (n * g->heads + h) * g->queries + i));
+    const double p =
+        exp(g->scale * dot(g, b->q, at_q, b->k, at_k) - ref_get(b->lse, (n * g->heads + h) * g->queries + i));
     *dscore = g->scale * p * (dot(g, b->dy, at_q, b->v, at_k) - dot(g, b->dy, at_q, b->y, at_q));
     return p;
 }

@@ -23,7 +23,8 @@ static int64_t nearest(int64_t position, int64_t from, int64_t to) {
 // Index of the first channel of x's pixel that tap (ky, kx) of output pixel (oy, ox) of image n reads; -1: padding.
 static int64_t source_of(const geometry *g, int64_t n, int64_t oy, int64_t ox, int64_t ky, int64_t kx) {
     const int64_t in_h = g->attr->conv.in_h, in_w = g->attr->conv.in_w;
-    const int64_t h = g->attr->conv.up_h ? g->attr->conv.up_h : in_h, w = g->attr->conv.up_w ? g->attr->conv.up_w : in_w;
+    const int64_t h = g->attr->conv.up_h ? g->attr->conv.up_h : in_h;
+    const int64_t w = g->attr->conv.up_w ? g->attr->conv.up_w : in_w;
     const int64_t y = oy * g->attr->conv.stride + ky - g->attr->conv.pad_top;
     const int64_t x = ox * g->attr->conv.stride + kx - g->attr->conv.pad_left;
     if (y < 0 || y >= h || x < 0 || x >= w) return -1;

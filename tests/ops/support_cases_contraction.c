@@ -76,11 +76,14 @@ const op_cases pb_case_conv2d_bwd_weight = {
 #define PICTURE {.attention = {1, false, 0.15811388f}}
 #define LONG {.attention = {2, false, 0.25f}}
 static const op_case attention[] = {
-    {"cross", CROSS, .in = {SHAPE(2, 7, 24), SHAPE(2, 5, 24), SHAPE(2, 5, 24)}, .out = {SHAPE(2, 7, 24), SHAPE(2, 3, 7)}},
-    {"causal", CAUSAL, .in = {SHAPE(2, 9, 14), SHAPE(2, 9, 14), SHAPE(2, 9, 14)}, .out = {SHAPE(2, 9, 14), SHAPE(2, 2, 9)}},
+    {"cross", CROSS, .in = {SHAPE(2, 7, 24), SHAPE(2, 5, 24), SHAPE(2, 5, 24)},
+     .out = {SHAPE(2, 7, 24), SHAPE(2, 3, 7)}},
+    {"causal", CAUSAL, .in = {SHAPE(2, 9, 14), SHAPE(2, 9, 14), SHAPE(2, 9, 14)},
+     .out = {SHAPE(2, 9, 14), SHAPE(2, 2, 9)}},
     {"picture", PICTURE, .in = {SHAPE(1, 4, 6, 40), SHAPE(1, 4, 6, 40), SHAPE(1, 4, 6, 40)},
      .out = {SHAPE(1, 4, 6, 40), SHAPE(1, 1, 24)}},
-    {"long", LONG, .in = {SHAPE(1, 70, 32), SHAPE(1, 133, 32), SHAPE(1, 133, 32)}, .out = {SHAPE(1, 70, 32), SHAPE(1, 2, 70)}},
+    {"long", LONG, .in = {SHAPE(1, 70, 32), SHAPE(1, 133, 32), SHAPE(1, 133, 32)},
+     .out = {SHAPE(1, 70, 32), SHAPE(1, 2, 70)}},
 };
 const op_cases pb_case_attention = {
     .in = {ARG_DATA, ARG_DATA, ARG_DATA}, .out = {ARG_DATA, ARG_WIDE},
@@ -88,7 +91,8 @@ const op_cases pb_case_attention = {
 
 // y and lse as the forward pass leaves them.
 static void run_attention(const pb_backend *reference, pb_kernel_args *args) {
-    pb_kernel_args forward = {.attr = args->attr, .in = {args->in[1], args->in[2], args->in[3]}, .out = {args->in[4], args->in[5]}};
+    pb_kernel_args forward = {
+        .attr = args->attr, .in = {args->in[1], args->in[2], args->in[3]}, .out = {args->in[4], args->in[5]}};
     forward.workspace = malloc(reference->workspaces[PB_OP_ATTENTION](&forward));
     if (!forward.workspace) abort();
     reference->kernels[PB_OP_ATTENTION](&forward);

@@ -27,7 +27,8 @@ static void stretch_second(const pb_backend *reference, pb_kernel_args *args) {
 static const op_case unary[] = {UNARY_CASES(UNARY)};
 const op_cases pb_case_unary = {.in = {ARG_DATA}, .out = {ARG_DATA}, .alias = {1 + 0}, CASES(unary)};
 
-#define UNARY_BWD(name, attributes, shape) {name, attributes, .in = {shape, shape}, .out = {shape}, .prepare = stretch_second},
+#define UNARY_BWD(name, attributes, shape) \
+    {name, attributes, .in = {shape, shape}, .out = {shape}, .prepare = stretch_second},
 static const op_case unary_bwd[] = {UNARY_CASES(UNARY_BWD)};
 const op_cases pb_case_unary_bwd = {.in = {ARG_DATA, ARG_DATA}, .out = {ARG_DATA}, .alias = {1 + 0}, CASES(unary_bwd)};
 
@@ -68,7 +69,12 @@ static const op_case cast[] = {
     {"to the same", .in = {SHAPE(3, 37)}, .out = {SHAPE(3, 37)}},
     {"to F32", {.cast = {PB_F32}}, .in = {SHAPE(3, 37)}, .out = {SHAPE(3, 37)}, .converts = true, .to = PB_F32},
     {"to F16", {.cast = {PB_F16}}, .in = {SHAPE(3, 37)}, .out = {SHAPE(3, 37)}, .converts = true, .to = PB_F16},
-    {"to BF16", {.cast = {PB_BF16}}, .in = {SHAPE(2, 35003)}, .out = {SHAPE(2, 35003)}, .converts = true, .to = PB_BF16},
+    {"to BF16",
+     {.cast = {PB_BF16}},
+     .in = {SHAPE(2, 35003)},
+     .out = {SHAPE(2, 35003)},
+     .converts = true,
+     .to = PB_BF16},
     {"to F64", {.cast = {PB_F64}}, .in = {SHAPE(3, 37)}, .out = {SHAPE(3, 37)}, .converts = true, .to = PB_F64},
 };
 const op_cases pb_case_cast = {.in = {ARG_DATA}, .out = {ARG_DATA}, CASES(cast)};
@@ -91,7 +97,8 @@ static void choose_embedding_bwd_ids(const pb_backend *reference, pb_kernel_args
 
 #define TABLES(rows, positions) {.embedding = {rows, positions, PB_F32}}
 static const op_case embedding[] = {
-    {"odd", TABLES(23, 9), .in = {SHAPE(2, 6), SHAPE(23, 11), SHAPE(9, 11)}, .out = {SHAPE(2, 6, 11)}, .prepare = choose_embedding_ids},
+    {"odd", TABLES(23, 9), .in = {SHAPE(2, 6), SHAPE(23, 11), SHAPE(9, 11)}, .out = {SHAPE(2, 6, 11)},
+     .prepare = choose_embedding_ids},
     {"threads", TABLES(50, 77), .in = {SHAPE(2, 77), SHAPE(50, 300), SHAPE(77, 300)}, .out = {SHAPE(2, 77, 300)},
      .prepare = choose_embedding_ids},
 };
@@ -116,7 +123,15 @@ static void choose_timesteps(const pb_backend *reference, pb_kernel_args *args) 
 }
 
 static const op_case timestep_embedding[] = {
-    {"cosines first", {.timestep = {320, true, 0, 10000, PB_F32}}, .in = {SHAPE(3)}, .out = {SHAPE(3, 320)}, .prepare = choose_timesteps},
-    {"shifted", {.timestep = {10, false, 1, 10000, PB_F32}}, .in = {SHAPE(2)}, .out = {SHAPE(2, 10)}, .prepare = choose_timesteps},
+    {"cosines first",
+     {.timestep = {320, true, 0, 10000, PB_F32}},
+     .in = {SHAPE(3)},
+     .out = {SHAPE(3, 320)},
+     .prepare = choose_timesteps},
+    {"shifted",
+     {.timestep = {10, false, 1, 10000, PB_F32}},
+     .in = {SHAPE(2)},
+     .out = {SHAPE(2, 10)},
+     .prepare = choose_timesteps},
 };
 const op_cases pb_case_timestep_embedding = {.in = {ARG_WIDE}, .out = {ARG_DATA}, CASES(timestep_embedding)};

@@ -42,7 +42,8 @@ static void run_layer_norm(const pb_backend *reference, pb_kernel_args *args) {
 }
 
 #define GROUP_NORM_BWD(name, attributes, x, channel, stats) \
-    {name, attributes, .in = {x, x, channel, channel, stats, x}, .out = {x, channel, channel}, .prepare = run_group_norm},
+    {name, attributes, .in = {x, x, channel, channel, stats, x}, .out = {x, channel, channel}, \
+     .prepare = run_group_norm},
 static const op_case group_norm_bwd[] = {GROUP_CASES(GROUP_NORM_BWD)};
 const op_cases pb_case_group_norm_bwd = {
     .in = {ARG_DATA, ARG_DATA, ARG_WIDE, ARG_WIDE, ARG_WIDE, ARG_DATA}, .out = {ARG_DATA, ARG_WIDE, ARG_WIDE},

@@ -16,17 +16,20 @@ static void choose_scale(const pb_backend *reference, pb_kernel_args *args) {
 }
 
 static const op_case mse_loss_bwd[] = {
-    {"odd", .in = {SHAPE(3, 5, 3, 4), SHAPE(3, 5, 3, 4), SHAPE(3), SHAPE(1)}, .out = {SHAPE(3, 5, 3, 4)}, .prepare = choose_scale},
+    {"odd", .in = {SHAPE(3, 5, 3, 4), SHAPE(3, 5, 3, 4), SHAPE(3), SHAPE(1)}, .out = {SHAPE(3, 5, 3, 4)},
+     .prepare = choose_scale},
     {"threads", .in = {SHAPE(2, 70, 70, 4), SHAPE(2, 70, 70, 4), SHAPE(2), SHAPE(1)}, .out = {SHAPE(2, 70, 70, 4)},
      .prepare = choose_scale},
 };
-const op_cases pb_case_mse_loss_bwd = {.in = {ARG_DATA, ARG_WIDE, ARG_WIDE, ARG_WIDE}, .out = {ARG_DATA}, CASES(mse_loss_bwd)};
+const op_cases pb_case_mse_loss_bwd = {
+    .in = {ARG_DATA, ARG_WIDE, ARG_WIDE, ARG_WIDE}, .out = {ARG_DATA}, CASES(mse_loss_bwd)};
 
 static const op_case accumulate[] = {
     {"odd", .in = {SHAPE(5, 7), SHAPE(5, 7)}, .out = {SHAPE(5, 7)}},
     {"threads", .in = {SHAPE(70003), SHAPE(70003)}, .out = {SHAPE(70003)}},
 };
-const op_cases pb_case_accumulate = {.in = {ARG_DATA, ARG_WIDE}, .out = {ARG_WIDE}, .alias = {1 + 1}, CASES(accumulate)};
+const op_cases pb_case_accumulate = {
+    .in = {ARG_DATA, ARG_WIDE}, .out = {ARG_WIDE}, .alias = {1 + 1}, CASES(accumulate)};
 
 static void put_infinity(const pb_backend *reference, pb_kernel_args *args) {
     (void)reference;

@@ -18,8 +18,8 @@ void op_run_deinit(op_run *run);
 void op_run_drop_input(op_run *run, int i);
 void op_run_drop_output(op_run *run, int i);
 
-// Runs the op over outputs and scratch full of NaN. NULL, or what it did wrong: wrote outside of its outputs and scratch,
-// or onto its inputs. `aliased`: outputs lie where their aliased inputs did; false where no output has one.
+// Runs the op over outputs and scratch full of NaN. NULL, or what it did wrong: wrote outside of its outputs and
+// scratch, or onto its inputs. `aliased`: outputs lie where their aliased inputs did; false where no output has one.
 const char *op_run_execute(op_run *run, const pb_backend *backend);
 bool op_run_alias(op_run *run);
 

@@ -21,14 +21,17 @@ static void check_bits(pb_dtype dtype, int64_t count, const float *hyper, const 
         memcpy(state[s], initial[s], (size_t)count * sizeof(float));
     }
     for (int64_t i = 0; i < count; i++)
-        pb_adamw_element(&scalars, (float)pb_load(dtype, g, (size_t)i), &expected[0][i], &expected[1][i], &expected[2][i]);
-    pb_kernel_args args = {.in = {{g, dtype, shape}, {(void *)control, PB_F32, PB_SHAPE1(4)}, {(void *)hyper, PB_F32, PB_SHAPE1(16)}}};
+        pb_adamw_element(&scalars, (float)pb_load(dtype, g, (size_t)i), &expected[0][i], &expected[1][i],
+                         &expected[2][i]);
+    pb_kernel_args args = {
+        .in = {{g, dtype, shape}, {(void *)control, PB_F32, PB_SHAPE1(4)}, {(void *)hyper, PB_F32, PB_SHAPE1(16)}}};
     for (int s = 0; s < 3; s++) args.in[3 + s] = args.out[s] = (pb_tensor){state[s], PB_F32, shape};
     args.out[3] = (pb_tensor){work, PB_BF16, shape};
     pb_backend_cpu()->kernels[PB_OP_ADAMW](&args);
     for (int s = 0; s < 3; s++)
-        CHECK_THAT(!memcmp(expected[s], state[s], (size_t)count * sizeof(float)), "%s, %lld elements, instruction set %d: state %d",
-                   pb_dtype_name(dtype), (long long)count, pb_cpu_isa().level, s);
+        CHECK_THAT(!memcmp(expected[s], state[s], (size_t)count * sizeof(float)),
+                   "%s, %lld elements, instruction set %d: state %d", pb_dtype_name(dtype), (long long)count,
+                   pb_cpu_isa().level, s);
     int64_t wrong = 0;
     for (int64_t i = 0; i < count; i++) wrong += work[i] != pb_bf16_from_f32(state[0][i]);
     CHECK_THAT(!wrong, "%lld elements of the working copy are not the master weights", (long long)wrong);
@@ -56,7 +59,8 @@ int main(void) {
     for (int level = PB_ISA_SCALAR; level <= (int)pb_cpu_isa_best().level; level++) {
         pb_cpu_isa_set((pb_isa){(pb_isa_level)level, false});
         for (int d = 0; d < 3; d++)
-            for (int64_t count = 1; count <= MOST; count += count < 40 ? 1 : MOST - 40) check_bits(dtypes[d], count, hyper, control);
+            for (int64_t count = 1; count <= MOST; count += count < 40 ? 1 : MOST - 40)
+                check_bits(dtypes[d], count, hyper, control);
     }
     return CHECK_DONE();
 }

@@ -39,8 +39,9 @@ static void check_isa(const setting *s, const op_run *expected) {
     run_init(&aliased, s);
     CHECK_OK(pb_backend_cpu()->supports(s->op, &first.args));
     check_run(s, &first, "first run");
-    CHECK_THAT(op_run_agrees(&first, expected, why, sizeof why), "%s, %s, %s, inputs without %#x, instruction set %d: %s",
-               pb_op_name(s->op), s->c->label, pb_dtype_name(s->dtype), s->dropped, pb_cpu_isa().level, why);
+    CHECK_THAT(op_run_agrees(&first, expected, why, sizeof why),
+               "%s, %s, %s, inputs without %#x, instruction set %d: %s", pb_op_name(s->op), s->c->label,
+               pb_dtype_name(s->dtype), s->dropped, pb_cpu_isa().level, why);
     check_run(s, &second, "second run");
     check_bits(s, &second, &first, "in a second run");
     if (op_run_alias(&aliased)) {

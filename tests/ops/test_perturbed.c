@@ -73,8 +73,8 @@ static int check_outputs(pb_opcode op, const op_case *c, const op_run *expected)
             run_init(&run, op, c);
             CHECK_THAT(passes(&run, expected), "%s, %s: the right result is refused", pb_op_name(op), c->label);
             if (wrongs[w].apply(&run.args.out[i])) {
-                CHECK_THAT(!op_run_agrees(&run, expected, why, sizeof why), "%s, %s: output %d %s passes", pb_op_name(op),
-                           c->label, i, wrongs[w].what);
+                CHECK_THAT(!op_run_agrees(&run, expected, why, sizeof why), "%s, %s: output %d %s passes",
+                           pb_op_name(op), c->label, i, wrongs[w].what);
                 tried++;
             }
             op_run_deinit(&run);
@@ -83,8 +83,8 @@ static int check_outputs(pb_opcode op, const op_case *c, const op_run *expected)
     return tried;
 }
 
-// A kernel that does not look at an input. Returns a bit per input whose absence was noticed: some cases do not depend on
-// an input (the beta of a norm without SiLU), but some case of the op does.
+// A kernel that does not look at an input. Returns a bit per input whose absence was noticed: some cases do not depend
+// on an input (the beta of a norm without SiLU), but some case of the op does.
 static unsigned noticed_inputs(pb_opcode op, const op_case *c, const op_run *expected) {
     unsigned noticed = 0;
     for (int i = 0; i < PB_MAX_INPUTS; i++) {
@@ -132,7 +132,8 @@ static int check_attr(pb_opcode op, const op_case *c, const op_run *expected) {
         const bool any = mistake_attr(op, &run.attr, way);
         if (any) {
             run.args.attr = &run.attr;
-            CHECK_THAT(!passes(&run, expected), "%s, %s: attribute mistaken in way %d passes", pb_op_name(op), c->label, way);
+            CHECK_THAT(!passes(&run, expected), "%s, %s: attribute mistaken in way %d passes", pb_op_name(op), c->label,
+                       way);
             tried++;
         }
         op_run_deinit(&run);

@@ -1,6 +1,6 @@
 // test: links=ref,base
-// The reference's backward ops against central differences of its forward ops, all in double. The loss is the sum of the
-// output times a fixed random cotangent: a plain sum would be blind for norms and softmax.
+// The reference's backward ops against central differences of its forward ops, all in double. The loss is the sum of
+// the output times a fixed random cotangent: a plain sum would be blind for norms and softmax.
 #include <stdlib.h>
 
 #include "check.h"
@@ -82,7 +82,8 @@ static double difference(op_run *run, const pb_tensor *cotangent, int input, int
 }
 
 // Compares a sample of the elements with the largest of them.
-static void check_gradient(op_run *run, const pb_tensor *cotangent, const char *label, int input, const pb_tensor *gradient) {
+static void check_gradient(op_run *run, const pb_tensor *cotangent, const char *label, int input,
+                           const pb_tensor *gradient) {
     enum { SAMPLES = 16 };
     const int64_t count = pb_shape_count(gradient->shape);
     const int64_t stride = count <= SAMPLES ? 1 : count / SAMPLES;
@@ -151,7 +152,8 @@ int main(void) {
         const op_cases *spec = op_cases_of((pb_opcode)op);
         for (int c = 0; c < spec->count; c++)
             if (is_small(&spec->cases[c])) check_case((pb_opcode)op, &spec->cases[c]);
-        CHECK_THAT(!differentiable[op] || check_count > before, "%s: no gradient was checked", pb_op_name((pb_opcode)op));
+        CHECK_THAT(!differentiable[op] || check_count > before, "%s: no gradient was checked",
+                   pb_op_name((pb_opcode)op));
     }
     return CHECK_DONE();
 }
