@@ -121,7 +121,7 @@ static void run_block(const backward *b, int64_t item, int64_t key, int64_t keys
                              QUERIES, a->dtype);
         const char *rows[KEYS];
         for (int64_t i = 0; i < keys; i++) rows[i] = ds + i * QUERIES * a->path.size;
-        kernels->pack_across(w + b->panel, a->columns, rows, a->columns, 0, keys, a->path.unit);
+        kernels->pack_across(w + b->panel, a->columns, 0, rows, a->columns, 0, keys, a->path.unit);
         pb_attention_multiply(a, a->head, key_units, w + b->k_across, w + b->panel, dq + (query + t) * a->head, a->columns,
                               true);
     }

@@ -67,7 +67,7 @@ void pb_attention_pack_across(const pb_attention *a, const char *tokens, int64_t
         locate(a, tokens + t * a->width * a->path.size, here, rows);
         for (int64_t at = 0, i = 0; at < a->head; i++) {
             const int64_t height = pb_attention_height(a->head, tall, i);
-            a->path.kernels->pack_across(panels + at * units + t / step * height, height, rows, height, at, here,
+            a->path.kernels->pack_across(panels + at * units + t / step * height, height, 0, rows, height, at, here,
                                          a->path.unit);
             at += height;
         }

@@ -16,7 +16,7 @@ enum {
     N_BLOCK = 640,         // columns of the right operand's block
     B_FLOATS = 208 << 10,  // its size: 832 kB
     M_BLOCK = 1008,        // rows of sums that wait for the rest of K: at most 2.6 MB
-    LOCATED = 32,          // rows whose addresses are looked up at once
+    LOCATED = 64,          // rows whose addresses are looked up at once
     TURNED = 64,           // rows and columns that are transposed at once at the end of a transposed product
     ALIGNMENT = 64
 };
@@ -197,15 +197,19 @@ static void pack_across(const slice *s, int64_t wide, float *panels) {
             }
             const int64_t column = s->first + c, segment = segmented ? column / g->n_length : 0;
             const int64_t within = column - segment * g->n_length;
+            // To the end of the panel, or all full panels, as far as the segment goes.
             int64_t run = least(panel + width, s->count) - c;
-            if (segmented) run = least(run, g->n_length - within);
+            const int64_t left = segmented ? least(s->count - c, g->n_length - within) : s->count - c;
+            if (left < run) run = left;
+            else if (c == panel) run = left / width * width > run ? left / width * width : run;
             if (located != segment) {
                 located = segment;
                 s->operand->locate(s->operand->context, r.segment + segment, r.offset, r.length, rows);
             }
             float *to = panels + panel * (s->end - s->begin) + (u - s->begin) * width + (c - panel);
-            s->p->path.kernels->pack_across(to, width, rows, run, within, r.length, s->p->path.unit);
+            s->p->path.kernels->pack_across(to, width, width * (s->end - s->begin), rows, run, within, r.length, s->p->path.unit);
             c += run;
+            if (run > width) panel = c - width;
         }
         u += r.units;
     }

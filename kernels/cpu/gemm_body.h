@@ -116,7 +116,7 @@ SIMD void copy_rows_unit(float *to, const char *const *rows, int64_t count, int6
         }
         int64_t p = 0;
         for (; p + LANES <= length / step; p += LANES) {
-            __builtin_prefetch(row + (offset + length + p * step) * size);
+            __builtin_prefetch(row + (offset + length + p * step) * size, 0, 1);
             simd_store(to + p, units_at(row, offset + p * step, unit));
         }
         for (; p < steps; p++) to[p] = unit_at(row, offset + p * step, length - p * step, unit);
@@ -132,45 +132,49 @@ static void copy_rows(float *to, const char *const *rows, int64_t count, int64_t
     }
 }
 
-SIMD void pack_across_unit(float *panel, int64_t width, const char *const *rows, int64_t columns, int64_t offset,
-                             int64_t length, const pb_unit unit) {
+// LANES units of step p, whose element `i` of each row is wanted first.
+SIMD vf units_across(const char *row, const char *next, int64_t i, const pb_unit unit) {
+    if (unit != PB_UNIT_PAIR) return row ? units_at(row, i, unit) : (vf){0};
+    vu u = row ? __builtin_convertvector(load_halves(row, i), vu) : (vu){0};
+    if (next) u |= __builtin_convertvector(load_halves(next, i), vu) << 16;
+    return simd_from_bits(u);
+}
+
+SIMD float unit_across(const char *row, const char *next, int64_t i, const pb_unit unit) {
+    if (unit != PB_UNIT_PAIR) return row ? unit_at(row, i, 1, unit) : 0;
+    const uint32_t low = row ? ((const uint16_t *)row)[i] : 0u, high = next ? ((const uint16_t *)next)[i] : 0u;
+    return pb_f32_from_bits(low | high << 16);
+}
+
+SIMD void pack_across_unit(float *panel, int64_t width, int64_t panel_floats, const char *const *rows, int64_t columns,
+                           int64_t offset, int64_t length, const pb_unit unit) {
+    enum { AHEAD = 4 };  // rows that are asked for before they are needed: each is on a page of its own
     const int step = unit == PB_UNIT_PAIR ? 2 : 1, size = unit == PB_UNIT_F32 ? 4 : 2;
     for (int64_t p = 0; p < length; p += step, panel += width) {
         const char *row = rows[p], *next = step > 1 && p + 1 < length ? rows[p + 1] : NULL;
-        // The same rows' next columns are likely to be wanted next.
-        for (int64_t i = columns; row && i < 2 * columns; i += 64 / size) __builtin_prefetch(row + (offset + i) * size);
-        for (int64_t i = columns; next && i < 2 * columns; i += 64 / size) __builtin_prefetch(next + (offset + i) * size);
-        int64_t i = 0;
-        for (; i + LANES <= columns; i += LANES) {
-            vf v = {0};
-            if (unit == PB_UNIT_PAIR) {
-                vu u = row ? __builtin_convertvector(load_halves(row, offset + i), vu) : (vu){0};
-                if (next) u |= __builtin_convertvector(load_halves(next, offset + i), vu) << 16;
-                v = (vf)u;
-            } else if (row) {
-                v = units_at(row, offset + i, unit);
+        const char *soon = p + AHEAD < length ? rows[p + AHEAD] : NULL;
+        const char *then = step > 1 && p + AHEAD + 1 < length ? rows[p + AHEAD + 1] : NULL;
+        float *to = panel;
+        for (int64_t c = 0; c < columns; c += width, to += panel_floats) {
+            const int64_t wide = columns - c < width ? columns - c : width;
+            for (int64_t i = 0; i < wide; i += 64 / size) {
+                if (soon) __builtin_prefetch(soon + (offset + c + i) * size, 0, 1);
+                if (then) __builtin_prefetch(then + (offset + c + i) * size, 0, 1);
             }
-            simd_store(panel + i, v);
-        }
-        for (; i < columns; i++) {
-            const int64_t at = offset + i;
-            if (unit == PB_UNIT_PAIR) {
-                panel[i] = pb_f32_from_bits((row ? ((const uint16_t *)row)[at] : 0u) |
-                                            (next ? (uint32_t)((const uint16_t *)next)[at] << 16 : 0u));
-            } else {
-                panel[i] = row ? unit_at(row, at, 1, unit) : 0;
-            }
+            int64_t i = 0;
+            for (; i + LANES <= wide; i += LANES) simd_store(to + i, units_across(row, next, offset + c + i, unit));
+            for (; i < wide; i++) to[i] = unit_across(row, next, offset + c + i, unit);
         }
     }
 }
 
-static void pack_across(float *panel, int64_t width, const char *const *rows, int64_t columns, int64_t offset,
-                        int64_t length, pb_unit unit) {
+static void pack_across(float *panel, int64_t width, int64_t panel_floats, const char *const *rows, int64_t columns,
+                        int64_t offset, int64_t length, pb_unit unit) {
     switch (unit) {
-        case PB_UNIT_F32: pack_across_unit(panel, width, rows, columns, offset, length, PB_UNIT_F32); break;
-        case PB_UNIT_F16: pack_across_unit(panel, width, rows, columns, offset, length, PB_UNIT_F16); break;
-        case PB_UNIT_BF16: pack_across_unit(panel, width, rows, columns, offset, length, PB_UNIT_BF16); break;
-        case PB_UNIT_PAIR: pack_across_unit(panel, width, rows, columns, offset, length, PB_UNIT_PAIR); break;
+        case PB_UNIT_F32: pack_across_unit(panel, width, panel_floats, rows, columns, offset, length, PB_UNIT_F32); break;
+        case PB_UNIT_F16: pack_across_unit(panel, width, panel_floats, rows, columns, offset, length, PB_UNIT_F16); break;
+        case PB_UNIT_BF16: pack_across_unit(panel, width, panel_floats, rows, columns, offset, length, PB_UNIT_BF16); break;
+        case PB_UNIT_PAIR: pack_across_unit(panel, width, panel_floats, rows, columns, offset, length, PB_UNIT_PAIR); break;
     }
 }
 

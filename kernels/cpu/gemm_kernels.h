@@ -41,9 +41,10 @@ typedef struct pb_gemm_kernels {
     void (*pack_along)(float *panel, int64_t width, const char *const *rows, int64_t count, int64_t offset,
                        int64_t length, pb_unit unit);
     // Packs `columns` elements from `offset` on of each of `length` rows that run across K: row p becomes step p (pairs:
-    // half a step). `panel` points at the first step's first column to write.
-    void (*pack_across)(float *panel, int64_t width, const char *const *rows, int64_t columns, int64_t offset,
-                        int64_t length, pb_unit unit);
+    // half a step). `panel` points at the first step's first column to write; columns beyond `width` continue in
+    // further panels, panel_floats apart.
+    void (*pack_across)(float *panel, int64_t width, int64_t panel_floats, const char *const *rows, int64_t columns,
+                        int64_t offset, int64_t length, pb_unit unit);
 
     // out = ((sums + bias) + rowbias) + addend, each rounded to dtype; all but out and sums may be NULL. bias is fp32
     // and rounded before it is added; the others have out's dtype. addend may be out.
