@@ -6,5 +6,3 @@ pkg_check_modules(YAML REQUIRED IMPORTED_TARGET yaml-0.1)
 pkg_check_modules(TURBOJPEG REQUIRED IMPORTED_TARGET libturbojpeg)
 pkg_check_modules(SPNG REQUIRED IMPORTED_TARGET spng)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
-# libgomp by its runtime file: its entry points are called directly (src/base/parallel.c), so clang can use it as well.
-find_library(GOMP_LIBRARY NAMES gomp libgomp.so.1 REQUIRED)

@@ -22,7 +22,6 @@ if(PB_SANITIZE STREQUAL "address")
   target_link_options(pb_warnings INTERFACE -fsanitize=address,undefined)
 elseif(PB_SANITIZE STREQUAL "thread")
   target_compile_options(pb_warnings INTERFACE -fsanitize=thread -fno-omit-frame-pointer)
-  target_compile_definitions(pb_warnings INTERFACE PB_PTHREAD_POOL)
   target_link_options(pb_warnings INTERFACE -fsanitize=thread)
 elseif(CMAKE_BUILD_TYPE STREQUAL "Release")
   # Level 3 where compiler and C library have it (Debian 12); asking for it elsewhere is a warning.

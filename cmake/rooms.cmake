@@ -14,7 +14,7 @@ endforeach()
 pb_room(kernels kernels)
 set(base pb_inc_base)
 
-pb_library(base src/base ${base} Threads::Threads ${GOMP_LIBRARY} PkgConfig::XXHASH)
+pb_library(base src/base ${base} Threads::Threads PkgConfig::XXHASH)
 pb_library(graph src/graph pb_inc_graph ${base})
 pb_library(plan src/plan pb_inc_plan pb_inc_graph ${base} pb_graph)
 pb_library(nn src/nn pb_inc_nn pb_inc_graph ${base} pb_graph)

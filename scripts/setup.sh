@@ -4,7 +4,7 @@
 # usage: scripts/setup.sh [EXTRA_PACKAGE]...
 set -eu
 
-packages="gcc libc6-dev cmake make pkg-config libgomp1 libyaml-dev libturbojpeg0-dev libspng-dev libxxhash-dev
+packages="gcc libc6-dev cmake make pkg-config libyaml-dev libturbojpeg0-dev libspng-dev libxxhash-dev
 zlib1g-dev $*"
 
 if ! command -v dpkg-query >/dev/null; then
