@@ -69,6 +69,8 @@ void pb_text_append(pb_text *text, const char *format, ...) __attribute__((forma
 void pb_text_append_json_string(pb_text *text, const char *string, size_t bytes);  // with the quotes
 // 15 to 17 significant digits, as few as read back as the same double; NaN and infinities as null.
 void pb_text_append_json_number(pb_text *text, double value);
+// A whole value, on one line. Integers keep all their digits.
+void pb_text_append_json(pb_text *text, const pb_json *value);
 void pb_text_deinit(pb_text *text);
 
 #endif

@@ -85,6 +85,31 @@ void pb_text_append_json_number(pb_text *text, double value) {
     append_bytes(text, digits, strlen(digits));
 }
 
+void pb_text_append_json(pb_text *text, const pb_json *value) {
+    switch (value->type) {
+    case PB_JSON_NULL: append_bytes(text, "null", 4); return;
+    case PB_JSON_BOOL: pb_text_append(text, value->boolean ? "true" : "false"); return;
+    case PB_JSON_STRING: pb_text_append_json_string(text, value->string, value->string_bytes); return;
+    case PB_JSON_NUMBER:
+        if (value->is_integer) pb_text_append(text, "%lld", (long long)value->integer);
+        else pb_text_append_json_number(text, value->number);
+        return;
+    case PB_JSON_ARRAY:
+    case PB_JSON_OBJECT: break;
+    }
+    const bool object = value->type == PB_JSON_OBJECT;
+    append_bytes(text, object ? "{" : "[", 1);
+    for (const pb_json *child = value->first; child; child = child->next) {
+        if (object) {
+            pb_text_append_json_string(text, child->key, child->key_bytes);
+            append_bytes(text, ":", 1);
+        }
+        pb_text_append_json(text, child);
+        if (child->next) append_bytes(text, ",", 1);
+    }
+    append_bytes(text, object ? "}" : "]", 1);
+}
+
 void pb_text_deinit(pb_text *text) {
     free(text->data);
     *text = (pb_text){0};

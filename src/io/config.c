@@ -81,7 +81,7 @@ static pb_status unknown_key(const source *from, const char *name) {
     }
     const char *nearest = in_group ? in_group : pb_nearest_name(name, names, count);
     if (nearest) return fail(from, "unknown key `%.100s`: did you mean `%s`?", name, nearest);
-    return fail(from, "unknown key `%.100s`; `pagebooth keys` lists them all", name);
+    return fail(from, "unknown key `%.100s`; docs/configuration.md lists them all", name);
 }
 
 // The choice of that name, or an error that lists them all.
