@@ -104,6 +104,7 @@ static pb_status prepare(pb_trainer *t, const pb_draws_batch *batch, int64_t ima
                                 .images = (size_t)images,
                                 .channels = (size_t)latent_channels(t),
                                 .pixels = (size_t)latent_pixels(t),
+                                .vae_attention = t->architecture.vae.mid_attention,
                                 .train_timesteps = t->noise.timesteps,
                                 .sample = b->sample,
                                 .noise = b->noise,

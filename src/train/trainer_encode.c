@@ -4,11 +4,33 @@
 #include "train/trainer_parts.h"
 #include "train/weights.h"
 
+// diffusers holds a frozen part wholly in the low precision, biases and norms as well; ours has them in fp32, so their
+// values are rounded.
+static pb_status round_wide(const pb_module *m, pb_executor *executor) {
+    pb_status status = PB_OK;
+    float *values = NULL;
+    for (uint32_t i = 0; i < m->param_count; i++) {
+        const pb_value *value = pb_graph_value(m->graph, m->params[i].work);
+        const uint64_t bytes = pb_value_bytes(value), count = bytes / sizeof *values;
+        if (value->dtype != PB_F32) continue;
+        float *grown = realloc(values, bytes);
+        if (!grown) PB_FAIL(PB_ERR_MEMORY, "no memory to load %s", m->params[i].name);
+        values = grown;
+        PB_TRY(pb_executor_read(executor, m->params[i].work, 0, values, bytes));
+        for (uint64_t k = 0; k < count; k++) values[k] = pb_rounded(m->compute, values[k]);
+        PB_TRY(pb_executor_write(executor, m->params[i].work, 0, values, bytes));
+    }
+fail:
+    free(values);
+    return status;
+}
+
 static pb_status load_part(const pb_model_dir *model, pb_part part, const char *variant, const pb_module *module,
                            pb_executor *executor) {
     pb_weights *weights;
     PB_RETURN_IF(pb_model_dir_weights(model, part, variant, &weights));
-    const pb_status status = pb_weights_load(module, weights, executor);
+    pb_status status = pb_weights_load(module, weights, executor);
+    if (status == PB_OK && module->compute != PB_F32) status = round_wide(module, executor);
     pb_weights_close(weights);
     return status;
 }
