@@ -58,14 +58,60 @@ SIMD vf units_at(const char *row, int64_t i, pb_unit unit) {
     return v;
 }
 
+// Loops over an array of vectors, which then stay in registers.
+#if defined(__clang__)
+#define UNROLLED _Pragma("unroll")
+#else
+#define UNROLLED _Pragma("GCC unroll 16")
+#endif
+
+// The first `count` lanes of vectors, 1 or more; zeros, or nothing written, beyond them.
+SIMD void store_first(float *to, vf v, int64_t count) {
+#if defined(__AVX512F__)
+    _mm512_mask_storeu_ps(to, (__mmask16)((1u << count) - 1), (__m512)v);
+#else
+    simd_store_some(to, v, count);
+#endif
+}
+
+SIMD vf load_first(const char *from, int64_t count) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), from);
+#else
+    vf v = {0};
+    memcpy(&v, from, (size_t)count * sizeof(float));
+    return v;
+#endif
+}
+
+SIMD vh load_first_halves(const char *from, int64_t count) {
+#if defined(__AVX512F__)
+    return (vh)_mm256_maskz_loadu_epi16((__mmask16)((1u << count) - 1), from);
+#else
+    vh h = {0};
+    memcpy(&h, from, (size_t)count * sizeof(uint16_t));
+    return h;
+#endif
+}
+
+SIMD vf first_units_at(const char *row, int64_t i, int64_t count, pb_unit unit) {
+    if (unit == PB_UNIT_F32) return load_first(row + 4 * i, count);
+    if (unit == PB_UNIT_PAIR) return load_first(row + 2 * i, count);
+    const vh h = load_first_halves(row + 2 * i, count);
+    return unit == PB_UNIT_BF16 ? simd_from_bf16(h) : simd_from_f16(h);
+}
+
 // Transposes LANES vectors in place: log2(LANES) rounds of interleaving row i with row i + LANES/2.
 SIMD void transpose(vf v[LANES]) {
     vf w[LANES];
+    UNROLLED
     for (int round = 1; round < LANES; round *= 2) {
+        UNROLLED
         for (int i = 0; i < LANES / 2; i++) {
             w[2 * i] = interleave_low(v[i], v[i + LANES / 2]);
             w[2 * i + 1] = interleave_high(v[i], v[i + LANES / 2]);
         }
+        UNROLLED
         for (int i = 0; i < LANES; i++) v[i] = w[i];
     }
 }
@@ -77,16 +123,25 @@ SIMD void pack_along_unit(float *panel, int64_t width, const char *const *rows, 
     for (int64_t r0 = 0; r0 < count; r0 += LANES) {
         const int64_t here = count - r0 < LANES ? count - r0 : LANES;
         int64_t p = 0;
+        vf v[LANES];
         for (; p + LANES <= length / step; p += LANES) {
-            vf v[LANES];
+            UNROLLED
             for (int r = 0; r < LANES; r++)
                 v[r] = r < here && rows[r0 + r] ? units_at(rows[r0 + r], offset + p * step, unit) : (vf){0};
             transpose(v);
-            for (int i = 0; i < LANES; i++) {
-                float *to = panel + (p + i) * width + r0;
-                if (here == LANES) simd_store(to, v[i]);
-                else memcpy(to, &v[i], (size_t)here * sizeof(float));
-            }
+            UNROLLED
+            for (int i = 0; i < LANES; i++) store_first(panel + (p + i) * width + r0, v[i], here);
+        }
+        const int64_t left = length / step - p;
+        if (left >= LANES / 4) {
+            UNROLLED
+            for (int r = 0; r < LANES; r++)
+                v[r] = r < here && rows[r0 + r] ? first_units_at(rows[r0 + r], offset + p * step, left, unit) : (vf){0};
+            transpose(v);
+            UNROLLED
+            for (int i = 0; i < LANES; i++)
+                if (i < left) store_first(panel + (p + i) * width + r0, v[i], here);
+            p += left;
         }
         for (int64_t r = r0; r < r0 + here; r++)
             for (int64_t q = p; q < steps; q++)
@@ -132,18 +187,17 @@ static void copy_rows(float *to, const char *const *rows, int64_t count, int64_t
     }
 }
 
-// LANES units of step p, whose element `i` of each row is wanted first.
-SIMD vf units_across(const char *row, const char *next, int64_t i, const pb_unit unit) {
-    if (unit != PB_UNIT_PAIR) return row ? units_at(row, i, unit) : (vf){0};
-    vu u = row ? __builtin_convertvector(load_halves(row, i), vu) : (vu){0};
-    if (next) u |= __builtin_convertvector(load_halves(next, i), vu) << 16;
+// `count` units of one step; element i of both rows is the first.
+SIMD vf units_across(const char *row, const char *next, int64_t i, int64_t count, const pb_unit unit) {
+    if (unit != PB_UNIT_PAIR) {
+        if (!row) return (vf){0};
+        return count >= LANES ? units_at(row, i, unit) : first_units_at(row, i, count, unit);
+    }
+    vu u = {0};
+    if (row) u = __builtin_convertvector(count >= LANES ? load_halves(row, i) : load_first_halves(row + 2 * i, count), vu);
+    if (next)
+        u |= __builtin_convertvector(count >= LANES ? load_halves(next, i) : load_first_halves(next + 2 * i, count), vu) << 16;
     return simd_from_bits(u);
-}
-
-SIMD float unit_across(const char *row, const char *next, int64_t i, const pb_unit unit) {
-    if (unit != PB_UNIT_PAIR) return row ? unit_at(row, i, 1, unit) : 0;
-    const uint32_t low = row ? ((const uint16_t *)row)[i] : 0u, high = next ? ((const uint16_t *)next)[i] : 0u;
-    return pb_f32_from_bits(low | high << 16);
 }
 
 SIMD void pack_across_unit(float *panel, int64_t width, int64_t panel_floats, const char *const *rows, int64_t columns,
@@ -162,8 +216,8 @@ SIMD void pack_across_unit(float *panel, int64_t width, int64_t panel_floats, co
                 if (then) __builtin_prefetch(then + (offset + c + i) * size, 0, 1);
             }
             int64_t i = 0;
-            for (; i + LANES <= wide; i += LANES) simd_store(to + i, units_across(row, next, offset + c + i, unit));
-            for (; i < wide; i++) to[i] = unit_across(row, next, offset + c + i, unit);
+            for (; i + LANES <= wide; i += LANES) simd_store(to + i, units_across(row, next, offset + c + i, LANES, unit));
+            if (i < wide) store_first(to + i, units_across(row, next, offset + c + i, wide - i, unit), wide - i);
         }
     }
 }
