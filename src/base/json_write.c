@@ -91,8 +91,8 @@ void pb_text_append_json(pb_text *text, const pb_json *value) {
     case PB_JSON_BOOL: pb_text_append(text, value->boolean ? "true" : "false"); return;
     case PB_JSON_STRING: pb_text_append_json_string(text, value->string, value->string_bytes); return;
     case PB_JSON_NUMBER:
-        if (value->is_integer) pb_text_append(text, "%lld", (long long)value->integer);
-        else pb_text_append_json_number(text, value->number);
+        if (value->is_integer && value->integer) pb_text_append(text, "%lld", (long long)value->integer);
+        else pb_text_append_json_number(text, value->number);  // also 0 and -0
         return;
     case PB_JSON_ARRAY:
     case PB_JSON_OBJECT: break;

@@ -202,7 +202,7 @@ static void test_writing(void) {
     CHECK(!text.failed && text.bytes == 3000 && strcmp(text.data + 2997, "999") == 0);
     pb_text_deinit(&text);
     CHECK(text.data == NULL && text.bytes == 0);
-    static const char whole[] = "{\"a\":[1,-2.5,true,false,null,\"x\\ny\",[],{}],\"b\":{\"c\":9007199254740993}}";
+    static const char whole[] = "{\"a\":[1,0,-0,-2.5,true,false,null,\"x\\ny\",[],{}],\"b\":{\"c\":9007199254740993}}";
     pb_text_append_json(&text, parse(whole));
     CHECK_THAT(strcmp(text.data, whole) == 0, "%s", text.data);
     pb_text_deinit(&text);

@@ -1,0 +1,32 @@
+// fuzz: links=base
+// Any bytes as JSON. What is accepted prints, and the print reads back to the same print.
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    pb_arena *arena = pb_arena_create();
+    const pb_json *root = NULL, *again = NULL;
+    pb_text text = {0}, second = {0};
+    pb_error_clear();
+    if (!arena) return 0;
+    if (pb_json_parse(arena, (const char *)data, size, "input", &root) != PB_OK) {
+        if (root || !*pb_error_message()) abort();  // a failure leaves no tree, and says why
+    } else {
+        pb_text_append_json(&text, root);
+        if (!text.failed && pb_json_parse(arena, text.data, text.bytes, "printed", &again) != PB_OK) abort();
+        if (again) pb_text_append_json(&second, again);
+        if (again && !second.failed && strcmp(text.data, second.data) != 0) abort();
+        pb_json_index index;
+        if (root->type == PB_JSON_OBJECT && pb_json_index_make(arena, root, &index) == PB_OK)
+            for (const pb_json *m = root->first; m; m = m->next)
+                if (pb_json_index_get(&index, m->key, m->key_bytes) != m) abort();
+    }
+    pb_text_deinit(&text);
+    pb_text_deinit(&second);
+    pb_arena_destroy(arena);
+    return 0;
+}
