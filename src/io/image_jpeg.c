@@ -137,8 +137,7 @@ static void convert_cmyk(uint8_t *pixels, size_t n) {
         uint8_t rgb[3];
         for (int channel = 0; channel < 3; channel++) {
             const uint32_t product = (255u - cmyk[channel]) * k + 128;
-            const int32_t value = (int32_t)k - (int32_t)(((product >> 8) + product) >> 8);
-            rgb[channel] = (uint8_t)(value < 0 ? 0 : value);
+            rgb[channel] = (uint8_t)(k - (((product >> 8) + product) >> 8));
         }
         memcpy(pixels + 3 * i, rgb, 3);
     }
@@ -162,8 +161,7 @@ static pb_status check_agreement(tjhandle decoder, const uint8_t *bytes, size_t 
     // Unusual subsampling is an error here but not when decoding, so that only the sizes count.
     tjDecompressHeader3(decoder, bytes, n, &width, &height, &subsampling, &colorspace);
     if (width == (int)facts->width && height == (int)facts->height) return PB_OK;
-    return pb_error(PB_ERR_FORMAT, "%s: corrupt JPEG: %s", name,
-                    width ? "its headers contradict each other" : tjGetErrorStr2(decoder));
+    return pb_error(PB_ERR_FORMAT, "%s: corrupt JPEG: its headers cannot be read: %s", name, tjGetErrorStr2(decoder));
 }
 
 pb_status pb_image_decode_jpeg(const uint8_t *bytes, size_t n, const char *name, const pb_image_limits *limits,

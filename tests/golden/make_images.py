@@ -94,6 +94,9 @@ def jpegs():
         yield f"rgb_{factors.replace(',', '_')}.jpg", cjpeg(image, "-sample", factors)
     yield "rgb_progressive.jpg", jpeg(image, progressive=True)
     yield "rgb_arithmetic.jpg", cjpeg(image, "-arithmetic")
+    yield "rgb_arithmetic_progressive.jpg", cjpeg(image, "-arithmetic", "-progressive")
+    sequential = jpeg(image)
+    yield "rgb_extended.jpg", sequential.replace(b"\xff\xc0", b"\xff\xc1", 1)
     yield "rgb_restart.jpg", jpeg(image, restart_marker_blocks=1)
     yield "rgb_not_ycbcr.jpg", jpeg(image, keep_rgb=True)
     yield "grey.jpg", jpeg(image.convert("L"))
@@ -161,6 +164,25 @@ def hostile():
     yield "sampling.jpg", plain[: frame + 11] + b"\x05" + plain[frame + 12 :]
     yield "two_components.jpg", plain[: frame + 9] + b"\2" + plain[frame + 10 :]
     yield "short_frame.jpg", plain[:frame] + segment(0xC0, b"\x08\0\x10\0")
+    yield "no_frame_data.jpg", plain[:frame] + segment(0xC0, b"\x08\0\x10") + plain[frame:]
+    for factors in (0x01, 0x10, 0x51, 0x15, 0x44):
+        yield f"sampling_{factors:02x}.jpg", plain[: frame + 11] + bytes([factors]) + plain[frame + 12 :]
+    yield "no_scan.jpg", plain[: plain.index(b"\xff\xda")] + plain[-2:]
+    yield "no_frame_before_scan.jpg", plain[:frame] + plain[frame + 19 :]
+    yield "other_markers.jpg", after_soi(plain, b"\xff\x01", segment(0xC8, b"reserved"), segment(0xCC, b"\0\x10"))
+    yield "unreadable_table.jpg", after_soi(plain, segment(0xDB, b"\x0f" + b"\x01" * 64))
+    yield "empty_application.jpg", after_soi(plain, segment(0xE1, b""), segment(0xE1, b"Exif\0\0"))
+    for name, width, height in (("wide", 5000, 8), ("large", 600, 600), ("memory", 512, 512)):
+        size = struct.pack(">HH", height, width)
+        yield f"{name}.jpg", plain[: frame + 5] + size + plain[frame + 9 :]
+        header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+        turned = chunk(b"eXIf", exif(8)[6:])
+        yield f"{name}.png", png(9, 9, 8, 2)[:8] + chunk(b"IHDR", header) + turned + png(9, 9, 8, 2)[33:]
+    progressive_frame = progressive.index(b"\xff\xc2")
+    size = struct.pack(">HH", 512, 512)
+    yield "memory_progressive.jpg", progressive[: progressive_frame + 5] + size + progressive[progressive_frame + 9 :]
+    jfif = plain.index(b"JFIF")
+    yield "jfif_revision.jpg", plain[: jfif + 5] + b"\x09" + plain[jfif + 6 :]
     yield "short_segment.jpg", plain[:4] + b"\0\1" + plain[6:]
     yield "cut_segment.jpg", plain[: frame + 12]
     yield "cut_length.jpg", plain[: frame + 3]
@@ -176,10 +198,13 @@ def hostile():
         "magic": b"II+\0\x08\0\0\0\1\0",
         "far": b"MM\0*\xff\xff\xff\xff\0\1",
         "end": b"II*\0\x08\0\0\0\xff\xff\x12\1\3\0\1\0\0\0\6\0",
+        "types": b"II*\0\x08\0\0\0\3\0\x12\1\x08\0\1\0\0\0\6\0\0\0\x12\1\x09\0\1\0\0\0\x09\0\0\0"
+        b"\x12\1\5\0\1\0\0\0\6\0\0\0",
         "long": b"MM\0*\0\0\0\x08\0\3\1\x12\0\2\0\0\0\1\0\6\0\0\1\x12\0\4\0\0\0\1\0\0\0\6\1\x12\0\3\0\0\0\2\0\6\0\0",
     }.items():
         yield f"exif_{name}.jpg", after_soi(jpeg(image), segment(0xE1, b"Exif\0\0" + block))
-    for name, text in {"cut": b"=", "other": b"='6'", "end": b">", "letter": b'="x'}.items():
+    texts = {"cut": b"=", "other": b"='6'", "end": b">", "letter": b'="x', "colon": b'=":', "nine": b'="9"'}
+    for name, text in texts.items():
         packet = b"http://ns.adobe.com/xap/1.0/\0tiff:Orientation" + text
         yield f"xmp_{name}.jpg", after_soi(jpeg(image), segment(0xE1, packet))
     good = png(9, 9, 8, 2)
@@ -204,11 +229,21 @@ def hostile():
     yield "exif_checksum.png", png(9, 5, 8, 2, before=broken)
     keyword = b"XML:com.adobe.xmp\0"
     yield "xmp_compressed.png", png(9, 5, 8, 2, before=chunk(b"iTXt", keyword + b"\1\0\0\0" + zlib.compress(xmp(6))))
+    yield "xmp_twice.png", png(9, 5, 8, 2, before=2 * chunk(b"iTXt", keyword + b"\0\0\0\0" + xmp(6)))
+    yield "long_header.png", good[:8] + chunk(b"IHDR", b"\0" * 14) + good[33:]
     other = chunk(b"iTXt", keyword[:-1]) + chunk(b"iTXt", b"Comment\0\0\0\0\0some text here")
     yield "xmp_short.png", png(9, 5, 8, 2, before=other)
     yield "webp", b"RIFF\x24\0\0\0WEBPVP8 "
     yield "gif", b"GIF89a"
     yield "bmp", b"BM\x46\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x04\0"
+    yield "bmp_odd", b"BM\x46\0\0\0\0\0\0\0\x36\0\0\0\x29\0\0\0\x04\0"
+    yield "tiff_little", b"II*\0\x08\0\0\0"
+    yield "tiff_big", b"II+\0\x08\0\0\0"
+    yield "tiff_big_other", b"MM\0+\0\x08\0\0"
+    yield "gif_old", b"GIF87a"
+    yield "wave", b"RIFF\x24\0\0\0WAVEfmt "
+    yield "avif_sequence", b"\0\0\0\x1cftypavis\0\0\0\0"
+    yield "jxl_boxed", b"\0\0\0\x0cJXL \r\n\x87\n"
     yield "tiff", b"MM\0*\0\0\0\x08"
     yield "heic", b"\0\0\0\x18ftypheic\0\0\0\0"
     yield "avif", b"\0\0\0\x1cftypavif\0\0\0\0"
