@@ -22,12 +22,13 @@ static const pb_image_limits limits = {
 static void reshape(const pb_image *image, const uint8_t *data, size_t size) {
     const int32_t a = (int8_t)data[size / 3], b = (int8_t)data[size / 2];
     const int32_t width = a ? a : image->width, height = b ? b : image->height;
-    const pb_image pair[2] = {*image, *image};
+    pb_image pair[2] = {*image, *image};
+    if (size % 5 == 0 && image->height > 1) pair[1].height--;
     pb_image other = {0};
     if (pb_image_resize_bilinear(image, width, height, &other) == PB_OK) pb_image_deinit(&other);
     if (pb_image_resize_shorter(image, a, &other) == PB_OK) pb_image_deinit(&other);
-    if (pb_image_crop(image, a - 1, b - 1, width, height, &other) == PB_OK) pb_image_deinit(&other);
-    if (pb_image_crop_center(image, width, height, &other) == PB_OK) pb_image_deinit(&other);
+    if (pb_image_crop(image, a + 9, b + 9, b, a, &other) == PB_OK) pb_image_deinit(&other);
+    if (pb_image_crop_center(image, a, b, &other) == PB_OK) pb_image_deinit(&other);
     if (pb_image_grid(pair, size % 3, a, &other) == PB_OK) pb_image_deinit(&other);
 }
 
