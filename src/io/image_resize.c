@@ -87,12 +87,14 @@ static pb_status resize_rows(const pb_image *image, int32_t width, pb_image *res
     pb_status status = PB_OK;
     axis_filter filter = {0};
     pb_image resized = {0};
+    PB_TRY(pb_image_create(width, image->height, &resized));  // refuses impossible sizes, so it comes first
     PB_TRY(axis_filter_init(image->width, width, &filter));
-    PB_TRY(pb_image_create(width, image->height, &resized));
     for (int64_t y = 0; y < image->height; y++)
         resize_row(image->rgb + y * image->width * 3, &filter, width, resized.rgb + y * width * 3);
     *result = resized;
+    resized = (pb_image){0};
 fail:
+    pb_image_deinit(&resized);
     axis_filter_deinit(&filter);
     return status;
 }
@@ -104,8 +106,8 @@ static pb_status resize_columns(const pb_image *image, int32_t height, pb_image 
     const int64_t samples = (int64_t)image->width * 3;
     int32_t *sums = malloc((size_t)samples * sizeof *sums);
     if (!sums) PB_FAIL(PB_ERR_MEMORY, "no memory to resize an image");
-    PB_TRY(axis_filter_init(image->height, height, &filter));
     PB_TRY(pb_image_create(image->width, height, &resized));
+    PB_TRY(axis_filter_init(image->height, height, &filter));
     for (int64_t i = 0; i < height; i++) {
         for (int64_t x = 0; x < samples; x++) sums[x] = HALF;
         for (int64_t y = 0; y < filter.count[i]; y++) {
@@ -116,7 +118,9 @@ static pb_status resize_columns(const pb_image *image, int32_t height, pb_image 
         for (int64_t x = 0; x < samples; x++) resized.rgb[i * samples + x] = round_sum(sums[x]);
     }
     *result = resized;
+    resized = (pb_image){0};
 fail:
+    pb_image_deinit(&resized);
     free(sums);
     axis_filter_deinit(&filter);
     return status;

@@ -93,6 +93,8 @@ static void test_impossible_sizes(void) {
     CHECK(pb_image_resize_shorter(&image, 0, &result) == PB_ERR_USAGE);
     CHECK(pb_image_resize_shorter(&image, INT32_MAX, &result) == PB_ERR_USAGE);
     CHECK(pb_image_resize_bilinear(&image, 1 << 20, 1 << 20, &result) == PB_ERR_USAGE);
+    CHECK(pb_image_resize_bilinear(&image, INT32_MAX, 2, &result) == PB_ERR_USAGE);
+    CHECK(pb_image_resize_bilinear(&image, 2, INT32_MAX, &result) == PB_ERR_USAGE);
     CHECK(pb_image_crop_center(&image, 1 << 21, 1, &result) == PB_ERR_USAGE);
     CHECK(pb_image_create(0, 1, &result) == PB_ERR_USAGE && pb_image_create(1, -1, &result) == PB_ERR_USAGE);
     CHECK(!result.rgb);
