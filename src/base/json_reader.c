@@ -229,6 +229,12 @@ static pb_status next_value(pb_json_reader *reader, pb_json_token *token) {
     case 't': *token = PB_JSON_VALUE_TRUE; return scan_word(reader, "true");
     case 'f': *token = PB_JSON_VALUE_FALSE; return scan_word(reader, "false");
     case 'n': *token = PB_JSON_VALUE_NULL; return scan_word(reader, "null");
+    case '-':
+        if (reader->end - reader->at > 1 && reader->at[1] == 'I') {
+            *token = PB_JSON_VALUE_NULL;
+            return scan_word(reader, "-Infinity");
+        }
+        __attribute__((fallthrough));
     default: *token = PB_JSON_VALUE_NUMBER; return scan_number(reader);
     }
 }

@@ -41,7 +41,8 @@ for name in ("constant", "constant_with_warmup", "linear", "cosine", "cosine_wit
     for base, warmup, total, cycles, power in ((1e-4, 0, 10, 1, 1.0), (5e-6, 4, 20, 3, 2.0), (3e-4, 7, 8, 1, 0.5),
                                                (1e-3, 30, 20, 2, 1.0)):
         optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=base)
-        s = get_scheduler(name, optimizer, num_warmup_steps=warmup, num_training_steps=total, num_cycles=cycles, power=power)
+        s = get_scheduler(name, optimizer, num_warmup_steps=warmup, num_training_steps=total, num_cycles=cycles,
+                          power=power)
         values = []
         for _ in range(34):
             values.append(s.get_last_lr()[0])
