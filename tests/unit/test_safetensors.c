@@ -67,10 +67,16 @@ static void test_reading(void) {
     CHECK_OK(pb_safetensors_read_bytes(file, a, 5, 3, bytes));
     CHECK(memcmp(bytes, "\x0d\x0e\x0f", 3) == 0);
     CHECK(pb_safetensors_read_bytes(file, a, 5, 4, bytes) == PB_ERR_INTERNAL);
+    CHECK(pb_safetensors_read_bytes(file, a, 9, 0, bytes) == PB_ERR_INTERNAL);
     CHECK(pb_safetensors_read_range(file, b, 1, 2, PB_F32, floats) == PB_ERR_INTERNAL);
+    CHECK(pb_safetensors_read_range(file, b, 3, 0, PB_F32, floats) == PB_ERR_INTERNAL);
     CHECK(pb_safetensors_read(file, a, PB_F32, floats) == PB_ERR_UNSUPPORTED && strstr(pb_error_message(), "\"a\" is I64"));
     CHECK_OK(pb_safetensors_read(file, pb_safetensors_find(file, "empty"), PB_F32, NULL));
     pb_safetensors_close(file);
+    file = open_header("{}", 0);
+    CHECK(file && !pb_safetensors_find(file, "a") && !pb_safetensors_metadata_get(file, "a"));
+    pb_safetensors_close(file);
+    pb_safetensors_close(NULL);
 }
 
 static void test_known_dtypes(void) {
