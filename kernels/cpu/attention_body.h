@@ -2,7 +2,18 @@
 
 // e^x, and exactly 0 where x is far below: a masked score must leave nothing behind.
 SIMD vf exp_or_zero(vf x) {
-    return simd_select((vu)(x < simd_set(-87.0f)), (vf){0}, simd_exp(x));
+    return simd_from_bits(simd_bits(simd_exp(x)) & ~(vu)(x < simd_set(-87.0f)));
+}
+
+SIMD vf larger(vf a, vf b) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+    return (vf)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+    const vu first = (vu)(a > b);
+    return simd_from_bits((simd_bits(a) & first) | (simd_bits(b) & ~first));
+#endif
 }
 
 SIMD void softmax_as(float *scores, int64_t keys, float scale, float *max, float *sum, float *factor,
@@ -12,10 +23,7 @@ SIMD void softmax_as(float *scores, int64_t keys, float scale, float *max, float
         float *s = scores + c;
         const vf before = simd_load(max + c);
         vf most = before;
-        for (int64_t k = 0; k < keys; k++) {
-            const vf x = simd_load(s + k * columns) * scale;
-            most = simd_select((vu)(x > most), x, most);
-        }
+        for (int64_t k = 0; k < keys; k++) most = larger(simd_load(s + k * columns) * scale, most);
         const vf f = exp_or_zero(before - most);
         vf total = {0};
         for (int64_t k = 0; k < keys; k++) {
