@@ -76,5 +76,17 @@ void pb_convert(pb_dtype to_dtype, void *to, pb_dtype from_dtype, const void *fr
         memcpy(to, from, count * pb_dtype_size(to_dtype));
         return;
     }
-    for (size_t i = 0; i < count; i++) pb_store(to_dtype, to, i, pb_load(from_dtype, from, i));
+    // The pairs that whole models go through have loops of their own, without a dispatch for every element.
+    const uint16_t *narrow = from;
+    const float *wide = from;
+    if (to_dtype == PB_F32 && from_dtype == PB_F16)
+        for (size_t i = 0; i < count; i++) ((float *)to)[i] = pb_f16_to_f32(narrow[i]);
+    else if (to_dtype == PB_F32 && from_dtype == PB_BF16)
+        for (size_t i = 0; i < count; i++) ((float *)to)[i] = pb_bf16_to_f32(narrow[i]);
+    else if (to_dtype == PB_F16 && from_dtype == PB_F32)
+        for (size_t i = 0; i < count; i++) ((uint16_t *)to)[i] = pb_f16_from_f32(wide[i]);
+    else if (to_dtype == PB_BF16 && from_dtype == PB_F32)
+        for (size_t i = 0; i < count; i++) ((uint16_t *)to)[i] = pb_bf16_from_f32(wide[i]);
+    else
+        for (size_t i = 0; i < count; i++) pb_store(to_dtype, to, i, pb_load(from_dtype, from, i));
 }
