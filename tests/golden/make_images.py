@@ -116,6 +116,7 @@ def jpegs():
     for orientation in range(0, 10):
         yield f"exif_{orientation}.jpg", jpeg(small, exif=exif(orientation))
     yield "exif_big_endian.jpg", jpeg(small, exif=exif(6, ">"))
+    yield "exif_twice.jpg", after_soi(jpeg(small), segment(0xE1, exif(6)), segment(0xE1, exif(3)))
     name = b"http://ns.adobe.com/xap/1.0/\0"
     yield "xmp.jpg", after_soi(jpeg(small), segment(0xE1, name + xmp(8)))
     yield "xmp_element.jpg", after_soi(
@@ -228,7 +229,7 @@ def hostile():
     broken = chunk(b"eXIf", block)[:-4] + b"\0\0\0\0"
     yield "exif_checksum.png", png(9, 5, 8, 2, before=broken)
     keyword = b"XML:com.adobe.xmp\0"
-    yield "xmp_compressed.png", png(9, 5, 8, 2, before=chunk(b"iTXt", keyword + b"\1\0\0\0" + zlib.compress(xmp(6))))
+    yield "xmp_compressed.png", png(9, 5, 8, 2, before=chunk(b"iTXt", keyword + b"\1\0\0\0" + xmp(6)))
     yield "xmp_twice.png", png(9, 5, 8, 2, before=2 * chunk(b"iTXt", keyword + b"\0\0\0\0" + xmp(6)))
     yield "long_header.png", good[:8] + chunk(b"IHDR", b"\0" * 14) + good[33:]
     other = chunk(b"iTXt", keyword[:-1]) + chunk(b"iTXt", b"Comment\0\0\0\0\0some text here")
