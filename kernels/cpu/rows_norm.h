@@ -12,7 +12,8 @@ SIMD void add_to(double *sum, vd_pair x, int64_t count) {
         return;
     }
     double lane[LANES];
-    memcpy(lane, &x, sizeof x);
+    *(vd_memory *)lane = x.low;
+    *(vd_memory *)(lane + LANES / 2) = x.high;
     for (int64_t i = 0; i < count; i++) sum[i] += lane[i];
 }
 
@@ -82,33 +83,34 @@ SIMD vf load_dz(bool silu, const pb_norm_block *b, const channel *k, vf unit, in
     return silu ? dy * activation_slope(PB_UNARY_SILU, simd_fma(unit, k->gamma, k->beta)) : dy;
 }
 
-SIMD void norm_bwd_sums_as(bool silu, const pb_norm_block *b, double *sum, double *product) {
-    for (int64_t c = 0; c < b->width; c += LANES) {
-        const channel k = load_channel(b, c);
+// Blocks come as copies here: the compiler then knows that no store changes them.
+SIMD void norm_bwd_sums_as(bool silu, pb_norm_block b, double *sum, double *product) {
+    for (int64_t c = 0; c < b.width; c += LANES) {
+        const channel k = load_channel(&b, c);
         vf total = {0}, weighted = {0};
-        for (int64_t r = 0; r < b->rows; r++) {
-            const vf unit = load_unit(b, &k, r, c), dz = load_dz(silu, b, &k, unit, r, c);
+        for (int64_t r = 0; r < b.rows; r++) {
+            const vf unit = load_unit(&b, &k, r, c), dz = load_dz(silu, &b, &k, unit, r, c);
             total += dz;
             weighted = simd_fma(dz, unit, weighted);
         }
-        add_to(sum + c, simd_widen(total), b->width - c);
-        add_to(product + c, simd_widen(weighted), b->width - c);
+        add_to(sum + c, simd_widen(total), b.width - c);
+        add_to(product + c, simd_widen(weighted), b.width - c);
     }
 }
 
 static void row_norm_bwd_sums(const pb_norm_block *b, double *sum, double *product) {
-    if (b->beta) norm_bwd_sums_as(true, b, sum, product);
-    else norm_bwd_sums_as(false, b, sum, product);
+    if (b->beta) norm_bwd_sums_as(true, *b, sum, product);
+    else norm_bwd_sums_as(false, *b, sum, product);
 }
 
-SIMD void norm_bwd_data_as(bool silu, const pb_norm_block *b, const float *sum, const float *product, float *dx,
+SIMD void norm_bwd_data_as(bool silu, pb_norm_block b, const float *sum, const float *product, float *dx,
                            int64_t stride) {
-    for (int64_t c = 0; c < b->width; c += LANES) {
-        const int64_t left = b->width - c;
-        const channel k = load_channel(b, c);
+    for (int64_t c = 0; c < b.width; c += LANES) {
+        const int64_t left = b.width - c;
+        const channel k = load_channel(&b, c);
         const vf s = simd_load_some(sum + c, left), p = simd_load_some(product + c, left);
-        for (int64_t r = 0; r < b->rows; r++) {
-            const vf unit = load_unit(b, &k, r, c), dz = load_dz(silu, b, &k, unit, r, c);
+        for (int64_t r = 0; r < b.rows; r++) {
+            const vf unit = load_unit(&b, &k, r, c), dz = load_dz(silu, &b, &k, unit, r, c);
             simd_store_some(dx + r * stride + c, k.inverse * (simd_fma(dz, k.gamma, -s) - p * unit), left);
         }
     }
@@ -116,24 +118,18 @@ SIMD void norm_bwd_data_as(bool silu, const pb_norm_block *b, const float *sum, 
 
 static void row_norm_bwd_data(const pb_norm_block *b, const float *sum, const float *product, float *dx,
                               int64_t stride) {
-    if (b->beta) norm_bwd_data_as(true, b, sum, product, dx, stride);
-    else norm_bwd_data_as(false, b, sum, product, dx, stride);
+    if (b->beta) norm_bwd_data_as(true, *b, sum, product, dx, stride);
+    else norm_bwd_data_as(false, *b, sum, product, dx, stride);
 }
 
 static void row_layer_norm(const float *x, const float *gamma, const float *beta, float eps, float *y, float *mean,
                            float *inverse, int64_t n) {
-    vd low = {0}, high = {0};
-    for (int64_t i = 0; i < n; i += LANES) {
-        const vd_pair wide = simd_widen(simd_load_some(x + i, n - i));
-        low += wide.low;
-        high += wide.high;
-    }
-    const float m = (float)(simd_sum_double(low + high) / (double)n);
+    vf sum = {0};
+    for (int64_t i = 0; i < n; i += LANES) sum += simd_load_some(x + i, n - i);
+    const float m = simd_sum(sum) / (float)n;
     vf square = {0};
     for (int64_t i = 0; i < n; i += LANES) {
-        vf d = simd_load_some(x + i, n - i) - m;
-        if (n - i < LANES)
-            for (int64_t l = n - i; l < LANES; l++) d[l] = 0;
+        const vf d = simd_keep_some(simd_load_some(x + i, n - i) - m, n - i);
         square = simd_fma(d, d, square);
     }
     const float s = (float)(1 / sqrt((double)simd_sum(square) / (double)n + (double)eps));

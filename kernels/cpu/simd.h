@@ -4,15 +4,12 @@
 #ifndef PB_KERNELS_CPU_SIMD_H
 #define PB_KERNELS_CPU_SIMD_H
 
+#include <immintrin.h>
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
 #include "base/dtype.h"
-
-#if defined(__AVX2__)
-#include <immintrin.h>
-#endif
 
 #if defined(__AVX512F__)
 enum { LANES = 16 };
@@ -25,13 +22,11 @@ enum { LANES = 4 };
 typedef float vf __attribute__((vector_size(4 * LANES)));
 typedef uint32_t vu __attribute__((vector_size(4 * LANES)));
 typedef uint16_t vh __attribute__((vector_size(2 * LANES)));
-// Half as many floats, and as doubles.
-typedef float vf_half __attribute__((vector_size(2 * LANES)));
+// Half as many doubles.
 typedef double vd __attribute__((vector_size(4 * LANES)));
 
 // The same in memory, at any address.
 typedef float vf_memory __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef float vf_half_memory __attribute__((vector_size(2 * LANES), aligned(4), may_alias));
 typedef double vd_memory __attribute__((vector_size(4 * LANES), aligned(8), may_alias));
 typedef uint16_t vh_memory __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
 
@@ -49,13 +44,35 @@ SIMD void simd_store(float *p, vf x) {
     *(vf_memory *)p = x;
 }
 
+#if defined(__AVX2__) && !defined(__AVX512F__)
+SIMD __m256i simd_mask(int64_t count) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+#endif
+
 // The first `count` lanes, 1 or more; zeros, or nothing written, beyond them. Whole vectors take the fast path, so one
-// loop body serves the tail as well.
+// loop body serves the tail as well. (Loops over lanes would become calls of memcpy, and all registers be saved.)
 SIMD vf simd_load_some(const float *p, int64_t count) {
     if (count >= LANES) return simd_load(p);
-    vf x = {0};
-    for (int64_t i = 0; i < count; i++) x[i] = p[i];
-    return x;
+#if defined(__AVX512F__)
+    return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), p);
+#elif defined(__AVX2__)
+    return (vf)_mm256_maskload_ps(p, simd_mask(count));
+#else
+    return (vf){p[0], count > 1 ? p[1] : 0, count > 2 ? p[2] : 0, 0};
+#endif
+}
+
+// The first `count` lanes, zeros beyond them.
+SIMD vf simd_keep_some(vf x, int64_t count) {
+    if (count >= LANES) return x;
+#if defined(__AVX512F__)
+    return (vf)_mm512_maskz_mov_ps((__mmask16)((1u << count) - 1), (__m512)x);
+#elif defined(__AVX2__)
+    return (vf)_mm256_and_ps((__m256)x, _mm256_castsi256_ps(simd_mask(count)));
+#else
+    return (vf){x[0], count > 1 ? x[1] : 0, count > 2 ? x[2] : 0, 0};
+#endif
 }
 
 SIMD void simd_store_some(float *p, vf x, int64_t count) {
@@ -63,7 +80,15 @@ SIMD void simd_store_some(float *p, vf x, int64_t count) {
         simd_store(p, x);
         return;
     }
-    for (int64_t i = 0; i < count; i++) p[i] = x[i];
+#if defined(__AVX512F__)
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << count) - 1), (__m512)x);
+#elif defined(__AVX2__)
+    _mm256_maskstore_ps(p, simd_mask(count), (__m256)x);
+#else
+    p[0] = x[0];
+    if (count > 1) p[1] = x[1];
+    if (count > 2) p[2] = x[2];
+#endif
 }
 
 SIMD vf simd_from_bits(vu x) {
@@ -79,10 +104,26 @@ SIMD vf simd_select(vu mask, vf a, vf b) {
     return simd_from_bits((simd_bits(a) & mask) | (simd_bits(b) & ~mask));
 }
 
-// NaN in x stays.
+// x cut to [low, high]; NaN stays (the instructions return their second operand where one is NaN).
 SIMD vf simd_clamp(vf x, float low, float high) {
-    x = simd_select((vu)(x < simd_set(low)), simd_set(low), x);
-    return simd_select((vu)(x > simd_set(high)), simd_set(high), x);
+#if defined(__AVX512F__)
+    return (vf)_mm512_min_ps(_mm512_set1_ps(high), _mm512_max_ps(_mm512_set1_ps(low), (__m512)x));
+#elif defined(__AVX2__)
+    return (vf)_mm256_min_ps(_mm256_set1_ps(high), _mm256_max_ps(_mm256_set1_ps(low), (__m256)x));
+#else
+    return (vf)_mm_min_ps(_mm_set1_ps(high), _mm_max_ps(_mm_set1_ps(low), (__m128)x));
+#endif
+}
+
+// Lanes of `a` where the sign bit of x is set, of `b` elsewhere.
+SIMD vf simd_where_negative(vf x, vf a, vf b) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_mask_blend_ps(_mm512_movepi32_mask((__m512i)x), (__m512)b, (__m512)a);
+#elif defined(__AVX2__)
+    return (vf)_mm256_blendv_ps((__m256)b, (__m256)a, (__m256)x);
+#else
+    return simd_select(-(simd_bits(x) >> 31), a, b);
+#endif
 }
 
 SIMD vf simd_abs(vf x) {
@@ -123,32 +164,53 @@ SIMD vf simd_sqrt(vf x) {
 #endif
 }
 
-// Pairwise, in a fixed order.
+// Sums of all lanes: the upper half onto the lower, until one is left. (No loop over lanes: it would keep x in memory
+// in the caller's loop as well.)
 SIMD float simd_sum(vf x) {
-    float lane[LANES];
-    memcpy(lane, &x, sizeof x);
-    for (int half = LANES / 2; half; half /= 2)
-        for (int i = 0; i < half; i++) lane[i] += lane[i + half];
-    return lane[0];
+#if defined(__AVX512F__)
+    const __m256 half = _mm256_add_ps(_mm512_castps512_ps256((__m512)x), _mm512_extractf32x8_ps((__m512)x, 1));
+#elif defined(__AVX2__)
+    const __m256 half = (__m256)x;
+#endif
+#if defined(__AVX2__)
+    __m128 sum = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+#else
+    __m128 sum = (__m128)x;
+#endif
+    sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
+    return _mm_cvtss_f32(_mm_add_ss(sum, _mm_shuffle_ps(sum, sum, 1)));
 }
 
 SIMD double simd_sum_double(vd x) {
-    double lane[LANES / 2];
-    memcpy(lane, &x, sizeof x);
-    for (int half = LANES / 4; half; half /= 2)
-        for (int i = 0; i < half; i++) lane[i] += lane[i + half];
-    return lane[0];
+#if defined(__AVX512F__)
+    const __m256d half = _mm256_add_pd(_mm512_castpd512_pd256((__m512d)x), _mm512_extractf64x4_pd((__m512d)x, 1));
+#elif defined(__AVX2__)
+    const __m256d half = (__m256d)x;
+#endif
+#if defined(__AVX2__)
+    const __m128d sum = _mm_add_pd(_mm256_castpd256_pd128(half), _mm256_extractf128_pd(half, 1));
+#else
+    const __m128d sum = (__m128d)x;
+#endif
+    return _mm_cvtsd_f64(_mm_add_sd(sum, _mm_unpackhi_pd(sum, sum)));
 }
 
-// Lanes 0 .. LANES/2-1 (low) or the rest (high) in double, exactly.
+// The lower and the upper half of the lanes in double, exactly.
 typedef struct vd_pair {
     vd low, high;
 } vd_pair;
 
 SIMD vd_pair simd_widen(vf x) {
-    vf_half half[2];
-    memcpy(half, &x, sizeof x);
-    return (vd_pair){__builtin_convertvector(half[0], vd), __builtin_convertvector(half[1], vd)};
+#if defined(__AVX512F__)
+    const __m256 low = _mm512_castps512_ps256((__m512)x), high = _mm512_extractf32x8_ps((__m512)x, 1);
+    return (vd_pair){(vd)_mm512_cvtps_pd(low), (vd)_mm512_cvtps_pd(high)};
+#elif defined(__AVX2__)
+    const __m128 low = _mm256_castps256_ps128((__m256)x), high = _mm256_extractf128_ps((__m256)x, 1);
+    return (vd_pair){(vd)_mm256_cvtps_pd(low), (vd)_mm256_cvtps_pd(high)};
+#else
+    const __m128 low = (__m128)x, high = _mm_movehl_ps(low, low);
+    return (vd_pair){(vd)_mm_cvtps_pd(low), (vd)_mm_cvtps_pd(high)};
+#endif
 }
 
 SIMD vf simd_from_bf16(vh h) {
@@ -157,9 +219,17 @@ SIMD vf simd_from_bf16(vh h) {
 
 // As pb_bf16_from_f32.
 SIMD vh simd_to_bf16(vf x) {
-    const vu u = simd_bits(x), rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
-    const vu nan = (vu)(x != x);
-    return __builtin_convertvector((((u >> 16) | 0x40u) & nan) | (rounded & ~nan), vh);
+    const vu u = simd_bits(x);
+#if defined(__AVX512F__)
+    // A NaN is not rounded (which might carry it to infinity) but made quiet.
+    const __mmask16 nan = _mm512_cmp_ps_mask((__m512)x, (__m512)x, _CMP_UNORD_Q);
+    const vu rounded = u + 0x7fffu + ((u >> 16) & 1u);
+    return (vh)_mm512_cvtepi32_epi16(
+        _mm512_srli_epi32(_mm512_mask_or_epi32((__m512i)rounded, nan, (__m512i)u, _mm512_set1_epi32(0x400000)), 16));
+#else
+    const vu nan = (vu)(x != x), rounded = u + 0x7fffu + ((u >> 16) & 1u);
+    return __builtin_convertvector((((u | 0x400000u) & nan) | (rounded & ~nan)) >> 16, vh);
+#endif
 }
 
 SIMD vf simd_from_f16(vh h) {
@@ -230,7 +300,7 @@ SIMD simd_gaussian simd_gauss(vf x) {
     p = simd_fma(p, u, simd_set(-0x1.5cf97ep-3f));
     p = simd_fma(p, u, simd_set(0x1.82b4bcp-4f));
     const vf tail = e * p;
-    return (simd_gaussian){simd_select((vu)(x < 0.0f), tail, 1.0f - tail), e * 0x1.988454p-2f};  // 1 / sqrt(2 pi)
+    return (simd_gaussian){simd_where_negative(x, tail, 1.0f - tail), e * 0x1.988454p-2f};  // 1 / sqrt(2 pi)
 }
 
 #endif
