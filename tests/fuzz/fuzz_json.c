@@ -7,6 +7,22 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+// Every member as every type.
+static void get_members(const pb_json *object) {
+    for (const pb_json *m = object->type == PB_JSON_OBJECT ? object->first : NULL; m; m = m->next) {
+        if (strlen(m->key) != m->key_bytes) continue;
+        int64_t integer;
+        double number;
+        bool boolean;
+        const char *string;
+        if (pb_json_get(object, m->key) != m) abort();
+        if (pb_json_get_int(object, m->key, -9, 9, 0, "input", &integer) == PB_OK && (integer < -9 || integer > 9)) abort();
+        pb_json_get_double(object, m->key, 0, "input", &number);
+        pb_json_get_bool(object, m->key, false, "input", &boolean);
+        if (pb_json_get_string(object, m->key, "", "input", &string) == PB_OK && !string) abort();
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     pb_arena *arena = pb_arena_create();
     const pb_json *root = NULL, *again = NULL;
@@ -20,7 +36,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (!text.failed && pb_json_parse(arena, text.data, text.bytes, "printed", &again) != PB_OK) abort();
         if (again) pb_text_append_json(&second, again);
         if (again && !second.failed && strcmp(text.data, second.data) != 0) abort();
+        get_members(root);
         pb_json_index index;
+        if (root->type == PB_JSON_OBJECT && pb_json_index_make(arena, root, &index) == PB_OK)
+            pb_json_index_get(&index, "no such key", 11);
         if (root->type == PB_JSON_OBJECT && pb_json_index_make(arena, root, &index) == PB_OK)
             for (const pb_json *m = root->first; m; m = m->next)
                 if (pb_json_index_get(&index, m->key, m->key_bytes) != m) abort();

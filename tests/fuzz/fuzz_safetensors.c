@@ -23,7 +23,11 @@ static void read_all(const pb_safetensors *file) {
         if (pb_safetensors_read_bytes(file, e, 0, some, buffer) != PB_OK) abort();
         const uint64_t count = e->elements < sizeof buffer / 8 ? e->elements : sizeof buffer / 8;
         pb_safetensors_read_range(file, e, 0, count, PB_F32, buffer);
+        if (pb_safetensors_read_bytes(file, e, e->bytes, 1, buffer) == PB_OK) abort();
+        if (pb_safetensors_read_range(file, e, e->elements, 1, e->dtype, buffer) == PB_OK) abort();
     }
+    pb_safetensors_find(file, "no such tensor");
+    pb_safetensors_metadata_get(file, "no such key");
     if (bytes > file->file_bytes) abort();
     for (size_t i = 0; i < file->metadata_count; i++)
         if (pb_safetensors_metadata_get(file, file->metadata[i].key) != file->metadata[i].value) abort();
