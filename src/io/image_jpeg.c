@@ -154,6 +154,13 @@ static bool is_harmless(const char *warning) {
     return false;
 }
 
+// Only libjpeg's text says that a failure was not the file's fault.
+static pb_status report(tjhandle decoder, const char *name, const char *what) {
+    const char *text = tjGetErrorStr2(decoder);
+    if (strstr(text, "emory")) return pb_error(PB_ERR_MEMORY, "%s: no memory to decode it: %s", name, text);
+    return pb_error(PB_ERR_FORMAT, "%s: %s: %s", name, what, text);
+}
+
 // libjpeg must see the same picture as the walk did: the buffer is made from the walk's numbers.
 static pb_status check_agreement(tjhandle decoder, const uint8_t *bytes, size_t n, const char *name,
                                  const jpeg_facts *facts) {
@@ -161,7 +168,7 @@ static pb_status check_agreement(tjhandle decoder, const uint8_t *bytes, size_t 
     // Unusual subsampling is an error here but not when decoding, so that only the sizes count.
     tjDecompressHeader3(decoder, bytes, n, &width, &height, &subsampling, &colorspace);
     if (width == (int)facts->width && height == (int)facts->height) return PB_OK;
-    return pb_error(PB_ERR_FORMAT, "%s: corrupt JPEG: its headers cannot be read: %s", name, tjGetErrorStr2(decoder));
+    return report(decoder, name, "corrupt JPEG: its headers cannot be read");
 }
 
 pb_status pb_image_decode_jpeg(const uint8_t *bytes, size_t n, const char *name, const pb_image_limits *limits,
@@ -186,7 +193,7 @@ pb_status pb_image_decode_jpeg(const uint8_t *bytes, size_t n, const char *name,
     if (tjDecompress2(decoder, bytes, n, pixels, width, width * (int)channels, height,
                       channels == 4 ? TJPF_CMYK : TJPF_RGB, TJFLAG_ACCURATEDCT | TJFLAG_LIMITSCANS) &&
         !(tjGetErrorCode(decoder) == TJERR_WARNING && is_harmless(tjGetErrorStr2(decoder))))
-        PB_FAIL(PB_ERR_FORMAT, "%s: corrupt or truncated JPEG: %s", name, tjGetErrorStr2(decoder));
+        PB_TRY(report(decoder, name, "corrupt or truncated JPEG"));
     if (channels == 4) {
         convert_cmyk(pixels, area);
         uint8_t *smaller = realloc(pixels, area * 3);

@@ -194,6 +194,12 @@ static int decode_rows(spng_ctx *decoder, const struct spng_ihdr *header, uint8_
     return result == SPNG_EOI ? 0 : result;
 }
 
+static pb_status report(int result, const char *name) {
+    if (result == SPNG_EMEM || result == SPNG_EZLIB_INIT)
+        return pb_error(PB_ERR_MEMORY, "%s: no memory to decode it: %s", name, spng_strerror(result));
+    return pb_error(PB_ERR_FORMAT, "%s: corrupt or truncated PNG: %s", name, spng_strerror(result));
+}
+
 pb_status pb_image_decode_png(const uint8_t *bytes, size_t n, const char *name, const pb_image_limits *limits,
                               pb_image *image, int *orientation) {
     pb_status status = PB_OK;
@@ -215,13 +221,12 @@ pb_status pb_image_decode_png(const uint8_t *bytes, size_t n, const char *name, 
     if (!result) result = spng_set_png_stream(decoder, read_critical, &stream);
     if (!result) result = spng_get_ihdr(decoder, &header);
     if (!result) result = spng_decoded_image_size(decoder, SPNG_FMT_RAW, &image_bytes);
-    if (result) PB_FAIL(PB_ERR_FORMAT, "%s: corrupt PNG: %s", name, spng_strerror(result));
+    if (result) PB_TRY(report(result, name));
     const size_t line_bytes = image_bytes / header.height;
     if (!(line = malloc(line_bytes))) PB_FAIL(PB_ERR_MEMORY, "%s: no memory for a row", name);
     PB_TRY(pb_image_create((int32_t)header.width, (int32_t)header.height, &decoded));
     result = decode_rows(decoder, &header, line, line_bytes, &decoded);
-    if (result == SPNG_EMEM) PB_FAIL(PB_ERR_MEMORY, "%s: no memory for a PNG decoder", name);
-    if (result) PB_FAIL(PB_ERR_FORMAT, "%s: corrupt or truncated PNG: %s", name, spng_strerror(result));
+    if (result) PB_TRY(report(result, name));
     *image = decoded;
     decoded = (pb_image){0};
 fail:

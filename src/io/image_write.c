@@ -10,7 +10,7 @@
 #include "base/fs.h"
 #include "io/image.h"
 
-enum { JPEG_QUALITY = 75, MAX_KEY = 79, MAX_VALUE = 1 << 20 };
+enum { JPEG_QUALITY = 75, MAX_JPEG_SIDE = 65500, MAX_KEY = 79, MAX_VALUE = 1 << 20 };
 enum { HEADER_BYTES = 8 + 25 };  // of a PNG: signature and IHDR, which texts follow
 
 // --- PNG ---
@@ -107,12 +107,15 @@ pb_status pb_image_write_jpeg(const char *path, const pb_image *image) {
     pb_status status = PB_OK;
     uint8_t *bytes = NULL;
     unsigned long n = 0;
-    tjhandle encoder = tjInitCompress();
+    tjhandle encoder = NULL;
+    if (image->width > MAX_JPEG_SIDE || image->height > MAX_JPEG_SIDE)
+        PB_FAIL(PB_ERR_USAGE, "%s: %" PRId32 " x %" PRId32 " pixels are too many a side for JPEG; write a PNG", path,
+                image->width, image->height);
+    encoder = tjInitCompress();
     if (!encoder) PB_FAIL(PB_ERR_MEMORY, "%s: no memory for a JPEG encoder", path);
     if (tjCompress2(encoder, image->rgb, image->width, image->width * 3, image->height, TJPF_RGB, &bytes, &n,
                     TJSAMP_420, JPEG_QUALITY, TJFLAG_ACCURATEDCT))
-        PB_FAIL(PB_ERR_USAGE, "%s: %" PRId32 " x %" PRId32 " pixels cannot be encoded as JPEG: %s", path, image->width,
-                image->height, tjGetErrorStr2(encoder));
+        PB_FAIL(PB_ERR_MEMORY, "%s: cannot be encoded as JPEG: %s", path, tjGetErrorStr2(encoder));
     PB_TRY(pb_fs_write_file(path, bytes, n));
 fail:
     tjFree(bytes);
