@@ -278,6 +278,14 @@ static void test_hub_cache(void) {
     pb_model_dir_close(m);
     m = open_model(folder, "abc123");
     pb_model_dir_close(m);
+    // The cache keeps files as links to its blobs.
+    make_dir("hub/models--org--name/blobs");
+    const char *file = scratch_path("hub/models--org--name/snapshots/abc123/unet/config.json");
+    CHECK_OK(pb_fs_rename(file, scratch_path("hub/models--org--name/blobs/1f2e")));
+    CHECK(symlink("../../../blobs/1f2e", file) == 0);
+    m = open_model(folder, "main");
+    CHECK(m && m->parts[PB_PART_UNET].config);
+    pb_model_dir_close(m);
     CHECK(model_fails(folder, "fp16", PB_ERR_IO, "no snapshot of `fp16`"));
     CHECK(model_fails(folder, "../../x", PB_ERR_USAGE, "no name of a snapshot"));
     make_text("hub/models--org--name/refs/evil", "../../../model");
@@ -337,6 +345,8 @@ static void test_writing(void) {
     pb_model_writer_destroy(writer);
     CHECK(written_value("result") == 3);
     CHECK(is_file("result/model_index.json") && is_file("result/README.md") && is_file("result/metrics.jsonl"));
+    struct stat info;
+    CHECK(lstat(scratch_path("result/unet/config.json"), &info) == 0 && S_ISREG(info.st_mode));  // a link no more
     CHECK(is_file("result/unet/config.json") && is_file("result/tokenizer/vocab.json") && is_file("result/scheduler/scheduler_config.json"));
     CHECK(!is_file("result/unet/diffusion_pytorch_model.fp16.safetensors") && !is_file("result/unet/diffusion_pytorch_model.bin"));
     CHECK(!is_file("result/v1.ckpt") && !is_file("result/checkpoint-500/state"));
