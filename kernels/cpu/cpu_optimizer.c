@@ -135,9 +135,11 @@ static void adamw_range(void *context, int64_t begin, int64_t end, int thread) {
     const pb_row_kernels *rows = pb_rows();
     const float *control = args->in[1].data;
     const pb_adamw_scalars scalars = pb_adamw_scalars_of(args->in[2].data, control);
+    // Tiles only where something is converted.
+    const int64_t step = args->in[0].dtype == PB_F32 && !args->out[3].data ? end - begin : TILE;
     float tile[TILE];
-    for (int64_t i = begin; i < end; i += TILE) {
-        const int64_t n = tile_min(TILE, end - i);
+    for (int64_t i = begin; i < end; i += step) {
+        const int64_t n = tile_min(step, end - i);
         const float *in[3];
         float *out[3];
         for (int s = 0; s < 3; s++) {

@@ -95,10 +95,14 @@ static double row_sum_squared_difference(const float *a, const float *b, int64_t
     return squares(a, b, n);
 }
 
-// As pb_adamw_element.
+// As pb_adamw_element. A vector's arithmetic fills the window in which the processor looks for loads to start early, so
+// the next lines are asked for: 0.97 of a plain stream's speed instead of 0.91.
+enum { PREFETCH = 128 };
 static void row_adamw(const pb_adamw_scalars *s, const float *g, const float *const in[3], float *const out[3],
                       int64_t n) {
     for (int64_t i = 0; i < n; i += LANES) {
+        for (int k = 0; k < 3; k++) __builtin_prefetch(in[k] + i + PREFETCH, 1);
+        __builtin_prefetch(g + i + PREFETCH);
         const vf gradient = simd_load_some(g + i, n - i) * s->scale;
         vf p = simd_load_some(in[0] + i, n - i), m = simd_load_some(in[1] + i, n - i);
         vf v = simd_load_some(in[2] + i, n - i);
