@@ -58,7 +58,8 @@ pb_status pb_fs_open_read(const char *path, int *fd, uint64_t *bytes) {
     pb_status status = PB_OK;
     if (fstat(opened, &info)) status = pb_fs_error("look at", path);
     else if (!S_ISREG(info.st_mode))
-        status = pb_error(PB_ERR_IO, "%s is %s, not a file", path, S_ISDIR(info.st_mode) ? "a directory" : "a special file");
+        status =
+            pb_error(PB_ERR_IO, "%s is %s, not a file", path, S_ISDIR(info.st_mode) ? "a directory" : "a special file");
     if (status != PB_OK) {
         close(opened);
         return status;
@@ -89,7 +90,8 @@ pb_status pb_fs_read_file(pb_arena *arena, const char *path, size_t limit, char 
     uint64_t size = 0;
     PB_RETURN_IF(pb_fs_open_read(path, &fd, &size));
     if (size > limit)
-        PB_FAIL(PB_ERR_FORMAT, "%s has %llu bytes; a file of its kind has at most %zu", path, (unsigned long long)size, limit);
+        PB_FAIL(PB_ERR_FORMAT, "%s has %llu bytes; a file of its kind has at most %zu", path, (unsigned long long)size,
+                limit);
     *data = pb_arena_alloc(arena, (size_t)size + 1);
     if (!*data) PB_FAIL(PB_ERR_MEMORY, "no memory for %s (%llu bytes)", path, (unsigned long long)size);
     PB_TRY(pb_fs_pread(fd, *data, (size_t)size, 0, path));

@@ -1,6 +1,6 @@
-// Files and directories, with the failures that happen to them in earnest: special files in place of regular ones, short
-// and interrupted reads and writes, a full disk. Messages name the path. Reading follows symbolic links (a hub cache is
-// made of them); writing never does.
+// Files and directories, with the failures that happen to them in earnest: special files in place of regular ones,
+// short and interrupted reads and writes, a full disk. Messages name the path. Reading follows symbolic links (a hub
+// cache is made of them); writing never does.
 #ifndef PB_BASE_FS_H
 #define PB_BASE_FS_H
 
@@ -31,7 +31,8 @@ bool pb_fs_name_is_plain(const char *name);
 pb_status pb_fs_open_read(const char *path, int *fd, uint64_t *bytes);
 // The whole file and a NUL behind it. PB_ERR_FORMAT above `limit` bytes. `bytes` may be NULL.
 pb_status pb_fs_read_file(pb_arena *arena, const char *path, size_t limit, char **data, size_t *bytes);
-// All of `bytes` at `offset`, however many calls it takes. PB_ERR_IO at an early end of the file. `path` is for messages.
+// All of `bytes` at `offset`, however many calls it takes. PB_ERR_IO at an early end of the file. `path` is for
+// messages.
 pb_status pb_fs_pread(int fd, void *data, size_t bytes, uint64_t offset, const char *path);
 // Names in a directory in byte order, without "." and "..".
 pb_status pb_fs_list(pb_arena *arena, const char *path, const char ***names, size_t *count);
@@ -41,9 +42,9 @@ pb_status pb_fs_list(pb_arena *arena, const char *path, const char ***names, siz
 pb_status pb_fs_pwrite(int fd, const void *data, size_t bytes, uint64_t offset, const char *path);
 pb_status pb_fs_write(int fd, const void *data, size_t bytes, const char *path);  // at the file's position
 
-// A file that appears under its name when it is complete. The bytes go to `temporary`, in the same directory; `path` must
-// be free or a regular file (PB_ERR_IO for a symbolic link, a FIFO or a directory). The replaced file's other hard links
-// keep their bytes. Mode 0644 at most, whatever the umask.
+// A file that appears under its name when it is complete. The bytes go to `temporary`, in the same directory; `path`
+// must be free or a regular file (PB_ERR_IO for a symbolic link, a FIFO or a directory). The replaced file's other hard
+// links keep their bytes. Mode 0644 at most, whatever the umask.
 typedef struct pb_fs_output {
     char *path, *temporary;  // NULL before open and after commit or discard
     int fd;                  // -1 once synced
@@ -54,8 +55,8 @@ pb_status pb_fs_output_open(pb_fs_output *output, const char *path);
 pb_status pb_fs_output_write(pb_fs_output *output, const void *data, size_t bytes);
 // fsync and close. After a failure the file is not to be trusted: discard it.
 pb_status pb_fs_output_sync(pb_fs_output *output);
-// Sync, rename, fsync of the directory. What fails before the rename leaves the old file as it was; the temporary name is
-// gone in any case.
+// Sync, rename, fsync of the directory. What fails before the rename leaves the old file as it was; the temporary name
+// is gone in any case.
 pb_status pb_fs_output_commit(pb_fs_output *output);
 // Removes the temporary file; does nothing after a commit.
 void pb_fs_output_discard(pb_fs_output *output);

@@ -81,7 +81,8 @@ pb_status pb_fs_remove(const char *path) {
 
 static pb_status copy_level(pb_arena *arena, const char *from, const char *to, int depth) {
     if (pb_fs_kind_of(from) != PB_FS_DIRECTORY) return pb_fs_copy_file(from, to);
-    if (depth == TREE_DEPTH) return pb_error(PB_ERR_IO, "%s: directories are nested more than %d deep", from, TREE_DEPTH);
+    if (depth == TREE_DEPTH)
+        return pb_error(PB_ERR_IO, "%s: directories are nested more than %d deep", from, TREE_DEPTH);
     if (mkdir(to, 0755)) return pb_fs_error("make the directory", to);
     const char **names;
     size_t count;
@@ -117,7 +118,8 @@ pb_status pb_fs_require_space(const char *path, uint64_t bytes, const char *what
     }
     const uint64_t room = (uint64_t)info.f_bavail * info.f_frsize;
     if (room < bytes)
-        PB_FAIL(PB_ERR_IO, "the disk of %s has %.1f MB left, but %s needs %.1f MB: free some space, or write to another disk",
+        PB_FAIL(PB_ERR_IO,
+                "the disk of %s has %.1f MB left, but %s needs %.1f MB: free some space, or write to another disk",
                 path, (double)room / 1e6, what, (double)bytes / 1e6);
 fail:
     pb_arena_destroy(arena);

@@ -1,5 +1,6 @@
-// JSON as a tree in an arena. Strict (RFC 8259), UTF-8 checked, depth at most 32, duplicate keys refused. The tree takes up
-// to 60 times the text's bytes: cap the text by what its kind needs (src/base/json_reader.h reads without a tree).
+// JSON as a tree in an arena. Strict (RFC 8259), UTF-8 checked, depth at most 32, duplicate keys refused. The tree
+// takes up to 60 times the text's bytes: cap the text by what its kind needs (src/base/json_reader.h reads without a
+// tree).
 #ifndef PB_BASE_JSON_H
 #define PB_BASE_JSON_H
 

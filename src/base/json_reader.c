@@ -61,7 +61,8 @@ static bool is_high_surrogate(int32_t unit) {
     return unit >= 0xd800 && unit < 0xdc00;
 }
 
-// The code point that an escape stands for, and the bytes of the escape with its backslash, given that it is a valid one.
+// The code point that an escape stands for, and the bytes of the escape with its backslash, given that it is a valid
+// one.
 static int32_t escape_value(const char *at, size_t *bytes) {
     *bytes = 2;
     switch (at[1]) {
@@ -251,7 +252,8 @@ static pb_status next_key(pb_json_reader *reader, pb_json_token *token) {
     PB_RETURN_IF(scan_string(reader, reader->at));
     const char *const key = reader->token;
     skip_space(reader);
-    if (reader->at == reader->end || *reader->at != ':') return fail_at(reader, reader->at, "expected `:` behind the key");
+    if (reader->at == reader->end || *reader->at != ':')
+        return fail_at(reader, reader->at, "expected `:` behind the key");
     reader->at++;
     reader->token = key;
     reader->want = PB_JSON_WANT_VALUE;

@@ -1,7 +1,7 @@
-// JSON one token at a time, without a tree: for texts whose size a stranger chose (a safetensors header may have 100 MB),
-// and the ground that pb_json_parse stands on. Strict RFC 8259; strings are checked to be UTF-8 (lone surrogates are
-// refused), at most 32 levels, numbers of at most 400 characters that are finite as doubles. One exception: -Infinity,
-// which diffusers writes into scheduler_config.json for "no limit", is read as null.
+// JSON one token at a time, without a tree: for texts whose size a stranger chose (a safetensors header may have 100
+// MB), and the ground that pb_json_parse stands on. Strict RFC 8259; strings are checked to be UTF-8 (lone surrogates
+// are refused), at most 32 levels, numbers of at most 400 characters that are finite as doubles. One exception:
+// -Infinity, which diffusers writes into scheduler_config.json for "no limit", is read as null.
 #ifndef PB_BASE_JSON_READER_H
 #define PB_BASE_JSON_READER_H
 

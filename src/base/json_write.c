@@ -63,7 +63,7 @@ void pb_text_append_json_string(pb_text *text, const char *string, size_t bytes)
         else if (c == '\b') append_bytes(text, "\\b", 2);
         else if (c == '\f') append_bytes(text, "\\f", 2);
         else if (c < 0x20 || c == 0x7f) pb_text_append(text, "\\u%04x", c);
-        else if (sequence == 2 && c == 0xc2 && (unsigned char)string[1] < 0xa0)  // the C1 controls, which YAML wants escaped
+        else if (sequence == 2 && c == 0xc2 && (unsigned char)string[1] < 0xa0)  // C1 controls: YAML wants them escaped
             pb_text_append(text, "\\u%04x", (unsigned char)string[1]);
         else if (sequence == 0) append_bytes(text, "\xef\xbf\xbd", 3);  // U+FFFD for a byte that is not UTF-8
         else append_bytes(text, string, sequence);

@@ -73,7 +73,8 @@ static void describe_file(pb_text *text, const pb_safetensors *file, bool json) 
     if (json) {
         pb_text_append(text, "{\"path\":");
         append_string(text, file->path);
-        pb_text_append(text, ",\"file_bytes\":%" PRIu64 ",\"parameters\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"metadata\":",
+        pb_text_append(text,
+                       ",\"file_bytes\":%" PRIu64 ",\"parameters\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"metadata\":",
                        file->file_bytes, elements, bytes);
         metadata_as_json(text, file);
         pb_text_append(text, ",\"tensors\":[");
@@ -103,8 +104,8 @@ static void describe_file(pb_text *text, const pb_safetensors *file, bool json) 
 static const char *const facts[PB_PART_COUNT][10] = {
     [PB_PART_UNET] = {"sample_size", "in_channels", "out_channels", "block_out_channels", "layers_per_block",
                       "cross_attention_dim", "attention_head_dim", "use_linear_projection"},
-    [PB_PART_TEXT_ENCODER] = {"hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "hidden_act",
-                              "max_position_embeddings", "vocab_size"},
+    [PB_PART_TEXT_ENCODER] = {"hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+                              "hidden_act", "max_position_embeddings", "vocab_size"},
     [PB_PART_VAE] = {"sample_size", "latent_channels", "block_out_channels", "layers_per_block", "scaling_factor"},
     [PB_PART_SCHEDULER] = {"num_train_timesteps", "beta_schedule", "beta_start", "beta_end", "prediction_type"},
 };
@@ -124,8 +125,8 @@ static void part_as_json(pb_text *text, const pb_model_part_dir *part, const pb_
     if (!weights) return;
     pb_text_append(text, ",\"weights\":");
     append_string(text, weights->path);
-    pb_text_append(text, ",\"parameters\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"dtype\":\"%s\",\"tensors\":[", weights->elements,
-                   weights->bytes, pb_dtype_name(weights->dtype));
+    pb_text_append(text, ",\"parameters\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"dtype\":\"%s\",\"tensors\":[",
+                   weights->elements, weights->bytes, pb_dtype_name(weights->dtype));
     for (size_t i = 0; i < weights->count; i++) {
         if (i) pb_text_append(text, ",");
         tensor_as_json(text, weights->items[i].entry);
@@ -172,7 +173,8 @@ static pb_status describe_part(pb_text *text, const pb_model_dir *model, pb_part
     return PB_OK;
 }
 
-static pb_status describe_model(pb_text *text, const pb_model_dir *model, const char *variant, bool json, bool tensors) {
+static pb_status describe_model(pb_text *text, const pb_model_dir *model, const char *variant, bool json,
+                                bool tensors) {
     const pb_json *class_name = pb_json_get(model->index, "_class_name");
     const char *name = class_name && class_name->type == PB_JSON_STRING ? class_name->string : NULL;
     if (json) {
@@ -202,14 +204,17 @@ pb_status pb_command_inspect(int argc, char **argv) {
     const char *path = NULL, *variant = NULL, *revision = NULL;
     bool json = false, tensors = false, done;
     const pb_positional positionals[] = {
-        {.name = "MODEL", .help = "A pipeline directory, a folder of the Hugging Face cache, or a .safetensors file.", .text = &path}};
+        {.name = "MODEL",
+         .help = "A pipeline directory, a folder of the Hugging Face cache, or a .safetensors file.",
+         .text = &path}};
     const pb_option options[] = {
         PB_OPTION_FLAG("--json", NULL, &json, "Print everything as one JSON object."),
         PB_OPTION_FLAG("--tensors", "-t", &tensors, "List the tensors of every part (those of a file always are)."),
-        PB_OPTION_TEXT("--variant", NULL, "NAME", &variant, "Which weights: fp16 for *.fp16.safetensors (the plain ones)."),
+        PB_OPTION_TEXT("--variant", NULL, "NAME", &variant,
+                       "Which weights: fp16 for *.fp16.safetensors (the plain ones)."),
         PB_OPTION_TEXT("--revision", NULL, "NAME", &revision, "Which snapshot of a cached model (main)."),
     };
-    const pb_command_line line = {.summary = "Lists what is in a model: its parts, their configurations, their tensors.",
+    const pb_command_line line = {.summary = "Lists what is in a model: its parts, their configurations and tensors.",
                                   .positionals = positionals,
                                   .positional_count = PB_COUNT_OF(positionals),
                                   .options = options,
@@ -229,7 +234,8 @@ pb_status pb_command_inspect(int argc, char **argv) {
         PB_TRY(describe_model(&text, model, variant, json, tensors));
     }
     if (text.failed) PB_FAIL(PB_ERR_MEMORY, "no memory for the list");
-    if (fwrite(text.data, 1, text.bytes, stdout) != text.bytes || fflush(stdout)) PB_FAIL(PB_ERR_IO, "cannot write the list");
+    if (fwrite(text.data, 1, text.bytes, stdout) != text.bytes || fflush(stdout))
+        PB_FAIL(PB_ERR_IO, "cannot write the list");
 fail:
     pb_safetensors_close(file);
     pb_model_dir_close(model);

@@ -85,7 +85,8 @@ static pb_status unknown_key(const source *from, const char *name) {
 }
 
 // The choice of that name, or an error that lists them all.
-static pb_status find_choice(const source *from, const pb_config_key *key, const char *text, const pb_config_choice **choice) {
+static pb_status find_choice(const source *from, const pb_config_key *key, const char *text,
+                             const pb_config_choice **choice) {
     const char *names[PB_CONFIG_CHOICES];
     int count = 0;
     char list[256] = "";
@@ -99,8 +100,8 @@ static pb_status find_choice(const source *from, const pb_config_key *key, const
         names[count++] = c->name;
     }
     const char *nearest = pb_nearest_name(text, names, count);
-    return fail(from, "`%s` cannot be `%.100s`%s%s%s: it is one of %s", key->key, text, nearest ? "; did you mean `" : "",
-                nearest ? nearest : "", nearest ? "`?" : "", list);
+    return fail(from, "`%s` cannot be `%.100s`%s%s%s: it is one of %s", key->key, text,
+                nearest ? "; did you mean `" : "", nearest ? nearest : "", nearest ? "`?" : "", list);
 }
 
 // Bytes with a unit: "8GiB", "8 GiB", "8G" (powers of 1024), "8GB" (of 1000), "8589934592".
@@ -134,7 +135,8 @@ static pb_status set_int(const source *from, const pb_config_key *key, const pb_
 
 static pb_status set_real(const source *from, const pb_config_key *key, const pb_yaml *node, double *value) {
     if (!pb_yaml_double(node, value) || *value < key->low || *value > key->high)
-        return fail(from, "`%s` must be a number from %g to %g, not `%.60s`", key->key, key->low, key->high, node->text);
+        return fail(from, "`%s` must be a number from %g to %g, not `%.60s`", key->key, key->low, key->high,
+                    node->text);
     return PB_OK;
 }
 
@@ -147,7 +149,9 @@ static pb_status set_scalar(pb_config *config, const source *from, const pb_conf
         return pb_yaml_bool(node, field) ? PB_OK
                                          : fail(from, "`%s` must be true or false, not `%.60s`", key->key, node->text);
     case PB_CONFIG_INT: return set_int(from, key, node, field);
-    case PB_CONFIG_MAYBE_INT: ((pb_maybe_int *)field)->set = true; return set_int(from, key, node, &((pb_maybe_int *)field)->value);
+    case PB_CONFIG_MAYBE_INT:
+        ((pb_maybe_int *)field)->set = true;
+        return set_int(from, key, node, &((pb_maybe_int *)field)->value);
     case PB_CONFIG_REAL: return set_real(from, key, node, field);
     case PB_CONFIG_MAYBE_REAL:
         ((pb_maybe_real *)field)->set = true;
@@ -157,7 +161,8 @@ static pb_status set_scalar(pb_config *config, const source *from, const pb_conf
         return strcmp(node->text, "auto") == 0 ? PB_OK : set_int(from, key, node, field);
     case PB_CONFIG_SIZE:
         *(int64_t *)field = strcmp(node->text, "auto") == 0 ? PB_SIZE_AUTO : 0;
-        if (*(int64_t *)field == PB_SIZE_AUTO || strcmp(node->text, "none") == 0 || parse_bytes(node->text, field)) return PB_OK;
+        if (*(int64_t *)field == PB_SIZE_AUTO || strcmp(node->text, "none") == 0 || parse_bytes(node->text, field))
+            return PB_OK;
         return fail(from, "`%s` must be a size (8GiB, 500MB), `auto` or `none`, not `%.60s`", key->key, node->text);
     case PB_CONFIG_ENUM:
         PB_RETURN_IF(find_choice(from, key, node->text, &choice));
@@ -222,7 +227,8 @@ static pb_status read_members(pb_config *config, const pb_yaml *mapping, const c
 pb_status pb_config_read(pb_config *config, const char *text, size_t bytes, const char *name) {
     const pb_yaml *root;
     PB_RETURN_IF(pb_yaml_parse(config->arena, text, bytes, name, &root));
-    if (root->type != PB_YAML_MAPPING) return pb_error(PB_ERR_FORMAT, "%s: a configuration is a list of `key: value` lines", name);
+    if (root->type != PB_YAML_MAPPING)
+        return pb_error(PB_ERR_FORMAT, "%s: a configuration is a list of `key: value` lines", name);
     return read_members(config, root, NULL, name);
 }
 
@@ -259,8 +265,10 @@ pb_status pb_config_check(pb_config *config) {
         PB_RETURN_IF(require("class_data_dir", config->class_data_dir, ", and with_prior_preservation needs it"));
         PB_RETURN_IF(require("class_prompt", config->class_prompt, ", and with_prior_preservation needs it"));
     } else {
-        if (config->class_data_dir) PB_RETURN_IF(add_note(config, "`class_data_dir` is not used without with_prior_preservation"));
-        if (config->class_prompt) PB_RETURN_IF(add_note(config, "`class_prompt` is not used without with_prior_preservation"));
+        if (config->class_data_dir)
+            PB_RETURN_IF(add_note(config, "`class_data_dir` is not used without with_prior_preservation"));
+        if (config->class_prompt)
+            PB_RETURN_IF(add_note(config, "`class_prompt` is not used without with_prior_preservation"));
     }
     if (config->memory.placement == PB_PLACEMENT_NVME)
         PB_RETURN_IF(require("memory.nvme", config->memory.nvme, ", and memory.placement: nvme needs it"));
@@ -269,7 +277,8 @@ pb_status pb_config_check(pb_config *config) {
     return PB_OK;
 }
 
-pb_status pb_config_load(pb_arena *arena, const char *path, const char *const *sets, size_t set_count, pb_config *config) {
+pb_status pb_config_load(pb_arena *arena, const char *path, const char *const *sets, size_t set_count,
+                         pb_config *config) {
     PB_RETURN_IF(pb_config_init(arena, config));
     if (path) {
         char *text;

@@ -53,16 +53,18 @@ typedef struct pb_config {
 
 // Defaults. The configuration keeps `arena` for its texts.
 pb_status pb_config_init(pb_arena *arena, pb_config *config);
-// Applies a YAML text over what is there. `name` (its path) is for messages, which give line and column and, for a wrong
-// key or choice, the nearest right one. Errors: PB_ERR_FORMAT, PB_ERR_MEMORY.
+// Applies a YAML text over what is there. `name` (its path) is for messages, which give line and column and, for a
+// wrong key or choice, the nearest right one. Errors: PB_ERR_FORMAT, PB_ERR_MEMORY.
 pb_status pb_config_read(pb_config *config, const char *text, size_t bytes, const char *name);
-// Applies "key=value" ("memory.device=8GiB", "class_prompt=a photo of a dog"). The value is a YAML scalar; what does not
-// start with a quote is taken as it stands. Errors: PB_ERR_USAGE, PB_ERR_MEMORY.
+// Applies "key=value" ("memory.device=8GiB", "class_prompt=a photo of a dog"). The value is a YAML scalar; what does
+// not start with a quote is taken as it stands. Errors: PB_ERR_USAGE, PB_ERR_MEMORY.
 pb_status pb_config_set(pb_config *config, const char *assignment);
 // Required keys and those that only make sense together. Errors: PB_ERR_USAGE.
 pb_status pb_config_check(pb_config *config);
-// All of the above; `path` may be NULL (defaults only). A relative path in the file is relative to the working directory.
-pb_status pb_config_load(pb_arena *arena, const char *path, const char *const *sets, size_t set_count, pb_config *config);
+// All of the above; `path` may be NULL (defaults only). A relative path in the file is relative to the working
+// directory.
+pb_status pb_config_load(pb_arena *arena, const char *path, const char *const *sets, size_t set_count,
+                         pb_config *config);
 
 // As YAML that reads back to the same configuration; every key that has an effect, none that has not.
 void pb_config_print(const pb_config *config, pb_text *text);

@@ -81,6 +81,7 @@ void pb_config_document(pb_text *text) {
         else if (has_effect(key))
             pb_text_append(text, "| `%s` | %s | %s |\n", key->key, key->initial, key->doc);
         else
-            pb_text_append(text, "| `%s` | | %s%s. |\n", key->key, key->kind == PB_CONFIG_REFUSED ? "Refused: " : "", key->doc);
+            pb_text_append(text, "| `%s` | | %s%s. |\n", key->key, key->kind == PB_CONFIG_REFUSED ? "Refused: " : "",
+                           key->doc);
     }
 }

@@ -44,7 +44,8 @@ static pb_status find_snapshot(pb_arena *arena, const char *folder, const char *
     *snapshot = pb_arena_format(arena, "%s/snapshots/%s", folder, commit);
     if (!*snapshot) return no_memory();
     if (pb_fs_kind_of(*snapshot) != PB_FS_DIRECTORY)
-        return pb_error(PB_ERR_IO, "%s has no snapshot of `%s`: download it with huggingface-cli first", folder, revision);
+        return pb_error(PB_ERR_IO, "%s has no snapshot of `%s`: download it with huggingface-cli first", folder,
+                        revision);
     return PB_OK;
 }
 
@@ -75,11 +76,14 @@ static pb_status resolve(pb_arena *arena, const char *path, const char *revision
         folder = is_hub_name(path) ? cache_folder(arena, path) : "";
         if (!folder) return no_memory();
         if (pb_fs_kind_of(folder) == PB_FS_DIRECTORY) break;
-        return pb_error(PB_ERR_IO, "there is no model at %s%s%s", path, *folder ? ", nor in the cache at " : "", folder);
+        return pb_error(PB_ERR_IO, "there is no model at %s%s%s", path, *folder ? ", nor in the cache at " : "",
+                        folder);
     default:
         if (pb_name_is_weights(path))
-            return pb_error(PB_ERR_UNSUPPORTED, "%s is a single file, not a pipeline directory; convert it once, in Python: "
-                            "StableDiffusionPipeline.from_single_file(FILE).save_pretrained(NEW)", path);
+            return pb_error(PB_ERR_UNSUPPORTED,
+                            "%s is a single file, not a pipeline directory; convert it once, in Python: "
+                            "StableDiffusionPipeline.from_single_file(FILE).save_pretrained(NEW)",
+                            path);
         return pb_error(PB_ERR_FORMAT, "%s is a file, not a pipeline directory", path);
     }
     const char *snapshots = pb_fs_join(arena, folder, "snapshots");
@@ -144,10 +148,11 @@ void pb_model_dir_close(pb_model_dir *model) {
 static pb_status check_pipeline_class(const pb_model_dir *model) {
     const char *name;
     PB_RETURN_IF(pb_json_get_string(model->index, "_class_name", "StableDiffusionPipeline", model->path, &name));
-    if (strncmp(name, "StableDiffusion", 15) == 0 && strncmp(name + 15, "3", 1) != 0 && strncmp(name + 15, "XL", 2) != 0)
+    if (strncmp(name, "StableDiffusion", 15) == 0 && strncmp(name + 15, "3", 1) != 0 &&
+        strncmp(name + 15, "XL", 2) != 0)
         return PB_OK;
-    return pb_error(PB_ERR_UNSUPPORTED, "%s is a %s; this program trains StableDiffusionPipeline (1.x and 2.x)", model->path,
-                    name);
+    return pb_error(PB_ERR_UNSUPPORTED, "%s is a %s; this program trains StableDiffusionPipeline (1.x and 2.x)",
+                    model->path, name);
 }
 
 pb_status pb_model_dir_require(const pb_model_dir *model, pb_part part) {

@@ -12,7 +12,7 @@
 typedef struct pb_model_part_dir {
     bool present;
     const char *path;        // the part's folder
-    const char *class_name;  // from model_index.json ("UNet2DConditionModel"), else from its own config; NULL if neither
+    const char *class_name;  // "UNet2DConditionModel": from model_index.json, else from its config; NULL if neither
     const char *config_path; // config.json or scheduler_config.json; NULL for the tokenizer and where there is none
     const pb_json *config;   // NULL with it
 } pb_model_part_dir;
@@ -24,10 +24,11 @@ typedef struct pb_model_dir {
     pb_model_part_dir parts[PB_PART_COUNT];
 } pb_model_dir;
 
-// `path` is a pipeline directory, a folder of the hub's cache (models--ORG--NAME: the snapshot of `revision`, "main" where
-// that is NULL), or, where no such path exists, the name ORG/NAME of a model that lies in the hub's cache on this machine
-// (HF_HUB_CACHE, HF_HOME/hub, ~/.cache/huggingface/hub). Nothing is ever downloaded. Parts may be absent: whoever needs one
-// calls pb_model_dir_require. Errors: PB_ERR_IO, PB_ERR_FORMAT, PB_ERR_UNSUPPORTED (a single-file checkpoint), PB_ERR_MEMORY.
+// `path` is a pipeline directory, a folder of the hub's cache (models--ORG--NAME: the snapshot of `revision`, "main"
+// where that is NULL), or, where no such path exists, the name ORG/NAME of a model that lies in the hub's cache on this
+// machine (HF_HUB_CACHE, HF_HOME/hub, ~/.cache/huggingface/hub). Nothing is ever downloaded. Parts may be absent:
+// whoever needs one calls pb_model_dir_require. Errors: PB_ERR_IO, PB_ERR_FORMAT, PB_ERR_UNSUPPORTED (a single-file
+// checkpoint), PB_ERR_MEMORY.
 pb_status pb_model_dir_open(const char *path, const char *revision, pb_model_dir **model);
 void pb_model_dir_close(pb_model_dir *model);  // NULL is allowed
 
@@ -42,12 +43,13 @@ pb_status pb_model_dir_weights(const pb_model_dir *model, pb_part part, const ch
 typedef struct pb_model_writer pb_model_writer;
 
 // Copies what belongs to the pipeline (the folders named in model_index.json, its JSON and text files) into a temporary
-// folder within `path`, which is made if need be. Left out are the weights, of whatever variant or format, of the parts in
-// `replaced`, and in the others pickles that have a safetensors twin. A part that only has a variant gets its plain name, so
-// that the result loads without naming one.
+// folder within `path`, which is made if need be. Left out are the weights, of whatever variant or format, of the parts
+// in `replaced`, and in the others pickles that have a safetensors twin. A part that only has a variant gets its plain
+// name, so that the result loads without naming one.
 pb_status pb_model_writer_begin(const pb_model_dir *model, const char *path, const bool replaced[PB_PART_COUNT],
                                 pb_model_writer **writer);
-// Where the weights of a replaced part are to be written (single file, plain name: "diffusion_pytorch_model.safetensors").
+// Where the weights of a replaced part are to be written (single file, plain name:
+// "diffusion_pytorch_model.safetensors").
 const char *pb_model_writer_weights_path(const pb_model_writer *writer, pb_part part);
 // Puts the folders in place of those at `path`: model_index.json goes first and comes last, so that what a kill leaves
 // half way is not taken for a model.

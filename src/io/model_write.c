@@ -90,8 +90,8 @@ static bool is_part(const pb_model_dir *model, const char *name) {
 static bool is_small_file(const char *path, const char *name) {
     uint64_t bytes = 0;
     int fd = -1;
-    const bool kind = pb_name_ends_with(name, ".json") || pb_name_ends_with(name, ".md") || pb_name_ends_with(name, ".txt") ||
-                      strncmp(name, "LICENSE", 7) == 0;
+    const bool kind = pb_name_ends_with(name, ".json") || pb_name_ends_with(name, ".md") ||
+                      pb_name_ends_with(name, ".txt") || strncmp(name, "LICENSE", 7) == 0;
     if (!kind || pb_fs_open_read(path, &fd, &bytes) != PB_OK) return false;
     close(fd);
     return bytes <= SMALL_FILE_BYTES;

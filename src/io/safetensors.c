@@ -56,7 +56,8 @@ static pb_status read_size(const pb_json_reader *reader, pb_json_token token, in
     bool is_integer = false;
     double number;
     if (token == PB_JSON_VALUE_NUMBER) PB_RETURN_IF(pb_json_reader_number(reader, &is_integer, size, &number));
-    return is_integer && reader->token[0] != '-' ? PB_OK : pb_json_reader_error(reader, "expected a size: a whole number");
+    return is_integer && reader->token[0] != '-' ? PB_OK
+                                                 : pb_json_reader_error(reader, "expected a size: a whole number");
 }
 
 // [size, ...] of at most `limit` sizes.
@@ -131,7 +132,8 @@ static pb_status read_metadata(pb_safetensors *file, pb_json_reader *reader) {
         pb_json_token token;
         PB_RETURN_IF(pb_json_reader_next(reader, &token));
         if (token == PB_JSON_OBJECT_END) return PB_OK;
-        PB_RETURN_IF(grow(reader, (void **)&p->metadata, file->metadata_count, &p->metadata_capacity, sizeof *p->metadata));
+        PB_RETURN_IF(
+            grow(reader, (void **)&p->metadata, file->metadata_count, &p->metadata_capacity, sizeof *p->metadata));
         pb_safetensors_metadata *m = &p->metadata[file->metadata_count++];
         PB_RETURN_IF(take_string(p->arena, reader, &m->key));
         PB_RETURN_IF(expect(reader, PB_JSON_VALUE_STRING, "a string: metadata are strings"));
@@ -184,13 +186,14 @@ static pb_status check_table(pb_safetensors *file, uint64_t data_begin) {
     for (size_t i = 0; i < file->count; i++) {
         pb_safetensors_entry *entry = &p->entries[i];
         if (entry->offset != end)
-            return pb_error(PB_ERR_FORMAT, "%s: tensor \"%.200s\" begins at byte %llu of the data, %s byte %llu", file->path,
-                            entry->name, (unsigned long long)entry->offset,
+            return pb_error(PB_ERR_FORMAT, "%s: tensor \"%.200s\" begins at byte %llu of the data, %s byte %llu",
+                            file->path, entry->name, (unsigned long long)entry->offset,
                             entry->offset < end ? "within another one that ends at" : "behind a hole that begins at",
                             (unsigned long long)end);
         end += entry->bytes;  // no overflow: both are below 2^62
         if (end > data_bytes)
-            return pb_error(PB_ERR_FORMAT, "%s: tensor \"%.200s\" ends behind the end of the file: it is incomplete, get it anew",
+            return pb_error(PB_ERR_FORMAT,
+                            "%s: tensor \"%.200s\" ends behind the end of the file: it is incomplete, get it anew",
                             file->path, entry->name);
         entry->offset += data_begin;
     }
@@ -216,10 +219,12 @@ static pb_status read_header(pb_safetensors *file) {
     char *header = NULL;
     uint64_t bytes;
     if (file->file_bytes < sizeof bytes)
-        PB_FAIL(PB_ERR_FORMAT, "%s has %llu bytes: no safetensors file", file->path, (unsigned long long)file->file_bytes);
+        PB_FAIL(PB_ERR_FORMAT, "%s has %llu bytes: no safetensors file", file->path,
+                (unsigned long long)file->file_bytes);
     PB_TRY(pb_fs_pread(fd, &bytes, sizeof bytes, 0, file->path));
     if (bytes > PB_ST_HEADER_BYTES)
-        PB_FAIL(PB_ERR_FORMAT, "%s: a header of %llu bytes: no safetensors file", file->path, (unsigned long long)bytes);
+        PB_FAIL(PB_ERR_FORMAT, "%s: a header of %llu bytes: no safetensors file", file->path,
+                (unsigned long long)bytes);
     if (bytes > file->file_bytes - sizeof bytes)
         PB_FAIL(PB_ERR_FORMAT, "%s ends within its header: it is incomplete, get it anew", file->path);
     header = malloc(bytes ? (size_t)bytes : 1);
@@ -289,12 +294,13 @@ pb_status pb_safetensors_read_range(const pb_safetensors *file, const pb_safeten
                                     uint64_t count, pb_dtype dtype, void *data) {
     if (entry->dtype == PB_DTYPE_COUNT ||
         (entry->dtype != dtype && !(pb_safetensors_is_float(entry->dtype) && pb_safetensors_is_float(dtype))))
-        return pb_error(PB_ERR_UNSUPPORTED, "%s: tensor \"%s\" is %s, which cannot be used as %s", file->path, entry->name,
-                        entry->dtype_name, pb_dtype_name(dtype));
+        return pb_error(PB_ERR_UNSUPPORTED, "%s: tensor \"%s\" is %s, which cannot be used as %s", file->path,
+                        entry->name, entry->dtype_name, pb_dtype_name(dtype));
     if (first > entry->elements || count > entry->elements - first)
         return pb_error(PB_ERR_INTERNAL, "%s: tensor \"%s\" read beyond its end", file->path, entry->name);
     const size_t from_size = pb_dtype_size(entry->dtype), to_size = pb_dtype_size(dtype);
-    if (entry->dtype == dtype) return pb_safetensors_read_bytes(file, entry, first * from_size, count * from_size, data);
+    if (entry->dtype == dtype)
+        return pb_safetensors_read_bytes(file, entry, first * from_size, count * from_size, data);
     _Alignas(16) unsigned char buffer[CONVERT_BYTES];
     for (uint64_t done = 0; done < count;) {
         const uint64_t room = sizeof buffer / from_size, piece = count - done < room ? count - done : room;
@@ -305,6 +311,7 @@ pb_status pb_safetensors_read_range(const pb_safetensors *file, const pb_safeten
     return PB_OK;
 }
 
-pb_status pb_safetensors_read(const pb_safetensors *file, const pb_safetensors_entry *entry, pb_dtype dtype, void *data) {
+pb_status pb_safetensors_read(const pb_safetensors *file, const pb_safetensors_entry *entry, pb_dtype dtype,
+                              void *data) {
     return pb_safetensors_read_range(file, entry, 0, entry->elements, dtype, data);
 }

@@ -46,11 +46,12 @@ const char *pb_safetensors_metadata_get(const pb_safetensors *file, const char *
 
 // Elements [first, first + count) as `dtype` into `data` (count * pb_dtype_size(dtype) bytes). Between floating dtypes
 // (F64, F32, F16, BF16) values are converted through a small buffer; any other dtype must be asked for as it is.
-// Threads may read from one file at the same time. Errors: PB_ERR_UNSUPPORTED (a dtype that cannot become `dtype`, naming
-// the tensor), PB_ERR_IO.
+// Threads may read from one file at the same time. Errors: PB_ERR_UNSUPPORTED (a dtype that cannot become `dtype`,
+// naming the tensor), PB_ERR_IO.
 pb_status pb_safetensors_read_range(const pb_safetensors *file, const pb_safetensors_entry *entry, uint64_t first,
                                     uint64_t count, pb_dtype dtype, void *data);
-pb_status pb_safetensors_read(const pb_safetensors *file, const pb_safetensors_entry *entry, pb_dtype dtype, void *data);
+pb_status pb_safetensors_read(const pb_safetensors *file, const pb_safetensors_entry *entry, pb_dtype dtype,
+                              void *data);
 // Bytes [begin, begin + count) of a tensor as they are in the file, whatever its dtype.
 pb_status pb_safetensors_read_bytes(const pb_safetensors *file, const pb_safetensors_entry *entry, uint64_t begin,
                                     uint64_t count, void *data);
@@ -80,7 +81,8 @@ uint64_t pb_safetensors_writer_bytes(const pb_safetensors_writer *writer);  // o
 // The next bytes of the stream; a call may end within a tensor or span several.
 pb_status pb_safetensors_writer_write(pb_safetensors_writer *writer, const void *data, uint64_t bytes);
 // The next `count` elements of the current tensor, converted from `dtype` to the declared one (floating dtypes).
-pb_status pb_safetensors_writer_convert(pb_safetensors_writer *writer, pb_dtype dtype, const void *data, uint64_t count);
+pb_status pb_safetensors_writer_convert(pb_safetensors_writer *writer, pb_dtype dtype, const void *data,
+                                        uint64_t count);
 // fsync, rename, fsync of the directory. PB_ERR_INTERNAL when data are missing.
 pb_status pb_safetensors_writer_finish(pb_safetensors_writer *writer);
 // The same without the rename: the file stays under a temporary name in its directory, which the caller frees.

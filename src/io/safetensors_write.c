@@ -140,7 +140,8 @@ static void print_header(pb_safetensors_writer *writer, pb_text *header) {
         pb_text_append(header, ",");
         pb_text_append_json_string(header, entry->name, strlen(entry->name));
         pb_text_append(header, ":{\"dtype\":\"%s\",\"shape\":[", entry->dtype_name);
-        for (int d = 0; d < entry->rank; d++) pb_text_append(header, "%s%lld", d ? "," : "", (long long)entry->shape[d]);
+        for (int d = 0; d < entry->rank; d++)
+            pb_text_append(header, "%s%lld", d ? "," : "", (long long)entry->shape[d]);
         pb_text_append(header, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)offset,
                        (unsigned long long)(offset + entry->bytes));
         entry->offset = offset;
@@ -202,14 +203,16 @@ static const pb_safetensors_entry *current_entry(pb_safetensors_writer *writer) 
     return NULL;
 }
 
-pb_status pb_safetensors_writer_convert(pb_safetensors_writer *writer, pb_dtype dtype, const void *data, uint64_t count) {
+pb_status pb_safetensors_writer_convert(pb_safetensors_writer *writer, pb_dtype dtype, const void *data,
+                                        uint64_t count) {
     if (count == 0) return PB_OK;
     const pb_safetensors_entry *entry = writer->open ? current_entry(writer) : NULL;
     if (!entry || entry->dtype == PB_DTYPE_COUNT)
         return pb_error(PB_ERR_INTERNAL, "elements without a tensor that takes them");
     const size_t from_size = pb_dtype_size(dtype), to_size = pb_dtype_size(entry->dtype);
     if (entry->dtype != dtype && !(pb_safetensors_is_float(dtype) && pb_safetensors_is_float(entry->dtype)))
-        return pb_error(PB_ERR_INTERNAL, "tensor \"%s\" is %s, not %s", entry->name, entry->dtype_name, pb_dtype_name(dtype));
+        return pb_error(PB_ERR_INTERNAL, "tensor \"%s\" is %s, not %s", entry->name, entry->dtype_name,
+                        pb_dtype_name(dtype));
     if (count > (entry->offset + entry->bytes - writer->written) / to_size)
         return pb_error(PB_ERR_INTERNAL, "more elements than tensor \"%s\" has", entry->name);
     if (entry->dtype == dtype) return pb_safetensors_writer_write(writer, data, count * to_size);

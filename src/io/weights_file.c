@@ -28,7 +28,8 @@ static pb_status add_file(pb_weights *weights, pb_part part, const char *folder,
     struct pb_weights_private *p = weights->private_;
     for (int i = 0; i < p->file_count; i++)
         if (strcmp(p->names[i], name) == 0) return PB_OK;
-    if (p->file_count == MOST_SHARDS) return pb_error(PB_ERR_FORMAT, "%s: more than %d files", weights->path, MOST_SHARDS);
+    if (p->file_count == MOST_SHARDS)
+        return pb_error(PB_ERR_FORMAT, "%s: more than %d files", weights->path, MOST_SHARDS);
     const char *path = pb_fs_join(p->arena, folder, name);
     if (!path) return no_memory(folder);
     pb_safetensors *file;
@@ -66,7 +67,8 @@ static pb_status add_shards(pb_weights *weights, pb_part part, const char *folde
     for (const pb_json *m = map->first; m; m = m->next) {
         if (m->type != PB_JSON_STRING || strlen(m->string) != m->string_bytes || !pb_fs_name_is_plain(m->string) ||
             !pb_name_ends_with(m->string, ".safetensors"))
-            return pb_error(PB_ERR_FORMAT, "%s: \"%.200s\" must be in a .safetensors file beside the index", index_path, m->key);
+            return pb_error(PB_ERR_FORMAT, "%s: \"%.200s\" must be in a .safetensors file beside the index", index_path,
+                            m->key);
         PB_RETURN_IF(add_file(weights, part, folder, m->string));
     }
     for (const pb_json *m = map->first; m; m = m->next) {

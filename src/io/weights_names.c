@@ -46,7 +46,8 @@ const char *pb_name_without_variant(pb_arena *arena, const char *name, const cha
         tail = name + strlen(name) - strlen(".safetensors");
         begin = memchr(name, '.', (size_t)(tail - name));
     }
-    if (!begin || !tail || tail - begin < 2 || memchr(begin + 1, '.', (size_t)(tail - begin - 1)) || strstr(begin, "-of-"))
+    if (!begin || !tail || tail - begin < 2 || memchr(begin + 1, '.', (size_t)(tail - begin - 1)) ||
+        strstr(begin, "-of-"))
         return NULL;
     const char *plain = pb_arena_format(arena, "%.*s%s", (int)(begin - name), name, tail);
     const char *middle = pb_arena_string_n(arena, begin + 1, (size_t)(tail - begin - 1));
@@ -65,10 +66,11 @@ static bool has(const char *const *names, size_t count, const char *name) {
 }
 
 // "STEM.safetensors", else its index; with a variant the names that diffusers and transformers give it.
-static pb_status choose_named(pb_arena *arena, const char *const *names, size_t count, const char *stem, const char *variant,
-                              const char **chosen) {
+static pb_status choose_named(pb_arena *arena, const char *const *names, size_t count, const char *stem,
+                              const char *variant, const char **chosen) {
     static const char *const plain[] = {"%s.safetensors", "%s.safetensors.index.json", NULL};
-    static const char *const varied[] = {"%s.%s.safetensors", "%s.safetensors.index.%s.json", "%s.%s.safetensors.index.json"};
+    static const char *const varied[] = {"%s.%s.safetensors", "%s.safetensors.index.%s.json",
+                                         "%s.%s.safetensors.index.json"};
     for (int i = 0; i < 3; i++) {
         const char *name = variant   ? pb_arena_format(arena, varied[i], stem, variant)
                            : plain[i] ? pb_arena_format(arena, plain[i], stem)
@@ -82,8 +84,8 @@ static pb_status choose_named(pb_arena *arena, const char *const *names, size_t 
 }
 
 // The one variant that is there.
-static pb_status choose_lone(pb_arena *arena, const char *folder, const char *const *names, size_t count, const char *stem,
-                             const char **chosen) {
+static pb_status choose_lone(pb_arena *arena, const char *folder, const char *const *names, size_t count,
+                             const char *stem, const char **chosen) {
     const char *found = NULL;
     const size_t stem_bytes = strlen(stem);
     for (size_t i = 0; i < count; i++) {
@@ -91,18 +93,19 @@ static pb_status choose_lone(pb_arena *arena, const char *folder, const char *co
         bool no_memory = false;
         const char *plain = pb_name_without_variant(arena, names[i], &variant, &no_memory);
         if (no_memory) return pb_error(PB_ERR_MEMORY, "no memory for a name");
-        if (!plain || strncmp(plain, stem, stem_bytes) != 0 || strncmp(plain + stem_bytes, ".safetensors", 12) != 0) continue;
+        if (!plain || strncmp(plain, stem, stem_bytes) != 0 || strncmp(plain + stem_bytes, ".safetensors", 12) != 0)
+            continue;
         if (found && strcmp(found, variant) != 0)
-            return pb_error(PB_ERR_USAGE, "%s has the variants %s and %s: choose with `variant: %s`", folder, found, variant,
-                            found);
+            return pb_error(PB_ERR_USAGE, "%s has the variants %s and %s: choose with `variant: %s`", folder, found,
+                            variant, found);
         found = variant;
         *chosen = names[i];
     }
     return PB_OK;
 }
 
-pb_status pb_weights_choose(pb_arena *arena, const char *folder, const char *const *names, size_t count, const char *stem,
-                            const char *variant, const char **chosen) {
+pb_status pb_weights_choose(pb_arena *arena, const char *folder, const char *const *names, size_t count,
+                            const char *stem, const char *variant, const char **chosen) {
     *chosen = NULL;
     if (variant && *variant) PB_RETURN_IF(choose_named(arena, names, count, stem, variant, chosen));
     if (!*chosen) PB_RETURN_IF(choose_named(arena, names, count, stem, NULL, chosen));
@@ -110,9 +113,11 @@ pb_status pb_weights_choose(pb_arena *arena, const char *folder, const char *con
     if (*chosen) return PB_OK;
     for (size_t i = 0; i < count; i++)
         if (pb_name_is_pickle(names[i]))
-            return pb_error(PB_ERR_UNSUPPORTED, "%s has its weights only as %s: %s", folder, names[i], PB_WEIGHTS_REMEDY);
+            return pb_error(PB_ERR_UNSUPPORTED, "%s has its weights only as %s: %s", folder, names[i],
+                            PB_WEIGHTS_REMEDY);
     return pb_error(PB_ERR_FORMAT, "%s has no weights: there is no %s.safetensors%s%s%s", folder, stem,
-                    variant && *variant ? ", nor its variant `" : "", variant ? variant : "", variant && *variant ? "`" : "");
+                    variant && *variant ? ", nor its variant `" : "", variant ? variant : "",
+                    variant && *variant ? "`" : "");
 }
 
 static bool starts_with(const char *name, const char *begin) {
@@ -134,13 +139,16 @@ static const char *vae_canonical(pb_arena *arena, const char *name) {
     for (size_t i = 0; attention && i < sizeof renamed / sizeof *renamed; i++) {
         const char *old = strstr(attention, renamed[i][0]);
         if (old)
-            return pb_arena_format(arena, "%.*s%s%s", (int)(old - name), name, renamed[i][1], old + strlen(renamed[i][0]));
+            return pb_arena_format(arena, "%.*s%s%s", (int)(old - name), name, renamed[i][1],
+                                   old + strlen(renamed[i][0]));
     }
     return name;
 }
 
 const char *pb_weight_canonical(pb_arena *arena, pb_part part, const char *name) {
-    return part == PB_PART_TEXT_ENCODER ? clip_canonical(arena, name) : part == PB_PART_VAE ? vae_canonical(arena, name) : name;
+    return part == PB_PART_TEXT_ENCODER ? clip_canonical(arena, name)
+           : part == PB_PART_VAE        ? vae_canonical(arena, name)
+                                        : name;
 }
 
 bool pb_weight_is_ignored(pb_part part, const char *name) {

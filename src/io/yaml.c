@@ -1,7 +1,7 @@
-// libyaml's events as a tree. libyaml has no limits of its own: its work per token grows with the depth of flow brackets,
-// and 200 kB of `[` take it longer than anybody waits. So the size and the number of brackets are capped before it sees
-// the text (brackets inside of quotes count as well: telling them apart would take a second scanner, with faults of its own),
-// and the depth as its events come.
+// libyaml's events as a tree. libyaml has no limits of its own: its work per token grows with the depth of flow
+// brackets, and 200 kB of `[` take it longer than anybody waits. So the size and the number of brackets are capped
+// before it sees the text (brackets inside of quotes count as well: telling them apart would take a second scanner,
+// with faults of its own), and the depth as its events come.
 #include "io/yaml.h"
 
 #include <errno.h>
@@ -64,7 +64,8 @@ static pb_status append(builder *b, const yaml_event_t *event, pb_yaml_type type
 
 static pb_status open_collection(builder *b, const yaml_event_t *event, pb_yaml_type type) {
     pb_yaml *node;
-    if (b->open[b->depth]->type == PB_YAML_MAPPING && !b->key) return fail_at(b, event->start_mark, "a key must be a scalar");
+    if (b->open[b->depth]->type == PB_YAML_MAPPING && !b->key)
+        return fail_at(b, event->start_mark, "a key must be a scalar");
     if (b->depth == PB_YAML_DEPTH) return fail_at(b, event->start_mark, "nested more than 32 levels deep");
     PB_RETURN_IF(append(b, event, type, &node));
     b->open[++b->depth] = node;
@@ -97,7 +98,8 @@ static pb_status take_scalar(builder *b, const yaml_event_t *event) {
 }
 
 // Anchors and tags, on any node.
-static pb_status refuse_extras(const builder *b, const yaml_event_t *event, const yaml_char_t *anchor, const yaml_char_t *tag) {
+static pb_status refuse_extras(const builder *b, const yaml_event_t *event, const yaml_char_t *anchor,
+                               const yaml_char_t *tag) {
     if (anchor) return fail_at(b, event->start_mark, "anchors are not supported: write the value out");
     if (tag) return fail_at(b, event->start_mark, "tags are not supported");
     return PB_OK;

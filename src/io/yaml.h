@@ -1,5 +1,5 @@
-// The part of YAML 1.2 that configurations need: mappings, sequences and scalars in one document. Anchors, aliases, tags,
-// duplicate keys and keys that are no scalars are refused; at most 64 KiB and 32 levels.
+// The part of YAML 1.2 that configurations need: mappings, sequences and scalars in one document. Anchors, aliases,
+// tags, duplicate keys and keys that are no scalars are refused; at most 64 KiB and 32 levels.
 #ifndef PB_IO_YAML_H
 #define PB_IO_YAML_H
 

@@ -16,7 +16,8 @@ static void get_members(const pb_json *object) {
         bool boolean;
         const char *string;
         if (pb_json_get(object, m->key) != m) abort();
-        if (pb_json_get_int(object, m->key, -9, 9, 0, "input", &integer) == PB_OK && (integer < -9 || integer > 9)) abort();
+        if (pb_json_get_int(object, m->key, -9, 9, 0, "input", &integer) == PB_OK && (integer < -9 || integer > 9))
+            abort();
         pb_json_get_double(object, m->key, 0, "input", &number);
         pb_json_get_bool(object, m->key, false, "input", &boolean);
         if (pb_json_get_string(object, m->key, "", "input", &string) == PB_OK && !string) abort();

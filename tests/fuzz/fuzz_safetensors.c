@@ -1,6 +1,6 @@
 // fuzz: links=io,base
-// Any bytes as a safetensors file: as they are, and once more with the header's length and the file's end set to what the
-// table says, since hardly a mutation gets past them. What opens is read in full and tiles the file.
+// Any bytes as a safetensors file: as they are, and once more with the header's length and the file's end set to what
+// the table says, since hardly a mutation gets past them. What opens is read in full and tiles the file.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -30,7 +30,8 @@ static void print_and_read(const pb_config *config) {
     pb_config again;
     pb_config_print(config, &first);
     if (arena && !first.failed && first.bytes <= PB_YAML_BYTES) {
-        if (pb_config_init(arena, &again) != PB_OK || pb_config_read(&again, first.data, first.bytes, "printed") != PB_OK) {
+        if (pb_config_init(arena, &again) != PB_OK ||
+            pb_config_read(&again, first.data, first.bytes, "printed") != PB_OK) {
             // The cap on brackets is the one thing that a value may run into on its second way in.
             if (!strstr(pb_error_message(), "brackets")) abort();
         } else {

@@ -37,7 +37,8 @@ static void test_paths(void) {
         CHECK_THAT(strcmp(pb_fs_parent(arena, parents[i][0]), parents[i][1]) == 0, "parent of %s", parents[i][0]);
     CHECK(strcmp(pb_fs_base_name("a/b.c"), "b.c") == 0 && strcmp(pb_fs_base_name("b"), "b") == 0);
     CHECK(pb_fs_name_is_plain("a") && pb_fs_name_is_plain("..."));
-    CHECK(!pb_fs_name_is_plain("") && !pb_fs_name_is_plain(".") && !pb_fs_name_is_plain("..") && !pb_fs_name_is_plain("a/b"));
+    CHECK(!pb_fs_name_is_plain("") && !pb_fs_name_is_plain(".") && !pb_fs_name_is_plain("..") &&
+          !pb_fs_name_is_plain("a/b"));
 }
 
 static void test_writing(void) {
@@ -82,7 +83,8 @@ static void test_planted(void) {
     CHECK(mkfifo(scratch_path("planted/fifo"), 0600) == 0);
     static const char *const names[] = {"planted/link", "planted/dangling", "planted/fifo", "planted/directory"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        CHECK_THAT(pb_fs_write_file(scratch_path(names[i]), "x", 1) == PB_ERR_IO && message_has(names[i]), "%s", names[i]);
+        CHECK_THAT(pb_fs_write_file(scratch_path(names[i]), "x", 1) == PB_ERR_IO && message_has(names[i]), "%s",
+                   names[i]);
     CHECK(holds(scratch_path("planted/victim"), "safe") && entries(scratch_path("planted")) == 5);
     // Planted between open and commit.
     pb_fs_output output;
@@ -99,8 +101,10 @@ static void test_reading(void) {
     int fd = -1;
     uint64_t size = 0;
     CHECK(pb_fs_read_file(arena, scratch_path("absent"), 10, &data, &bytes) == PB_ERR_IO && message_has("absent"));
-    CHECK(pb_fs_read_file(arena, scratch_path("planted/fifo"), 10, &data, &bytes) == PB_ERR_IO && message_has("special file"));
-    CHECK(pb_fs_read_file(arena, scratch_path("planted"), 10, &data, &bytes) == PB_ERR_IO && message_has("a directory"));
+    CHECK(pb_fs_read_file(arena, scratch_path("planted/fifo"), 10, &data, &bytes) == PB_ERR_IO &&
+          message_has("special file"));
+    CHECK(pb_fs_read_file(arena, scratch_path("planted"), 10, &data, &bytes) == PB_ERR_IO &&
+          message_has("a directory"));
     CHECK(pb_fs_read_file(arena, "/dev/zero", 10, &data, &bytes) == PB_ERR_IO);
     CHECK(pb_fs_read_file(arena, scratch_path("planted/victim"), 3, &data, &bytes) == PB_ERR_FORMAT);
     CHECK_OK(pb_fs_read_file(arena, scratch_path("planted/link"), 4, &data, NULL));
@@ -115,16 +119,19 @@ static void test_reading(void) {
     CHECK(pb_fs_pwrite(fd, "x", 1, 0, "victim") == PB_ERR_IO);
     close(fd);
     CHECK(pb_fs_pread(-1, part, 1, 0, "closed") == PB_ERR_IO);
-    CHECK(pb_fs_kind_of(scratch_path("planted/fifo")) == PB_FS_OTHER && pb_fs_kind_of(scratch_path("absent")) == PB_FS_NONE);
+    CHECK(pb_fs_kind_of(scratch_path("planted/fifo")) == PB_FS_OTHER &&
+          pb_fs_kind_of(scratch_path("absent")) == PB_FS_NONE);
 }
 
 static void test_full_disk(void) {
     const int fd = open("/dev/full", O_WRONLY | O_CLOEXEC);
     CHECK(fd >= 0);
-    CHECK(pb_fs_write(fd, "x", 1, "the file") == PB_ERR_IO && message_has("the file") && message_has("free some space"));
+    CHECK(pb_fs_write(fd, "x", 1, "the file") == PB_ERR_IO && message_has("the file") &&
+          message_has("free some space"));
     close(fd);
     CHECK_OK(pb_fs_require_space(scratch_path("not/there/yet"), 1, "a test"));
-    CHECK(pb_fs_require_space(scratch_path("not/there/yet"), UINT64_MAX, "a test") == PB_ERR_IO && message_has("a test needs"));
+    CHECK(pb_fs_require_space(scratch_path("not/there/yet"), UINT64_MAX, "a test") == PB_ERR_IO &&
+          message_has("a test needs"));
     CHECK(pb_fs_require_space("", 1, "a test") == PB_OK || message_has("look at"));
 }
 

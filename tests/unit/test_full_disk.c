@@ -1,6 +1,6 @@
 // test: links=io,base
-// What is written when the disk fills up, on a file system of 256 KiB that only this process sees: an error that names the
-// file and the remedy, the old file as it was, and nothing half written.
+// What is written when the disk fills up, on a file system of 256 KiB that only this process sees: an error that names
+// the file and the remedy, the old file as it was, and nothing half written.
 #include "check.h"
 
 #include <sched.h>
@@ -30,7 +30,8 @@ static size_t entries(const char *path) {
 }
 
 static bool says_what_to_do(pb_status status, const char *file) {
-    const bool right = status == PB_ERR_IO && strstr(pb_error_message(), file) && strstr(pb_error_message(), "free some space");
+    const bool right =
+        status == PB_ERR_IO && strstr(pb_error_message(), file) && strstr(pb_error_message(), "free some space");
     if (!right) fprintf(stderr, "status %d: %s\n", (int)status, pb_error_message());
     return right;
 }
@@ -76,7 +77,8 @@ static void test_pipeline(const char *disk) {
     pb_model_writer *writer = NULL;
     const bool replaced[PB_PART_COUNT] = {[PB_PART_UNET] = true};
     CHECK_OK(pb_model_dir_open(scratch_path("model"), NULL, &model));
-    CHECK(says_what_to_do(pb_model_writer_begin(model, scratch_path("disk/out"), replaced, &writer), "diffusion_pytorch_model"));
+    CHECK(says_what_to_do(pb_model_writer_begin(model, scratch_path("disk/out"), replaced, &writer),
+                          "diffusion_pytorch_model"));
     CHECK(writer == NULL && entries(scratch_path("disk/out")) == 0);
     CHECK(entries(disk) == 1);
     pb_model_dir_close(model);

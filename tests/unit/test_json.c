@@ -74,21 +74,45 @@ static void test_strings(void) {
     s = parse("\"a\\u0000b\"");
     CHECK(s && s->string_bytes == 3 && memcmp(s->string, "a\0b", 4) == 0);
     CHECK(parse("\"\xf0\x9f\x98\x80\"")->string_bytes == 4 && parse("\"\x7f\"") != NULL);
-    static const char *const bad[] = {
-        "\"",         "\"\\\"",       "\"\\",         "\"\\x41\"",  "\"\\u12\"",         "\"\\u12g4\"",
-        "\"\n\"",     "\"\x01\"",     "\"\\ud800\"",  "\"\\udc00\"", "\"\\ud800\\u0041\"", "\"\\ud800x\\udc00\"",
-        "\"\xff\"",   "\"\xc0\x80\"", "\"\xe0\x80\x80\"", "\"\xed\xa0\x80\"", "\"\xf4\x90\x80\x80\"", "\"\xf0\x80\x80\x80\"",
-        "\"\xe2\x82\"", "\"\xc3(\"",  "\"\x80\"",     "'a'",        "\"\\ud800\\ud800\"", "\"\xf5\x80\x80\x80\""};
+    static const char *const bad[] = {"\"",
+                                      "\"\\\"",
+                                      "\"\\",
+                                      "\"\\x41\"",
+                                      "\"\\u12\"",
+                                      "\"\\u12g4\"",
+                                      "\"\n\"",
+                                      "\"\x01\"",
+                                      "\"\\ud800\"",
+                                      "\"\\udc00\"",
+                                      "\"\\ud800\\u0041\"",
+                                      "\"\\ud800x\\udc00\"",
+                                      "\"\xff\"",
+                                      "\"\xc0\x80\"",
+                                      "\"\xe0\x80\x80\"",
+                                      "\"\xed\xa0\x80\"",
+                                      "\"\xf4\x90\x80\x80\"",
+                                      "\"\xf0\x80\x80\x80\"",
+                                      "\"\xe2\x82\"",
+                                      "\"\xc3(\"",
+                                      "\"\x80\"",
+                                      "'a'",
+                                      "\"\\ud800\\ud800\"",
+                                      "\"\xf5\x80\x80\x80\""};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) CHECK_THAT(parse(bad[i]) == NULL, "%s accepted", bad[i]);
     CHECK(parse_n("\"a\0b\"", 5) == NULL);  // a raw NUL is a control character
     CHECK(parse_n("\"\\\0\"", 4) == NULL);
 }
 
 static void test_structure(void) {
-    static const char *const bad[] = {"", " ", "{", "[", "]", "}", "[1", "[1,", "[1,]", "[,1]", "[1 2]", "{\"a\"}", "{\"a\":}",
-                                      "{\"a\":1,}", "{a:1}", "{\"a\":1 \"b\":2}", "{,}", "{1:2}", "[1}", "{\"a\":1]", "1 2",
-                                      "nul", "nulll", "tru", "fals", "True", "[] x", "\xef\xbb\xbf{}", "// c\n1", "[1]]",
-                                      "{\"a\" 1}", "{\"a\":1", "[\"a", "{\"a", "\f1"};
+    static const char *const bad[] = {"",         " ",          "{",         "[",
+                                      "]",        "}",          "[1",        "[1,",
+                                      "[1,]",     "[,1]",       "[1 2]",     "{\"a\"}",
+                                      "{\"a\":}", "{\"a\":1,}", "{a:1}",     "{\"a\":1 \"b\":2}",
+                                      "{,}",      "{1:2}",      "[1}",       "{\"a\":1]",
+                                      "1 2",      "nul",        "nulll",     "tru",
+                                      "fals",     "True",       "[] x",      "\xef\xbb\xbf{}",
+                                      "// c\n1",  "[1]]",       "{\"a\" 1}", "{\"a\":1",
+                                      "[\"a",     "{\"a",       "\f1"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) CHECK_THAT(parse(bad[i]) == NULL, "%s accepted", bad[i]);
     parse("{\n  \"a\": 1,\n  \"b\": tru\n}");
     CHECK_THAT(strncmp(pb_error_message(), "t.json:3:8: ", 12) == 0, "%s", pb_error_message());
@@ -185,7 +209,8 @@ static void test_writing(void) {
     CHECK(strcmp(text.data, "\"a\\\"\\\\\\b\\f\\n\\r\\t\\u0001\xc3\xa9\xef\xbf\xbd\\u0000z\"") == 0);
     CHECK(parse(text.data) != NULL);
     pb_text_deinit(&text);
-    static const double values[] = {0, 1, 100, 0.1, 1.0 / 3, 5e-6, 1e300, 5e-324, 123456789012345678.0, -2.5, 4503599627370497.5};
+    static const double values[] = {
+        0, 1, 100, 0.1, 1.0 / 3, 5e-6, 1e300, 5e-324, 123456789012345678.0, -2.5, 4503599627370497.5};
     for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
         pb_text_append_json_number(&text, values[i]);
         const pb_json *n = parse(text.data);

@@ -53,8 +53,10 @@ static void test_names(void) {
     pb_weights *w = open_weights("te", PB_PART_TEXT_ENCODER, NULL);
     if (!w) return;
     CHECK(w->count == 3 && w->elements == 6 && w->bytes == 24 && w->dtype == PB_F32);
-    CHECK(pb_weights_find(w, "text_model.embeddings.token_embedding.weight") && pb_weights_find(w, "text_projection.weight"));
-    CHECK(pb_weights_find(w, "text_model.embeddings.position_ids")->ignored && !pb_weights_find(w, "text_projection.weight")->ignored);
+    CHECK(pb_weights_find(w, "text_model.embeddings.token_embedding.weight") &&
+          pb_weights_find(w, "text_projection.weight"));
+    CHECK(pb_weights_find(w, "text_model.embeddings.position_ids")->ignored &&
+          !pb_weights_find(w, "text_projection.weight")->ignored);
     CHECK(!pb_weights_find(w, "embeddings.token_embedding.weight"));
     pb_weights_close(w);
 
@@ -77,13 +79,18 @@ static void test_names(void) {
                  "decoder.mid_block.attentions.0.group_norm.weight", "odd.query.weight");
     w = open_weights("vae", PB_PART_VAE, "");
     if (!w) return;
-    static const char *const canonical[] = {"encoder.mid_block.attentions.0.to_q.weight", "encoder.mid_block.attentions.0.to_k.bias",
-        "encoder.mid_block.attentions.0.to_v.weight", "encoder.mid_block.attentions.0.to_out.0.weight",
-        "decoder.mid_block.attentions.0.to_q.weight", "decoder.mid_block.attentions.0.group_norm.weight", "odd.query.weight"};
+    static const char *const canonical[] = {"encoder.mid_block.attentions.0.to_q.weight",
+                                            "encoder.mid_block.attentions.0.to_k.bias",
+                                            "encoder.mid_block.attentions.0.to_v.weight",
+                                            "encoder.mid_block.attentions.0.to_out.0.weight",
+                                            "decoder.mid_block.attentions.0.to_q.weight",
+                                            "decoder.mid_block.attentions.0.group_norm.weight",
+                                            "odd.query.weight"};
     for (size_t i = 0; i < 7; i++) CHECK_THAT(pb_weights_find(w, canonical[i]), "%s", canonical[i]);
     CHECK(w->dtype == PB_F16);
     pb_weights_close(w);
-    MAKE_TENSORS("vae/diffusion_pytorch_model.safetensors", PB_F16, "e.attentions.0.query.weight", "e.attentions.0.to_q.weight");
+    MAKE_TENSORS("vae/diffusion_pytorch_model.safetensors", PB_F16, "e.attentions.0.query.weight",
+                 "e.attentions.0.to_q.weight");
     CHECK(weights_fail("vae", PB_PART_VAE, NULL, PB_ERR_FORMAT, "mean the same"));
 }
 
@@ -136,7 +143,8 @@ static void test_shards(void) {
               "{\"metadata\":{\"total_size\":24},\"weight_map\":{\"a\":\"model-00001-of-00002.safetensors\","
               "\"b\":\"model-00001-of-00002.safetensors\",\"c\":\"model-00002-of-00002.safetensors\"}}");
     pb_weights *w = open_weights("sharded", PB_PART_TEXT_ENCODER, NULL);
-    CHECK(w && w->count == 3 && pb_weights_find(w, "a") && pb_weights_find(w, "c")->file != pb_weights_find(w, "a")->file);
+    CHECK(w && w->count == 3 && pb_weights_find(w, "a") &&
+          pb_weights_find(w, "c")->file != pb_weights_find(w, "a")->file);
     CHECK(w && strstr(w->path, "index.json"));
     pb_weights_close(w);
     MAKE_TENSORS("outside.safetensors", PB_F32, "a");
@@ -160,10 +168,12 @@ static void test_shards(void) {
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         make_text("sharded/model.safetensors.index.json", bad[i].index);
-        CHECK_THAT(weights_fail("sharded", PB_PART_TEXT_ENCODER, NULL, bad[i].status, bad[i].message), "%s", bad[i].index);
+        CHECK_THAT(weights_fail("sharded", PB_PART_TEXT_ENCODER, NULL, bad[i].status, bad[i].message), "%s",
+                   bad[i].index);
     }
     // The index of a variant, and a tensor in two shards.
-    make_text("sharded/model.safetensors.index.fp16.json", "{\"weight_map\":{\"c\":\"model-00002-of-00002.safetensors\"}}");
+    make_text("sharded/model.safetensors.index.fp16.json",
+              "{\"weight_map\":{\"c\":\"model-00002-of-00002.safetensors\"}}");
     w = open_weights("sharded", PB_PART_TEXT_ENCODER, "fp16");
     CHECK(w && w->count == 1);
     pb_weights_close(w);
@@ -184,11 +194,13 @@ static void make_pipeline(const char *root) {
     make_dir(AT("safety_checker"));
     make_dir(AT("checkpoint-500"));
     make_text(AT("checkpoint-500/state"), "not part of the pipeline");
-    make_text(AT("model_index.json"),
-              "{\"_class_name\":\"StableDiffusionPipeline\",\"unet\":[\"diffusers\",\"UNet2DConditionModel\"],\"vae\":[\"diffusers\","
-              "\"AutoencoderKL\"],\"text_encoder\":[\"transformers\",\"CLIPTextModel\"],\"tokenizer\":[\"transformers\","
-              "\"CLIPTokenizer\"],\"scheduler\":[\"diffusers\",\"PNDMScheduler\"],\"feature_extractor\":[null,null],"
-              "\"safety_checker\":[\"stable_diffusion\",\"StableDiffusionSafetyChecker\"],\"requires_safety_checker\":true}");
+    make_text(
+        AT("model_index.json"),
+        "{\"_class_name\":\"StableDiffusionPipeline\",\"unet\":[\"diffusers\",\"UNet2DConditionModel\"],\"vae\":["
+        "\"diffusers\","
+        "\"AutoencoderKL\"],\"text_encoder\":[\"transformers\",\"CLIPTextModel\"],\"tokenizer\":[\"transformers\","
+        "\"CLIPTokenizer\"],\"scheduler\":[\"diffusers\",\"PNDMScheduler\"],\"feature_extractor\":[null,null],"
+        "\"safety_checker\":[\"stable_diffusion\",\"StableDiffusionSafetyChecker\"],\"requires_safety_checker\":true}");
     make_text(AT("README.md"), "# A model");
     make_text(AT("v1.ckpt"), "a pickle");
     make_text(AT("unet/config.json"), "{\"_class_name\":\"UNet2DConditionModel\",\"sample_size\":8}");
@@ -238,7 +250,8 @@ static void test_pipeline(void) {
     CHECK(model_fails(scratch_path("model/README.md"), NULL, PB_ERR_FORMAT, "not a pipeline directory"));
     CHECK(model_fails(scratch_path("model/tokenizer"), NULL, PB_ERR_FORMAT, "neither model_index.json nor"));
     // Parts that the index denies, a config that is gone, another pipeline, broken JSON.
-    make_text("model/model_index.json", "{\"_class_name\":\"StableDiffusionPipeline\",\"unet\":[\"diffusers\",\"U\"],\"vae\":[null,null]}");
+    make_text("model/model_index.json",
+              "{\"_class_name\":\"StableDiffusionPipeline\",\"unet\":[\"diffusers\",\"U\"],\"vae\":[null,null]}");
     CHECK(unlink(scratch_path("model/unet/config.json")) == 0);
     m = open_model(scratch_path("model"), NULL);
     if (!m) return;
@@ -295,7 +308,8 @@ static void test_hub_cache(void) {
     CHECK(m && strstr(m->path, "models--org--name/snapshots/abc123"));
     pb_model_dir_close(m);
     CHECK(model_fails("org/other", NULL, PB_ERR_IO, "models--org--other"));
-    CHECK(model_fails("solo", NULL, PB_ERR_IO, "models--solo") && model_fails("a/b/c", NULL, PB_ERR_IO, "no model at a/b/c"));
+    CHECK(model_fails("solo", NULL, PB_ERR_IO, "models--solo") &&
+          model_fails("a/b/c", NULL, PB_ERR_IO, "no model at a/b/c"));
     unsetenv("HF_HUB_CACHE");
     setenv("HF_HOME", scratch_path("home"), 1);
     CHECK(model_fails("org/name", NULL, PB_ERR_IO, "home/hub/models--org--name"));
@@ -347,11 +361,14 @@ static void test_writing(void) {
     CHECK(is_file("result/model_index.json") && is_file("result/README.md") && is_file("result/metrics.jsonl"));
     struct stat info;
     CHECK(lstat(scratch_path("result/unet/config.json"), &info) == 0 && S_ISREG(info.st_mode));  // a link no more
-    CHECK(is_file("result/unet/config.json") && is_file("result/tokenizer/vocab.json") && is_file("result/scheduler/scheduler_config.json"));
-    CHECK(!is_file("result/unet/diffusion_pytorch_model.fp16.safetensors") && !is_file("result/unet/diffusion_pytorch_model.bin"));
+    CHECK(is_file("result/unet/config.json") && is_file("result/tokenizer/vocab.json") &&
+          is_file("result/scheduler/scheduler_config.json"));
+    CHECK(!is_file("result/unet/diffusion_pytorch_model.fp16.safetensors") &&
+          !is_file("result/unet/diffusion_pytorch_model.bin"));
     CHECK(!is_file("result/v1.ckpt") && !is_file("result/checkpoint-500/state"));
     // A variant without a plain sibling gets the plain name; a pickle stays where nothing else is.
-    CHECK(is_file("result/vae/diffusion_pytorch_model.safetensors") && !is_file("result/vae/diffusion_pytorch_model.fp16.safetensors"));
+    CHECK(is_file("result/vae/diffusion_pytorch_model.safetensors") &&
+          !is_file("result/vae/diffusion_pytorch_model.fp16.safetensors"));
     CHECK(!is_file("result/text_encoder/pytorch_model.bin") && is_file("result/safety_checker/pytorch_model.bin"));
     // Over an older result; and one that is given up.
     begin("result", &writer);

@@ -41,13 +41,17 @@ static bool accepts(const char *header, size_t data_bytes) {
     "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":[" shape "],\"data_offsets\":[" #begin "," #end "]}"
 
 static void test_reading(void) {
-    pb_safetensors *file = open_header("{" T("b", "F32", "2,1", 0, 8) "," T("a", "I64", "", 8, 16) ",\"__metadata__\":"
-                                       "{\"format\":\"pt\",\"a\\u00e9\":\"\"}," T("empty", "F16", "0,5", 8, 8) "}  ", 16);
+    pb_safetensors *file = open_header(
+        "{" T("b", "F32", "2,1", 0, 8) "," T("a", "I64", "", 8, 16) ",\"__metadata__\":"
+                                                                    "{\"format\":\"pt\",\"a\\u00e9\":\"\"}," T(
+                                                                        "empty", "F16", "0,5", 8, 8) "}  ",
+        16);
     CHECK(file && file->count == 3 && file->metadata_count == 2);
     if (!file) return;
     CHECK(strcmp(file->tensors[0].name, "a") == 0 && strcmp(file->tensors[2].name, "empty") == 0);
     const pb_safetensors_entry *b = pb_safetensors_find(file, "b"), *a = pb_safetensors_find(file, "a");
-    CHECK(b && b->dtype == PB_F32 && strcmp(b->dtype_name, "F32") == 0 && b->rank == 2 && b->shape[0] == 2 && b->elements == 2);
+    CHECK(b && b->dtype == PB_F32 && strcmp(b->dtype_name, "F32") == 0 && b->rank == 2 && b->shape[0] == 2 &&
+          b->elements == 2);
     CHECK(a && a->rank == 0 && a->elements == 1 && a->dtype == PB_I64);
     CHECK(pb_safetensors_find(file, "c") == NULL && pb_safetensors_find(file, "") == NULL);
     CHECK(strcmp(pb_safetensors_metadata_get(file, "format"), "pt") == 0);
@@ -70,7 +74,8 @@ static void test_reading(void) {
     CHECK(pb_safetensors_read_bytes(file, a, 9, 0, bytes) == PB_ERR_INTERNAL);
     CHECK(pb_safetensors_read_range(file, b, 1, 2, PB_F32, floats) == PB_ERR_INTERNAL);
     CHECK(pb_safetensors_read_range(file, b, 3, 0, PB_F32, floats) == PB_ERR_INTERNAL);
-    CHECK(pb_safetensors_read(file, a, PB_F32, floats) == PB_ERR_UNSUPPORTED && strstr(pb_error_message(), "\"a\" is I64"));
+    CHECK(pb_safetensors_read(file, a, PB_F32, floats) == PB_ERR_UNSUPPORTED &&
+          strstr(pb_error_message(), "\"a\" is I64"));
     CHECK_OK(pb_safetensors_read(file, pb_safetensors_find(file, "empty"), PB_F32, NULL));
     pb_safetensors_close(file);
     file = open_header("{}", 0);
@@ -99,29 +104,47 @@ static void test_hostile_tables(void) {
         const char *header;
         size_t data_bytes;
     } bad[] = {
-        {"", 0}, {" {}", 0}, {"[]", 0}, {"{", 0}, {"{}x", 0}, {"{} {}", 0}, {"null", 0}, {"\x7b\"a\"}", 0},
-        {"{}", 1},                                                                  // data that no tensor has
-        {"{" T("a", "F32", "4194305, 4194305, 211106198978564", 0, 4) "}", 4},      // the product wraps to a small one
-        {"{" T("a", "I8", "4294967296, 4294967296", 0, 0) "}", 0},                  // wraps to 0
-        {"{" T("a", "F64", "2305843009213693952", 0, 0) "}", 0},                    // times 8 wraps to 0
-        {"{" T("a", "F32", "4294967296, 4294967296, 0", 0, 0) "}", 0},              // nor does a zero excuse it
+        {"", 0},
+        {" {}", 0},
+        {"[]", 0},
+        {"{", 0},
+        {"{}x", 0},
+        {"{} {}", 0},
+        {"null", 0},
+        {"\x7b\"a\"}", 0},
+        {"{}", 1},                                                              // data that no tensor has
+        {"{" T("a", "F32", "4194305, 4194305, 211106198978564", 0, 4) "}", 4},  // the product wraps to a small one
+        {"{" T("a", "I8", "4294967296, 4294967296", 0, 0) "}", 0},              // wraps to 0
+        {"{" T("a", "F64", "2305843009213693952", 0, 0) "}", 0},                // times 8 wraps to 0
+        {"{" T("a", "F32", "4294967296, 4294967296, 0", 0, 0) "}", 0},          // nor does a zero excuse it
         {"{" T("a", "F32", "9223372036854775808", 0, 0) "}", 0},
-        {"{" T("a", "F32", "-1", 0, 4) "}", 4}, {"{" T("a", "F32", "-0", 0, 0) "}", 0}, {"{" T("a", "F32", "1.0", 0, 4) "}", 4},
-        {"{" T("a", "F32", "1e0", 0, 4) "}", 4}, {"{" T("a", "F32", "\"1\"", 0, 4) "}", 4}, {"{" T("a", "F32", "[1]", 0, 4) "}", 4},
-        {"{" T("a", "F32", "1,1,1,1,1,1,1,1,1", 0, 4) "}", 4},                      // rank 9
-        {"{" T("a", "F32", "1", 0, 4) "," T("a", "F32", "1", 4, 8) "}", 8},         // a name twice
+        {"{" T("a", "F32", "-1", 0, 4) "}", 4},
+        {"{" T("a", "F32", "-0", 0, 0) "}", 0},
+        {"{" T("a", "F32", "1.0", 0, 4) "}", 4},
+        {"{" T("a", "F32", "1e0", 0, 4) "}", 4},
+        {"{" T("a", "F32", "\"1\"", 0, 4) "}", 4},
+        {"{" T("a", "F32", "[1]", 0, 4) "}", 4},
+        {"{" T("a", "F32", "1,1,1,1,1,1,1,1,1", 0, 4) "}", 4},               // rank 9
+        {"{" T("a", "F32", "1", 0, 4) "," T("a", "F32", "1", 4, 8) "}", 8},  // a name twice
         {"{" T("a", "F32", "1", 0, 4) "," T("\\u0061", "F32", "1", 4, 8) "}", 8},
-        {"{" T("a", "F32", "1", 0, 4) "," T("b", "F32", "1", 0, 4) "}", 4},         // the same bytes twice
-        {"{" T("a", "F32", "2", 0, 8) "," T("b", "F32", "1", 4, 8) "}", 8},         // overlap
-        {"{" T("a", "F32", "1", 0, 4) "," T("b", "F32", "1", 8, 12) "}", 12},       // a hole
-        {"{" T("a", "F32", "1", 4, 8) "}", 8},                                      // a hole in front
-        {"{" T("a", "F32", "1", 0, 4) "}", 8}, {"{" T("a", "F32", "1", 0, 4) "}", 3},
-        {"{" T("a", "F32", "2", 0, 4) "}", 4}, {"{" T("a", "F32", "1", 4, 0) "}", 4},
-        {"{" T("a", "F32", "0", 4, 4) "}", 0},                                      // an empty one behind the end
-        {"{" T("e", "F32", "0", 2, 2) "," T("a", "F32", "1", 0, 4) "}", 4},         // an empty one inside another
-        {"{" T("a", "F32", "1", -4, 0) "}", 4}, {"{" T("a", "F32", "1", 0, 18446744073709551620) "}", 4},
-        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1]}}", 4}, {"{\"a\":{\"shape\":[1],\"data_offsets\":[0,4]}}", 4},
-        {"{\"a\":{\"dtype\":\"F32\",\"data_offsets\":[0,4]}}", 4}, {"{\"a\":[]}", 0}, {"{\"a\":{}}", 0}, {"{\"a\":null}", 0},
+        {"{" T("a", "F32", "1", 0, 4) "," T("b", "F32", "1", 0, 4) "}", 4},    // the same bytes twice
+        {"{" T("a", "F32", "2", 0, 8) "," T("b", "F32", "1", 4, 8) "}", 8},    // overlap
+        {"{" T("a", "F32", "1", 0, 4) "," T("b", "F32", "1", 8, 12) "}", 12},  // a hole
+        {"{" T("a", "F32", "1", 4, 8) "}", 8},                                 // a hole in front
+        {"{" T("a", "F32", "1", 0, 4) "}", 8},
+        {"{" T("a", "F32", "1", 0, 4) "}", 3},
+        {"{" T("a", "F32", "2", 0, 4) "}", 4},
+        {"{" T("a", "F32", "1", 4, 0) "}", 4},
+        {"{" T("a", "F32", "0", 4, 4) "}", 0},                               // an empty one behind the end
+        {"{" T("e", "F32", "0", 2, 2) "," T("a", "F32", "1", 0, 4) "}", 4},  // an empty one inside another
+        {"{" T("a", "F32", "1", -4, 0) "}", 4},
+        {"{" T("a", "F32", "1", 0, 18446744073709551620) "}", 4},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1]}}", 4},
+        {"{\"a\":{\"shape\":[1],\"data_offsets\":[0,4]}}", 4},
+        {"{\"a\":{\"dtype\":\"F32\",\"data_offsets\":[0,4]}}", 4},
+        {"{\"a\":[]}", 0},
+        {"{\"a\":{}}", 0},
+        {"{\"a\":null}", 0},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4],\"x\":1}}", 4},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"shape\":[1],\"data_offsets\":[0,4]}}", 4},
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0]}}", 4},
@@ -129,9 +152,14 @@ static void test_hostile_tables(void) {
         {"{\"a\":{\"dtype\":\"F32\",\"shape\":1,\"data_offsets\":[0,4]}}", 4},
         {"{\"a\":{\"dtype\":1,\"shape\":[1],\"data_offsets\":[0,4]}}", 4},
         {"{\"a\\u0000b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4},
-        {"{\"__metadata__\":{\"a\":1}}", 0}, {"{\"__metadata__\":[]}", 0}, {"{\"__metadata__\":null}", 0},
-        {"{\"__metadata__\":{},\"__metadata__\":{}}", 0}, {"{\"__metadata__\":{\"a\":\"\",\"a\":\"\"}}", 0},
-        {"{\"__metadata__\":{\"a\":\"\\u0000\"}}", 0}, {"{\"\xff\":{}}", 0}, {"{\"__metadata__\":{\"a\":{\"b\":\"\"}}}", 0},
+        {"{\"__metadata__\":{\"a\":1}}", 0},
+        {"{\"__metadata__\":[]}", 0},
+        {"{\"__metadata__\":null}", 0},
+        {"{\"__metadata__\":{},\"__metadata__\":{}}", 0},
+        {"{\"__metadata__\":{\"a\":\"\",\"a\":\"\"}}", 0},
+        {"{\"__metadata__\":{\"a\":\"\\u0000\"}}", 0},
+        {"{\"\xff\":{}}", 0},
+        {"{\"__metadata__\":{\"a\":{\"b\":\"\"}}}", 0},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         CHECK_THAT(!accepts(bad[i].header, bad[i].data_bytes), "%s accepted", bad[i].header);
@@ -188,7 +216,8 @@ static void test_large_headers(void) {
         file = NULL;
         text.bytes = 0;
     }
-    static const char *const starts[] = {"{\"a\":{\"shape\":[", "{\"__metadata__\":{\"", "{\"a\":{\"dtype\":\"F32\",\"shape\":["};
+    static const char *const starts[] = {"{\"a\":{\"shape\":[", "{\"__metadata__\":{\"",
+                                         "{\"a\":{\"dtype\":\"F32\",\"shape\":["};
     static const char *const fillers[] = {"0,", "x", "["};
     pb_text_deinit(&text);
     const size_t bytes = 30u << 20;
@@ -277,7 +306,8 @@ static void test_writing_stops(void) {
     // More than any disk has: refused before a byte is written.
     CHECK_OK(pb_safetensors_writer_create(&writer));
     CHECK_OK(pb_safetensors_writer_declare(writer, "a", PB_F32, 1, (int64_t[]){1ll << 56}));
-    CHECK(pb_safetensors_writer_open(writer, path) == PB_ERR_IO && strstr(pb_error_message(), "stop.safetensors needs"));
+    CHECK(pb_safetensors_writer_open(writer, path) == PB_ERR_IO &&
+          strstr(pb_error_message(), "stop.safetensors needs"));
     pb_safetensors_writer_destroy(writer);
     // Twice the same name.
     const float x = 1;

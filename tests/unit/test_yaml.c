@@ -27,7 +27,8 @@ static const pb_yaml *parse(const char *text) {
 }
 
 static void test_tree(void) {
-    const pb_yaml *root = parse("# settings\na: 1\nb: {c: [x, 'y z', \"q\\n\"], d: }\n\"e f\": |\n  two\n  lines\ng: a photo of sks dog\n");
+    const pb_yaml *root = parse(
+        "# settings\na: 1\nb: {c: [x, 'y z', \"q\\n\"], d: }\n\"e f\": |\n  two\n  lines\ng: a photo of sks dog\n");
     CHECK(root && root->type == PB_YAML_MAPPING && root->count == 4);
     const pb_yaml *a = pb_yaml_get(root, "a"), *b = pb_yaml_get(root, "b"), *e = pb_yaml_get(root, "e f");
     CHECK(a && strcmp(a->text, "1") == 0 && a->plain && a->line == 2 && a->column == 1);
@@ -87,8 +88,9 @@ static char *repeat(const char *piece, size_t bytes) {
 }
 
 static void test_limits(void) {
-    static const char *const pieces[] = {"[", "{", "- ", "? ", "[a,", "{a: ", "[]", "'", "\"", "&a ", "!a ", "*a ", "-\n", "a:\n",
-                                         "a: b\n", ": ", "|\n", "# ", "\n", " ", "%", "[\"]\",", "a,"};
+    static const char *const pieces[] = {"[",   "{",   "- ",  "? ",  "[a,", "{a: ",    "[]",     "'",
+                                         "\"",  "&a ", "!a ", "*a ", "-\n", "a:\n",    "a: b\n", ": ",
+                                         "|\n", "# ",  "\n",  " ",   "%",   "[\"]\",", "a,"};
     static const size_t sizes[] = {PB_YAML_BYTES, PB_YAML_BYTES + 1, 200000};
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++) {
         for (size_t s = 0; s < 3; s++) {
@@ -101,7 +103,8 @@ static void test_limits(void) {
     }
     // 32 levels are fine, in either style; one more is not.
     for (int levels = PB_YAML_DEPTH; levels <= PB_YAML_DEPTH + 1; levels++) {
-        char *open = repeat("[", (size_t)levels), *close = repeat("]", (size_t)levels), *dashes = repeat("- ", 2 * (size_t)levels);
+        char *open = repeat("[", (size_t)levels), *close = repeat("]", (size_t)levels),
+             *dashes = repeat("- ", 2 * (size_t)levels);
         char text[200];
         snprintf(text, sizeof text, "%s%s", open, close);
         CHECK((parse(text) != NULL) == (levels == PB_YAML_DEPTH));
@@ -117,8 +120,9 @@ static void test_scalars(void) {
     bool b = false;
     int64_t i = 0;
     double d = 0;
-    const pb_yaml *root = parse("[1e-4, 1_000, no, yes, true, False, 0x10, 0o7, .5, 5., ., -3, +4, 1e999, .inf, nan, ~, null, '',"
-                                " '1', 99999999999999999999, 007, 1e, 1e+, --1, 1.5.2, -, 12:30]");
+    const pb_yaml *root =
+        parse("[1e-4, 1_000, no, yes, true, False, 0x10, 0o7, .5, 5., ., -3, +4, 1e999, .inf, nan, ~, null, '',"
+              " '1', 99999999999999999999, 007, 1e, 1e+, --1, 1.5.2, -, 12:30]");
     static const struct {
         bool is_null, is_bool, is_int, is_double;
     } expected[] = {{0, 0, 0, 1}, {0, 0, 0, 0}, {0, 0, 0, 0}, {0, 0, 0, 0}, {0, 1, 0, 0}, {0, 1, 0, 0}, {0, 0, 0, 0},
