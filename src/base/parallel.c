@@ -13,8 +13,9 @@
 
 enum { MOST_THREADS = 256, SPINS = 4000 };
 
-// The ticket is what threads claim pieces with: the job's number in the upper half, the next piece in the lower. A claim
-// is a compare-and-swap of the whole, so that a late worker, which has read the fields of a job that is over, fails.
+// The ticket is what threads claim pieces with: the job's number in the upper half, the next piece in the lower. A
+// claim is a compare-and-swap of the whole, so that a late worker, which has read the fields of a job that is over,
+// fails.
 #define NO_PIECE UINT32_C(0xffffffff)
 
 static struct {
@@ -23,11 +24,11 @@ static struct {
     _Atomic(void *) context;
     _Atomic(int64_t) count, range;
     _Atomic(uint32_t) pieces;
-    _Atomic(uint32_t) left;      // pieces not yet finished; the caller sleeps on it
-    _Atomic(uint32_t) calls;     // changes with every job; workers sleep on it
+    _Atomic(uint32_t) left;   // pieces not yet finished; the caller sleeps on it
+    _Atomic(uint32_t) calls;  // changes with every job; workers sleep on it
     _Atomic(uint32_t) sleepers;
     _Atomic(bool) caller_sleeps;
-    int started;                 // workers; the caller's alone
+    int started;  // workers; the caller's alone
     int threads;
 } pool = {.ticket = NO_PIECE};
 
@@ -78,7 +79,8 @@ static void *work(void *unused) {
     (void)unused;
     for (;;) {
         const uint32_t call = atomic_load(&pool.calls);
-        while (run_piece()) {}
+        while (run_piece()) {
+        }
         for (int i = 0; i < SPINS && atomic_load(&pool.calls) == call; i++) pause_briefly();
         if (atomic_load(&pool.calls) != call) continue;
         atomic_fetch_add(&pool.sleepers, 1);
@@ -132,6 +134,7 @@ void pb_parallel_for(int64_t count, int64_t grain, pb_parallel_body body, void *
     atomic_store(&pool.ticket, job);
     atomic_fetch_add(&pool.calls, 1);
     if (atomic_load(&pool.sleepers)) wake(&pool.calls, MOST_THREADS);
-    while (run_piece()) {}
+    while (run_piece()) {
+    }
     wait_for_others();
 }

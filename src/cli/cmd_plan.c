@@ -19,8 +19,8 @@ typedef struct plan_result {
 } plan_result;
 
 static const char *const class_names[PB_CLASS_COUNT] = {
-    [PB_CLASS_INPUT] = "inputs",         [PB_CLASS_WEIGHT] = "weights",         [PB_CLASS_STATE] = "optimizer_state",
-    [PB_CLASS_GRADIENT] = "gradients",   [PB_CLASS_ACTIVATION] = "activations", [PB_CLASS_WORKSPACE] = "workspace",
+    [PB_CLASS_INPUT] = "inputs",       [PB_CLASS_WEIGHT] = "weights",         [PB_CLASS_STATE] = "optimizer_state",
+    [PB_CLASS_GRADIENT] = "gradients", [PB_CLASS_ACTIVATION] = "activations", [PB_CLASS_WORKSPACE] = "workspace",
 };
 
 static void destroy_result(plan_result *r) {
@@ -37,7 +37,9 @@ static pb_status plan_pass(const pb_step_request *request, uint64_t budget, plan
     const pb_status status = pb_compile(step->graph, pb_backend_cpu(), budget, &program);
     if (status == PB_OK && (!r->program || program->slab_bytes > r->program->slab_bytes)) {
         destroy_result(r);
-        *r = (plan_result){.parameters = pb_step_graph_parameters(step), .program = program, .step = step,
+        *r = (plan_result){.parameters = pb_step_graph_parameters(step),
+                           .program = program,
+                           .step = step,
                            .flops_forward = pb_graph_flops(step->graph, PB_PHASE_FORWARD),
                            .flops_backward = pb_graph_flops(step->graph, PB_PHASE_BACKWARD)};
         return PB_OK;
@@ -66,12 +68,15 @@ static pb_status plan_step(const pb_config *config, pb_step_request request, pla
 static void print_json(const plan_result *r) {
     const pb_program *p = r->program;
     printf("{\"parameters\": %llu, \"flops\": %.0f, \"flops_forward\": %.0f, \"flops_backward\": %.0f,\n",
-           (unsigned long long)r->parameters, r->flops_forward + r->flops_backward, r->flops_forward, r->flops_backward);
-    printf(" \"peak\": {\"device\": %llu, \"host\": 0, \"nvme\": 0},\n \"peak_by_class\": {", (unsigned long long)p->slab_bytes);
+           (unsigned long long)r->parameters, r->flops_forward + r->flops_backward, r->flops_forward,
+           r->flops_backward);
+    printf(" \"peak\": {\"device\": %llu, \"host\": 0, \"nvme\": 0},\n \"peak_by_class\": {",
+           (unsigned long long)p->slab_bytes);
     for (int c = 0; c < PB_CLASS_COUNT; c++)
         printf("\"%s\": %llu, ", class_names[c], (unsigned long long)p->peak_by_class[c]);
     printf("\"padding\": %llu},\n \"kept_activations\": %llu, \"lower_bound_bytes\": %llu}\n",
-           (unsigned long long)p->padding_bytes, (unsigned long long)p->kept_activations, (unsigned long long)p->lower_bound);
+           (unsigned long long)p->padding_bytes, (unsigned long long)p->kept_activations,
+           (unsigned long long)p->lower_bound);
 }
 
 static void print_row(const char *name, uint64_t bytes) {
@@ -127,14 +132,16 @@ pb_status pb_command_plan(int argc, char **argv) {
         {.name = "CONFIG", .help = "a training configuration", .text = &config_path, .optional = true},
     };
     const pb_option options[] = {
-        PB_OPTION_TEXT("--preset", NULL, "NAME", &preset, "plan for tiny, sd14, sd21 or sdxl instead of the configuration's model"),
+        PB_OPTION_TEXT("--preset", NULL, "NAME", &preset,
+                       "plan for tiny, sd14, sd21 or sdxl instead of the configuration's model"),
         PB_OPTION_LIST("--set", NULL, "KEY=VALUE", &sets, "set a key of the configuration; may be repeated"),
         PB_OPTION_FLAG("--json", NULL, &json, "print the plan as JSON, all sizes in bytes"),
         PB_OPTION_FLAG("--program", NULL, &program, "print the step's program as well, one instruction a line"),
     };
     const pb_command_line line = {
-        .summary = "Compiles a training step and prints what it will need: parameters, FLOPs, and the peak of the memory,\n"
-                   "class by class. Runs nothing and reads no weights.",
+        .summary =
+            "Compiles a training step and prints what it will need: parameters, FLOPs, and the peak of the memory,\n"
+            "class by class. Runs nothing and reads no weights.",
         .positionals = positionals,
         .positional_count = PB_COUNT_OF(positionals),
         .options = options,
@@ -157,8 +164,10 @@ pb_status pb_command_plan(int argc, char **argv) {
     PB_TRY(read_architecture(arena, preset, &config, &architecture));
     PB_TRY(pb_architecture_step(&architecture, &config, &request));
     PB_TRY(plan_step(&config, request, &result));
-    if (json) print_json(&result);
-    else print_text(&result);
+    if (json)
+        print_json(&result);
+    else
+        print_text(&result);
     if (program) pb_program_print(result.program, result.step->graph, print_line, NULL);
 fail:
     destroy_result(&result);

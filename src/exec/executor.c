@@ -29,8 +29,10 @@ pb_status pb_slab_create(uint64_t bytes, pb_slab **result) {
     slab->data = mmap(NULL, slab->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (slab->data == MAP_FAILED) {
         free(slab);
-        return pb_error(PB_ERR_MEMORY, "the machine has no %.3f GiB of memory for the device slab; set a smaller "
-                        "train_batch_size or resolution", (double)bytes / 0x1p30);
+        return pb_error(PB_ERR_MEMORY,
+                        "the machine has no %.3f GiB of memory for the device slab; set a smaller "
+                        "train_batch_size or resolution",
+                        (double)bytes / 0x1p30);
     }
     // Weights are streamed through: huge pages save a TLB miss every 4 KiB. Only advice; failure changes nothing.
     madvise(slab->data, slab->bytes, MADV_HUGEPAGE);
@@ -148,8 +150,10 @@ static void run_profiled(pb_executor *e, uint32_t i, pb_opcode op) {
 pb_status pb_executor_run(pb_executor *e) {
     for (uint32_t i = 0; i < e->program->insn_count; i++) {
         const pb_opcode op = e->graph->nodes[e->program->insns[i].node].op;
-        if (e->profiled) run_profiled(e, i, op);
-        else e->backend->kernels[op](&e->args[i]);
+        if (e->profiled)
+            run_profiled(e, i, op);
+        else
+            e->backend->kernels[op](&e->args[i]);
     }
     return PB_OK;
 }
@@ -162,8 +166,8 @@ void pb_executor_profile_print(const pb_executor *e, void (*line)(void *context,
     char text[160];
     for (int op = 0; op < PB_OP_COUNT; op++) {
         if (!e->runs[op]) continue;
-        snprintf(text, sizeof text, "%-20s %8llu runs %10.3f ms", pb_op_name((pb_opcode)op), (unsigned long long)e->runs[op],
-                 e->seconds[op] * 1e3);
+        snprintf(text, sizeof text, "%-20s %8llu runs %10.3f ms", pb_op_name((pb_opcode)op),
+                 (unsigned long long)e->runs[op], e->seconds[op] * 1e3);
         line(context, text);
     }
 }

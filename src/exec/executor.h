@@ -35,6 +35,7 @@ pb_status pb_executor_run(pb_executor *executor);
 
 // Seconds spent in each op kind since creation, when measuring was switched on (it costs a clock read per node).
 void pb_executor_profile(pb_executor *executor, bool on);
-void pb_executor_profile_print(const pb_executor *executor, void (*line)(void *context, const char *text), void *context);
+void pb_executor_profile_print(const pb_executor *executor, void (*line)(void *context, const char *text),
+                               void *context);
 
 #endif

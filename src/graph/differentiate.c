@@ -14,7 +14,8 @@ static void (*const gradient[PB_OP_COUNT])(pb_gradient_args *) = {
 };
 
 // active[v]: v depends on a wanted value, so its gradient is of use.
-static void mark_active(const pb_graph *g, uint32_t node_count, const pb_vid *wanted, uint32_t wanted_count, bool *active) {
+static void mark_active(const pb_graph *g, uint32_t node_count, const pb_vid *wanted, uint32_t wanted_count,
+                        bool *active) {
     for (uint32_t i = 0; i < wanted_count; i++) active[wanted[i]] = true;
     for (uint32_t n = 0; n < node_count; n++) {
         bool depends = false;

@@ -93,7 +93,8 @@ void pb_graph_add_node(pb_graph *g, pb_opcode op, const pb_attr *attr, const pb_
         made[i] = (pb_value){.class_ = PB_CLASS_ACTIVATION, .alias = PB_NONE, .name = ""};
         args.out[i] = &made[i];
     }
-    if (g->status == PB_OK && (g->status = infer[op](&args)) != PB_OK) pb_error_context(g->status, "op %s", pb_op_name(op));
+    if (g->status == PB_OK && (g->status = infer[op](&args)) != PB_OK)
+        pb_error_context(g->status, "op %s", pb_op_name(op));
     if (g->status == PB_OK) reserve(g, (void **)&g->nodes, g->node_count, &g->node_capacity, sizeof *g->nodes);
 
     pb_node node = {.op = op, .phase = g->phase, .attr = args.attr};
@@ -119,9 +120,11 @@ void pb_graph_add_node(pb_graph *g, pb_opcode op, const pb_attr *attr, const pb_
 void pb_node_kernel_args(const pb_graph *g, const pb_node *node, pb_kernel_args *args) {
     *args = (pb_kernel_args){.attr = &node->attr};
     for (int i = 0; i < PB_MAX_INPUTS; i++)
-        if (node->in[i] != PB_NONE) args->in[i] = (pb_tensor){NULL, g->values[node->in[i]].dtype, g->values[node->in[i]].shape};
+        if (node->in[i] != PB_NONE)
+            args->in[i] = (pb_tensor){NULL, g->values[node->in[i]].dtype, g->values[node->in[i]].shape};
     for (int i = 0; i < PB_MAX_OUTPUTS; i++)
-        if (node->out[i] != PB_NONE) args->out[i] = (pb_tensor){NULL, g->values[node->out[i]].dtype, g->values[node->out[i]].shape};
+        if (node->out[i] != PB_NONE)
+            args->out[i] = (pb_tensor){NULL, g->values[node->out[i]].dtype, g->values[node->out[i]].shape};
 }
 
 pb_vid pb_graph_root(const pb_graph *g, pb_vid v) {
@@ -188,8 +191,11 @@ pb_vid pb_embedding(pb_graph *g, pb_vid ids, pb_vid table, pb_vid positions) {
 }
 
 pb_vid pb_timestep_embedding(pb_graph *g, pb_vid t, pb_dtype dtype, int channels, bool flip, float shift) {
-    const pb_attr attr = {.timestep = {.channels = channels, .flip_sin_to_cos = flip, .freq_shift = shift,
-                                       .max_period = 10000.0f, .dtype = dtype}};
+    const pb_attr attr = {.timestep = {.channels = channels,
+                                       .flip_sin_to_cos = flip,
+                                       .freq_shift = shift,
+                                       .max_period = 10000.0f,
+                                       .dtype = dtype}};
     return add_single(g, PB_OP_TIMESTEP_EMBEDDING, attr, t, PB_NONE, PB_NONE, PB_NONE, PB_NONE);
 }
 

@@ -13,12 +13,12 @@ typedef uint32_t pb_vid;  // index of a value
 #define PB_NONE UINT32_MAX
 
 typedef enum pb_class {
-    PB_CLASS_INPUT,      // uploaded for each step: latents, timesteps, ids, hyperparameters
-    PB_CLASS_WEIGHT,     // what the ops read: the working copy, or an fp32 parameter itself
-    PB_CLASS_STATE,      // master weights (where they are not the working copy) and moments
-    PB_CLASS_GRADIENT,   // of parameters
-    PB_CLASS_ACTIVATION, // everything else, gradients of activations among it
-    PB_CLASS_WORKSPACE,  // a kernel's scratch (never a value; for reports)
+    PB_CLASS_INPUT,       // uploaded for each step: latents, timesteps, ids, hyperparameters
+    PB_CLASS_WEIGHT,      // what the ops read: the working copy, or an fp32 parameter itself
+    PB_CLASS_STATE,       // master weights (where they are not the working copy) and moments
+    PB_CLASS_GRADIENT,    // of parameters
+    PB_CLASS_ACTIVATION,  // everything else, gradients of activations among it
+    PB_CLASS_WORKSPACE,   // a kernel's scratch (never a value; for reports)
     PB_CLASS_COUNT
 } pb_class;
 
@@ -40,7 +40,7 @@ typedef struct pb_node {
     pb_phase phase;
     bool recompute;  // a second run of a forward op for the backward pass
     pb_attr attr;
-    pb_vid in[PB_MAX_INPUTS];    // PB_NONE where absent
+    pb_vid in[PB_MAX_INPUTS];  // PB_NONE where absent
     pb_vid out[PB_MAX_OUTPUTS];
 } pb_node;
 
@@ -50,8 +50,8 @@ typedef struct pb_graph {
     uint32_t value_count, value_capacity;
     pb_node *nodes;
     uint32_t node_count, node_capacity;
-    pb_phase phase;     // given to nodes that are added
-    pb_status status;   // the first error: the builders below return PB_NONE from then on, so check once at the end
+    pb_phase phase;    // given to nodes that are added
+    pb_status status;  // the first error: the builders below return PB_NONE from then on, so check once at the end
 } pb_graph;
 
 pb_status pb_graph_create(pb_graph **graph);

@@ -12,9 +12,9 @@ static const char *shape_text(pb_shape shape, char *buffer, size_t bytes) {
     return buffer;
 }
 
-#define REQUIRE(condition, what)                                                        \
-    do {                                                                                \
-        if (!(condition)) return refuse(a, what);                                       \
+#define REQUIRE(condition, what) \
+    do { \
+        if (!(condition)) return refuse(a, what); \
     } while (0)
 
 static pb_status refuse(const pb_infer_args *a, const char *what) {
@@ -81,7 +81,8 @@ pb_status pb_infer_linear_bwd_weight(pb_infer_args *a) {
 }
 
 pb_status pb_infer_conv2d(pb_infer_args *a) {
-    REQUIRE(has(a, 2) && a->in[0]->shape.rank == 4 && a->in[1]->shape.rank == 4, "conv2d needs x[N,H,W,I] and w[O,kh,kw,I]");
+    REQUIRE(has(a, 2) && a->in[0]->shape.rank == 4 && a->in[1]->shape.rank == 4,
+            "conv2d needs x[N,H,W,I] and w[O,kh,kw,I]");
     const pb_shape x = a->in[0]->shape, w = a->in[1]->shape;
     REQUIRE(x.dim[3] == w.dim[3] && a->in[0]->dtype == a->in[1]->dtype, "x and w do not match");
     a->attr.conv.kh = (int32_t)w.dim[1];
@@ -89,7 +90,8 @@ pb_status pb_infer_conv2d(pb_infer_args *a) {
     a->attr.conv.in_h = (int32_t)x.dim[1];
     a->attr.conv.in_w = (int32_t)x.dim[2];
     REQUIRE(a->attr.conv.stride > 0, "the stride must be positive");
-    const int64_t h = a->attr.conv.up_h ? a->attr.conv.up_h : x.dim[1], width = a->attr.conv.up_w ? a->attr.conv.up_w : x.dim[2];
+    const int64_t h = a->attr.conv.up_h ? a->attr.conv.up_h : x.dim[1],
+                  width = a->attr.conv.up_w ? a->attr.conv.up_w : x.dim[2];
     const int64_t free_h = h + a->attr.conv.pad_top + a->attr.conv.pad_bottom - w.dim[1];
     const int64_t free_w = width + a->attr.conv.pad_left + a->attr.conv.pad_right - w.dim[2];
     REQUIRE(free_h >= 0 && free_w >= 0, "the picture is smaller than the kernel");
@@ -140,7 +142,8 @@ pb_status pb_infer_group_norm_bwd(pb_infer_args *a) {
 pb_status pb_infer_layer_norm(pb_infer_args *a) {
     REQUIRE(has(a, 3), "layer_norm needs x[..,C], gamma and beta");
     const pb_shape x = a->in[0]->shape;
-    REQUIRE(is_vector(a->in[1], pb_shape_last(x)) && is_vector(a->in[2], pb_shape_last(x)), "gamma and beta must be [C]");
+    REQUIRE(is_vector(a->in[1], pb_shape_last(x)) && is_vector(a->in[2], pb_shape_last(x)),
+            "gamma and beta must be [C]");
     set(a, 0, a->in[0]->dtype, x);
     set(a, 1, wide(a->in[0]->dtype), PB_SHAPE2(pb_shape_rows(x), 2));
     return PB_OK;
@@ -198,7 +201,8 @@ pb_status pb_infer_attention(pb_infer_args *a) {
 }
 
 pb_status pb_infer_attention_bwd(pb_infer_args *a) {
-    REQUIRE(has(a, 6) && pb_shape_equal(a->in[0]->shape, a->in[1]->shape), "attention_bwd needs dy, q, k, v, y and lse");
+    REQUIRE(has(a, 6) && pb_shape_equal(a->in[0]->shape, a->in[1]->shape),
+            "attention_bwd needs dy, q, k, v, y and lse");
     for (int i = 0; i < 3; i++) set(a, i, a->in[i + 1]->dtype, a->in[i + 1]->shape);
     return PB_OK;
 }
@@ -234,10 +238,11 @@ pb_status pb_infer_sum_pixels(pb_infer_args *a) {
 }
 
 pb_status pb_infer_embedding(pb_infer_args *a) {
-    REQUIRE(has(a, 3) && a->in[0]->shape.rank == 2 && a->in[0]->dtype == PB_I32, "embedding needs ids[N,T] (i32), table, positions");
+    REQUIRE(has(a, 3) && a->in[0]->shape.rank == 2 && a->in[0]->dtype == PB_I32,
+            "embedding needs ids[N,T] (i32), table, positions");
     const pb_shape ids = a->in[0]->shape, table = a->in[1]->shape, positions = a->in[2]->shape;
-    REQUIRE(table.rank == 2 && positions.rank == 2 && table.dim[1] == positions.dim[1] && positions.dim[0] >= ids.dim[1] &&
-                a->in[1]->dtype == a->in[2]->dtype,
+    REQUIRE(table.rank == 2 && positions.rank == 2 && table.dim[1] == positions.dim[1] &&
+                positions.dim[0] >= ids.dim[1] && a->in[1]->dtype == a->in[2]->dtype,
             "the tables do not match the ids");
     set(a, 0, a->in[1]->dtype, PB_SHAPE3(ids.dim[0], ids.dim[1], table.dim[1]));
     return PB_OK;

@@ -49,7 +49,8 @@ pb_vid pb_step_control(pb_graph *g, pb_vid norm, pb_vid hyper) {
     return add_pair(g, PB_OP_STEP_CONTROL, norm, hyper);
 }
 
-void pb_adamw(pb_graph *g, pb_vid gradient, pb_vid control, pb_vid hyper, pb_vid master, pb_vid m, pb_vid v, pb_vid work) {
+void pb_adamw(pb_graph *g, pb_vid gradient, pb_vid control, pb_vid hyper, pb_vid master, pb_vid m, pb_vid v,
+              pb_vid work) {
     const pb_vid in[PB_MAX_INPUTS] = {gradient, control, hyper, master, m, v};
     pb_vid out[PB_MAX_OUTPUTS] = {PB_NONE, PB_NONE, PB_NONE, PB_ABSENT};
     pb_graph_add_node(g, PB_OP_ADAMW, NULL, in, out);

@@ -23,6 +23,7 @@ pb_vid pb_grad_norm(pb_graph *g, pb_vid gradient, pb_vid norm);
 pb_vid pb_step_control(pb_graph *g, pb_vid norm, pb_vid hyper);
 
 // One parameter's update in place. `work` is the copy in the compute dtype, or PB_NONE where the ops read the master.
-void pb_adamw(pb_graph *g, pb_vid gradient, pb_vid control, pb_vid hyper, pb_vid master, pb_vid m, pb_vid v, pb_vid work);
+void pb_adamw(pb_graph *g, pb_vid gradient, pb_vid control, pb_vid hyper, pb_vid master, pb_vid m, pb_vid v,
+              pb_vid work);
 
 #endif

@@ -27,8 +27,8 @@ static void choose(const pb_graph *g, bool *kept, bool *again) {
 
 typedef struct rewrite {
     pb_graph *g;
-    const bool *again;      // by forward node
-    pb_vid *replacement;    // by forward value: its second self, once made
+    const bool *again;    // by forward node
+    pb_vid *replacement;  // by forward value: its second self, once made
     pb_node *nodes;
     uint32_t count, capacity;
 } rewrite;

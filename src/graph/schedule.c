@@ -33,8 +33,10 @@ pb_status pb_graph_hoist(pb_graph *g) {
         }
         if (latest == UINT32_MAX) continue;
         after[n] = latest;
-        if (tail[latest] == UINT32_MAX) head[latest] = n;
-        else next[tail[latest]] = n;
+        if (tail[latest] == UINT32_MAX)
+            head[latest] = n;
+        else
+            next[tail[latest]] = n;
         tail[latest] = n;
     }
     uint32_t placed = 0;

@@ -203,10 +203,15 @@ static int32_t id_of(const pb_tokenizer *t, const description *d) {
 
 pb_status pb_tokenizer_read_added(pb_tokenizer *t, const pb_tokenizer_settings *settings) {
     enum { BOS, EOS, UNK, SEP, PAD, CLS, MASK, NAMES };
-    named names[NAMES] = {[BOS] = {"bos_token", "<|startoftext|>"}, [EOS] = {"eos_token", "<|endoftext|>"},
-                          [UNK] = {"unk_token", "<|endoftext|>"},   [SEP] = {"sep_token", NULL},
-                          [PAD] = {"pad_token", "<|endoftext|>"},   [CLS] = {"cls_token", NULL},
-                          [MASK] = {"mask_token", NULL}};
+    named names[NAMES] = {
+        [BOS] = {.key = "bos_token", .fallback = "<|startoftext|>"},
+        [EOS] = {.key = "eos_token", .fallback = "<|endoftext|>"},
+        [UNK] = {.key = "unk_token", .fallback = "<|endoftext|>"},
+        [SEP] = {.key = "sep_token"},
+        [PAD] = {.key = "pad_token", .fallback = "<|endoftext|>"},
+        [CLS] = {.key = "cls_token"},
+        [MASK] = {.key = "mask_token"},
+    };
     description_list list = {.items = pb_arena_array(t->arena, MOST_ADDED, sizeof(description))};
     if (!list.items) return pb_error(PB_ERR_MEMORY, "out of memory");
     PB_RETURN_IF(read_added_lists(settings, t->name, &list));

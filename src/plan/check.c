@@ -14,7 +14,7 @@ typedef struct range {
 typedef struct slab {
     range *ranges;  // disjoint, ascending
     uint32_t count;
-    bool *intact;   // by value
+    bool *intact;  // by value
 } slab;
 
 typedef struct checker {
@@ -29,8 +29,10 @@ static uint32_t first_ending_after(const slab *s, uint64_t offset) {
     uint32_t low = 0, high = s->count;
     while (low < high) {
         const uint32_t middle = (low + high) / 2;
-        if (s->ranges[middle].end <= offset) low = middle + 1;
-        else high = middle;
+        if (s->ranges[middle].end <= offset)
+            low = middle + 1;
+        else
+            high = middle;
     }
     return low;
 }
@@ -63,7 +65,8 @@ static bool holds(const slab *s, pb_vid value, uint64_t begin) {
 
 static pb_status check_extent(const checker *c, const char *what, uint32_t id, uint64_t offset, uint64_t bytes) {
     if (offset % PB_ALIGNMENT) WRONG("%s %u is not aligned", what, id);
-    if (offset > c->program->slab_bytes || bytes > c->program->slab_bytes - offset) WRONG("%s %u leaves the slab", what, id);
+    if (offset > c->program->slab_bytes || bytes > c->program->slab_bytes - offset)
+        WRONG("%s %u leaves the slab", what, id);
     return PB_OK;
 }
 
@@ -78,7 +81,8 @@ static uint64_t bytes_of(const checker *c, const pb_operand *operand) {
 // Output `o` may share bytes with input `i` only where the op works in place or the output replaces that very value.
 static bool may_share(const checker *c, const pb_insn *insn, int i, int o) {
     const pb_node *node = &c->graph->nodes[insn->node];
-    if (insn->in[i].offset != insn->out[o].offset || bytes_of(c, &insn->in[i]) != bytes_of(c, &insn->out[o])) return false;
+    if (insn->in[i].offset != insn->out[o].offset || bytes_of(c, &insn->in[i]) != bytes_of(c, &insn->out[o]))
+        return false;
     if (c->graph->values[insn->out[o].value].alias == insn->in[i].value) return true;
     return o == 0 && pb_op_inplace(node->op) == i;
 }
@@ -106,7 +110,8 @@ static pb_status check_operands(const checker *c, uint32_t at, const pb_insn *in
         for (int i = 0; i < PB_MAX_INPUTS; i++) {
             const pb_operand *in = &insn->in[i];
             if (in->value == PB_NONE || disjoint(in->offset, bytes_of(c, in), out->offset, bytes_of(c, out))) continue;
-            if (!may_share(c, insn, i, o)) WRONG("instruction %u: output %d overwrites input %d while it is read", at, o, i);
+            if (!may_share(c, insn, i, o))
+                WRONG("instruction %u: output %d overwrites input %d while it is read", at, o, i);
         }
         for (int other = 0; other < o; other++) {
             const pb_operand *before = &insn->out[other];
@@ -132,7 +137,8 @@ static pb_status check_run(checker *c, uint32_t at, const pb_insn *insn) {
     if (insn->workspace_bytes)
         PB_RETURN_IF(check_extent(c, "scratch of instruction", at, insn->workspace_offset, insn->workspace_bytes));
     PB_RETURN_IF(check_operands(c, at, insn));
-    if (insn->workspace_bytes) destroy(&c->slab, insn->workspace_offset, insn->workspace_offset + insn->workspace_bytes);
+    if (insn->workspace_bytes)
+        destroy(&c->slab, insn->workspace_offset, insn->workspace_offset + insn->workspace_bytes);
     for (int o = 0; o < PB_MAX_OUTPUTS; o++) {
         if (insn->out[o].value == PB_NONE) continue;
         const uint64_t begin = insn->out[o].offset;
@@ -175,7 +181,8 @@ static pb_status check_final(const checker *c) {
         const pb_value *value = &g->values[v];
         const bool wanted = value->output || (value->persistent && !replaced[v]);
         if (wanted && !holds(&c->slab, v, c->program->home[v]))
-            status = pb_error(PB_ERR_INTERNAL, "unsafe program: value %u (%s) is not at home after the step", v, value->name);
+            status = pb_error(PB_ERR_INTERNAL, "unsafe program: value %u (%s) is not at home after the step", v,
+                              value->name);
         if (wanted && value->persistent && c->program->home[v] != c->program->home[pb_graph_root(g, v)])
             status = pb_error(PB_ERR_INTERNAL, "unsafe program: value %u (%s) moved", v, value->name);
     }

@@ -54,8 +54,10 @@ static void insert(attempt *a, uint32_t index, uint64_t offset) {
     uint32_t low = 0, high = a->placed_count;
     while (low < high) {
         const uint32_t middle = (low + high) / 2;
-        if (a->placed[middle].offset <= offset) low = middle + 1;
-        else high = middle;
+        if (a->placed[middle].offset <= offset)
+            low = middle + 1;
+        else
+            high = middle;
     }
     memmove(a->placed + low + 1, a->placed + low, (a->placed_count - low) * sizeof *a->placed);
     a->placed[low] = (placed){offset, offset + b->bytes, b->first, b->last};
@@ -115,7 +117,8 @@ static uint64_t order_key(const pb_block *b, order by, uint32_t steps) {
 
 // Places all blocks; those with `top` below `height` from above if `stacked`, else like the others. Returns what it
 // takes, or UINT64_MAX where the stacked ones found no room.
-static uint64_t try_order(attempt *a, item *items, uint32_t count, order by, uint32_t steps, bool stacked, uint64_t height) {
+static uint64_t try_order(attempt *a, item *items, uint32_t count, order by, uint32_t steps, bool stacked,
+                          uint64_t height) {
     a->placed_count = 0;
     uint32_t listed = 0;
     for (uint32_t i = 0; i < count; i++)
@@ -147,7 +150,8 @@ pb_status pb_blocks_place(pb_block *blocks, uint32_t count, uint32_t steps, uint
     attempt a = {.blocks = blocks};
     a.offset = calloc(count + 1, sizeof *a.offset);
     a.placed = calloc(count + 1, sizeof *a.placed);
-    if (!best || !items || !a.offset || !a.placed || bound == UINT64_MAX) PB_FAIL(PB_ERR_MEMORY, "no memory to place %u blocks", count);
+    if (!best || !items || !a.offset || !a.placed || bound == UINT64_MAX)
+        PB_FAIL(PB_ERR_MEMORY, "no memory to place %u blocks", count);
 
     // Two stacks that meet at the lower bound; where they do not fit, the lower ones run over it. Without stacks only
     // where there are few blocks: training steps never gain by it, and each try is quadratic.

@@ -8,10 +8,10 @@
 #include "base/error.h"
 
 typedef struct pb_block {
-    uint64_t bytes;       // a multiple of PB_ALIGNMENT; 0: takes no room
-    uint32_t first, last; // alive at the steps first..last, both included
-    bool top;             // lives on to the end while others shrink: stacked from the top downwards
-    uint64_t offset;      // result
+    uint64_t bytes;        // a multiple of PB_ALIGNMENT; 0: takes no room
+    uint32_t first, last;  // alive at the steps first..last, both included
+    bool top;              // lives on to the end while others shrink: stacked from the top downwards
+    uint64_t offset;       // result
 } pb_block;
 
 // Most bytes alive at one step: no placement can be smaller.

@@ -194,7 +194,8 @@ pb_status pb_plan(const pb_graph *graph, const pb_plan_request *request, pb_prog
     count_alive(&p, program);
     emit(&p, program);
     if (program->slab_bytes > request->device_budget)
-        PB_FAIL(PB_ERR_BUDGET, "the step needs %.3f GiB of device memory, and memory.device allows %.3f GiB; the smallest "
+        PB_FAIL(PB_ERR_BUDGET,
+                "the step needs %.3f GiB of device memory, and memory.device allows %.3f GiB; the smallest "
                 "budget that works is %llu bytes (a smaller train_batch_size or resolution needs less)",
                 (double)program->slab_bytes / 0x1p30, (double)request->device_budget / 0x1p30,
                 (unsigned long long)program->slab_bytes);

@@ -11,8 +11,9 @@ static int print_operands(char *text, size_t bytes, const pb_graph *graph, const
     for (int i = 0; i < count && used < (int)bytes - 1; i++) {
         if (operands[i].value == PB_NONE) continue;
         const pb_value *v = &graph->values[operands[i].value];
-        used += snprintf(text + used, bytes - (size_t)used, " %%%u:%s@%llu+%llu", operands[i].value, pb_dtype_name(v->dtype),
-                         (unsigned long long)operands[i].offset, (unsigned long long)pb_value_bytes(v));
+        used += snprintf(text + used, bytes - (size_t)used, " %%%u:%s@%llu+%llu", operands[i].value,
+                         pb_dtype_name(v->dtype), (unsigned long long)operands[i].offset,
+                         (unsigned long long)pb_value_bytes(v));
     }
     return used < (int)bytes ? used : (int)bytes - 1;
 }
@@ -29,8 +30,8 @@ void pb_program_print(const pb_program *program, const pb_graph *graph, void (*l
         if (used < (int)sizeof text)
             used += print_operands(text + used, sizeof text - (size_t)used, graph, insn->out, PB_MAX_OUTPUTS);
         if (insn->workspace_bytes && used < (int)sizeof text)
-            snprintf(text + used, sizeof text - (size_t)used, " scratch@%llu+%llu", (unsigned long long)insn->workspace_offset,
-                     (unsigned long long)insn->workspace_bytes);
+            snprintf(text + used, sizeof text - (size_t)used, " scratch@%llu+%llu",
+                     (unsigned long long)insn->workspace_offset, (unsigned long long)insn->workspace_bytes);
         line(context, text);
     }
 }

@@ -27,14 +27,14 @@ typedef struct pb_program {
     pb_arena *arena;
     pb_insn *insns;
     uint32_t insn_count;
-    uint64_t *home;  // per value: where inputs are uploaded to, outputs read from, persistent values live;
-                     // UINT64_MAX for the others
-    uint64_t slab_bytes;                        // size of the device slab: the peak
-    uint64_t persistent_bytes;                  // its first part: what lives from step to step
-    uint64_t peak_by_class[PB_CLASS_COUNT];     // bytes alive at the instant with the most
-    uint64_t padding_bytes;                     // slab_bytes less what is alive at that instant
-    uint64_t kept_activations;                  // activations alive when the backward pass begins
-    uint64_t lower_bound;                       // most bytes alive at any instant: no placement can do better
+    uint64_t *home;             // per value: where inputs are uploaded to, outputs read from, persistent values live;
+                                // UINT64_MAX for the others
+    uint64_t slab_bytes;        // size of the device slab: the peak
+    uint64_t persistent_bytes;  // its first part: what lives from step to step
+    uint64_t peak_by_class[PB_CLASS_COUNT];  // bytes alive at the instant with the most
+    uint64_t padding_bytes;                  // slab_bytes less what is alive at that instant
+    uint64_t kept_activations;               // activations alive when the backward pass begins
+    uint64_t lower_bound;                    // most bytes alive at any instant: no placement can do better
 } pb_program;
 
 void pb_program_destroy(pb_program *program);  // NULL is allowed

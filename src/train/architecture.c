@@ -33,8 +33,10 @@ pb_status pb_architecture_preset(pb_arena *arena, const char *preset, pb_archite
     PB_RETURN_IF(preset_part(arena, preset, "vae", &vae));
     if (!unet) return pb_error(PB_ERR_USAGE, "no preset is called %s; there are tiny, sd14, sd21 and sdxl", preset);
     PB_RETURN_IF(pb_unet_config_read(unet, preset, &a->unet));
-    if (vae) PB_RETURN_IF(pb_vae_config_read(vae, preset, &a->vae));
-    else a->vae.levels = 4;  // a factor of 8, as in every published VAE
+    if (vae)
+        PB_RETURN_IF(pb_vae_config_read(vae, preset, &a->vae));
+    else
+        a->vae.levels = 4;  // a factor of 8, as in every published VAE
     if (clip) PB_RETURN_IF(pb_clip_config_read(clip, preset, &a->clip));
     a->has_clip = clip != NULL;
     return PB_OK;
@@ -43,9 +45,9 @@ pb_status pb_architecture_preset(pb_arena *arena, const char *preset, pb_archite
 pb_status pb_architecture_step(const pb_architecture *a, const pb_config *config, pb_step_request *request) {
     const int factor = pb_vae_factor(&a->vae);
     if (config->resolution % factor)
-        return pb_error(PB_ERR_USAGE, "resolution is %lld, which is not divisible by %d, the factor of this model's VAE; try %lld",
-                        (long long)config->resolution, factor,
-                        (long long)(config->resolution + factor - 1) / factor * factor);
+        return pb_error(
+            PB_ERR_USAGE, "resolution is %lld, which is not divisible by %d, the factor of this model's VAE; try %lld",
+            (long long)config->resolution, factor, (long long)(config->resolution + factor - 1) / factor * factor);
     if (config->train_text_encoder && !a->has_clip)
         return pb_error(PB_ERR_USAGE, "train_text_encoder: this preset has no text encoder");
     const int latent = (int)(config->resolution / factor);
@@ -57,7 +59,8 @@ pb_status pb_architecture_step(const pb_architecture *a, const pb_config *config
         .latent_h = latent,
         .latent_w = latent,
         .tokens = config->tokenizer_max_length.set ? (int)config->tokenizer_max_length.value
-                                                   : a->has_clip ? a->clip.positions : 77,
+                  : a->has_clip                    ? a->clip.positions
+                                                   : 77,
         .pass = PB_PASS_WHOLE,
         .sums = config->gradient_accumulation_steps > 1,
     };

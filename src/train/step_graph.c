@@ -46,7 +46,8 @@ static void declare_state(pb_module *m, bool sums) {
                         : pb_graph_add_value(g, PB_CLASS_STATE, PB_F32, shape, true, "%s (master)", p->name);
         p->m = pb_graph_add_value(g, PB_CLASS_STATE, PB_F32, shape, true, "%s (m)", p->name);
         p->v = pb_graph_add_value(g, PB_CLASS_STATE, PB_F32, shape, true, "%s (v)", p->name);
-        p->grad_sum = sums ? pb_graph_add_value(g, PB_CLASS_GRADIENT, PB_F32, shape, true, "%s (sum)", p->name) : PB_NONE;
+        p->grad_sum =
+            sums ? pb_graph_add_value(g, PB_CLASS_GRADIENT, PB_F32, shape, true, "%s (sum)", p->name) : PB_NONE;
     }
 }
 
@@ -106,7 +107,8 @@ static pb_status build(const pb_step_request *r, pb_step_graph *s) {
     }
     PB_RETURN_IF(g->status);
     pb_param **params = pb_arena_array(g->arena, count, sizeof *params);
-    pb_vid *wanted = pb_arena_array(g->arena, count, sizeof *wanted), *grads = pb_arena_array(g->arena, count, sizeof *grads);
+    pb_vid *wanted = pb_arena_array(g->arena, count, sizeof *wanted),
+           *grads = pb_arena_array(g->arena, count, sizeof *grads);
     if (!params || !wanted || !grads) return pb_error(PB_ERR_MEMORY, "no memory for a step");
     uint32_t at = 0;
     for (int m = 0; m < 2; m++)

@@ -18,9 +18,9 @@ typedef struct pb_step_request {
     pb_dtype compute;            // F32, F16 or BF16
     int batch;                   // pictures in the pass: instance and class together
     int latent_h, latent_w;
-    int tokens;                  // of a prompt
+    int tokens;  // of a prompt
     pb_pass pass;
-    bool sums;                   // declare gradient sums (true for every pass of a run that accumulates)
+    bool sums;  // declare gradient sums (true for every pass of a run that accumulates)
 } pb_step_request;
 
 typedef struct pb_step_graph {

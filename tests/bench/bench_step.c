@@ -61,10 +61,16 @@ static pb_status write_inputs(pb_executor *e, const pb_step_graph *s, uint64_t *
     const pb_graph *g = s->graph;
     const pb_vid inputs[] = {s->latents, s->context, s->target};
     for (int i = 0; i < 3; i++) PB_RETURN_IF(fill(e, g, inputs[i], random));
-    float hyper[PB_HYPER_COUNT] = {[PB_HYPER_LR] = 1e-6f, [PB_HYPER_BETA1] = 0.9f, [PB_HYPER_BETA2] = 0.999f,
-                                   [PB_HYPER_EPS] = 1e-8f, [PB_HYPER_DECAY] = 1 - 1e-8f, [PB_HYPER_STEP_SIZE] = 1e-5f,
-                                   [PB_HYPER_SQRT_BIAS2] = 0.0316f, [PB_HYPER_INV_LOSS_SCALE] = 1,
-                                   [PB_HYPER_MAX_NORM] = 1, [PB_HYPER_ONE_MINUS_BETA1] = 0.1f,
+    float hyper[PB_HYPER_COUNT] = {[PB_HYPER_LR] = 1e-6f,
+                                   [PB_HYPER_BETA1] = 0.9f,
+                                   [PB_HYPER_BETA2] = 0.999f,
+                                   [PB_HYPER_EPS] = 1e-8f,
+                                   [PB_HYPER_DECAY] = 1 - 1e-8f,
+                                   [PB_HYPER_STEP_SIZE] = 1e-5f,
+                                   [PB_HYPER_SQRT_BIAS2] = 0.0316f,
+                                   [PB_HYPER_INV_LOSS_SCALE] = 1,
+                                   [PB_HYPER_MAX_NORM] = 1,
+                                   [PB_HYPER_ONE_MINUS_BETA1] = 0.1f,
                                    [PB_HYPER_ONE_MINUS_BETA2] = 0.001f};
     const double zero = 0;
     const float one = 1;
@@ -102,8 +108,14 @@ int main(int argc, char **argv) {
     PB_TRY(pb_architecture_preset(arena, preset, &architecture));
     const int latent = size / pb_vae_factor(&architecture.vae);
     const pb_step_request request = {
-        .unet = &architecture.unet, .batch = batch, .latent_h = latent, .latent_w = latent, .tokens = 77,
-        .compute = !strcmp(dtype, "bf16") ? PB_BF16 : !strcmp(dtype, "fp16") ? PB_F16 : PB_F32,
+        .unet = &architecture.unet,
+        .batch = batch,
+        .latent_h = latent,
+        .latent_w = latent,
+        .tokens = 77,
+        .compute = !strcmp(dtype, "bf16")   ? PB_BF16
+                   : !strcmp(dtype, "fp16") ? PB_F16
+                                            : PB_F32,
     };
     PB_TRY(pb_step_graph_create(&request, &step));
     PB_TRY(pb_compile(step->graph, pb_backend_cpu(), UINT64_MAX, &program));
@@ -130,7 +142,8 @@ int main(int argc, char **argv) {
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     const double flops = pb_graph_flops(step->graph, PB_PHASE_FORWARD) + pb_graph_flops(step->graph, PB_PHASE_BACKWARD);
-    printf("{\"what\": \"pagebooth\", \"preset\": \"%s\", \"dtype\": \"%s\", \"batch\": %d, \"size\": %d, \"threads\": %d, "
+    printf("{\"what\": \"pagebooth\", \"preset\": \"%s\", \"dtype\": \"%s\", \"batch\": %d, \"size\": %d, \"threads\": "
+           "%d, "
            "\"seconds\": %.3f, \"gflops\": %.1f, \"rss_gib\": %.2f, \"slab_gib\": %.2f, \"loss\": %g}\n",
            preset, dtype, batch, size, pb_threads(), from[counted / 2], flops / from[counted / 2] / 1e9,
            (double)usage.ru_maxrss / 0x1p20, (double)program->slab_bytes / 0x1p30, (double)loss);

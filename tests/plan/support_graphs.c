@@ -29,7 +29,8 @@ static pb_vid param(builder *b, pb_shape shape) {
 
 static pb_vid pick(builder *b) {
     // Mostly recent ones, now and then an old one: a skip connection.
-    const int back = support_random(&b->random, 4) ? (int)support_random(&b->random, 3) : (int)support_random(&b->random, POOL);
+    const int back =
+        support_random(&b->random, 4) ? (int)support_random(&b->random, 3) : (int)support_random(&b->random, POOL);
     return b->pool[back < b->count ? b->count - 1 - back : 0];
 }
 
@@ -75,7 +76,8 @@ static pb_vid add_state(builder *b, pb_vid p, pb_vid gradient, pb_vid *norm, boo
     state[0] = p;
     state[1] = pb_graph_add_value(g, PB_CLASS_STATE, PB_F32, shape, true, "m%u", p);
     state[2] = pb_graph_add_value(g, PB_CLASS_STATE, PB_F32, shape, true, "v%u", p);
-    if (sum) gradient = pb_accumulate(g, gradient, pb_graph_add_value(g, PB_CLASS_GRADIENT, PB_F32, shape, true, "s%u", p));
+    if (sum)
+        gradient = pb_accumulate(g, gradient, pb_graph_add_value(g, PB_CLASS_GRADIENT, PB_F32, shape, true, "s%u", p));
     *norm = pb_grad_norm(g, gradient, *norm);
     return gradient;
 }
@@ -103,7 +105,8 @@ pb_graph *support_random_graph(uint64_t seed, int ops) {
     g->phase = PB_PHASE_BACKWARD;
     const pb_vid seed_gradient = pb_mse_loss_bwd(g, last, target, weight, scale);
     pb_vid grads[POOL], state[POOL][3];
-    if (pb_graph_differentiate(g, &last, &seed_gradient, 1, b.params, grads, (uint32_t)b.param_count) != PB_OK) return g;
+    if (pb_graph_differentiate(g, &last, &seed_gradient, 1, b.params, grads, (uint32_t)b.param_count) != PB_OK)
+        return g;
     for (int i = 0; i < b.param_count; i++)
         if (grads[i] != PB_NONE) grads[i] = add_state(&b, b.params[i], grads[i], &norm, i % 2, state[i]);
     g->phase = PB_PHASE_UPDATE;

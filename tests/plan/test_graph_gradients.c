@@ -1,6 +1,6 @@
 // test: links=exec,ref,plan,graph,base timeout=300
-// The graph's gradient rules, op by op: the backward graph's gradients against central differences of the forward graph,
-// all in double on the reference backend. The loss is sum(output x cotangent) with a fixed random cotangent.
+// The graph's gradient rules, op by op: the backward graph's gradients against central differences of the forward
+// graph, all in double on the reference backend. The loss is sum(output x cotangent) with a fixed random cotangent.
 #include <stdlib.h>
 
 #include "check.h"
@@ -44,8 +44,8 @@ static pb_vid case_conv_stride(gradient_case *c) {
 }
 
 static pb_vid case_conv_resized(gradient_case *c) {
-    const pb_attr attr = {.conv = {.stride = 1, .pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1,
-                                   .up_h = 5, .up_w = 6}};
+    const pb_attr attr = {
+        .conv = {.stride = 1, .pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1, .up_h = 5, .up_w = 6}};
     return conv(c, attr, 3, 3, 5, 6);
 }
 
@@ -53,18 +53,30 @@ static pb_vid group_norm(gradient_case *c, bool silu) {
     const pb_vid x = add(c, PB_SHAPE4(2, 3, 2, 8)), gamma = add(c, PB_SHAPE1(8));
     return pb_group_norm(c->g, x, gamma, add(c, PB_SHAPE1(8)), 2, 1e-5f, silu);
 }
-static pb_vid case_group_norm(gradient_case *c) { return group_norm(c, false); }
-static pb_vid case_group_norm_silu(gradient_case *c) { return group_norm(c, true); }
+static pb_vid case_group_norm(gradient_case *c) {
+    return group_norm(c, false);
+}
+static pb_vid case_group_norm_silu(gradient_case *c) {
+    return group_norm(c, true);
+}
 
 static pb_vid case_layer_norm(gradient_case *c) {
     const pb_vid x = add(c, PB_SHAPE3(2, 3, 7)), gamma = add(c, PB_SHAPE1(7));
     return pb_layer_norm(c->g, x, gamma, add(c, PB_SHAPE1(7)), 1e-5f);
 }
 
-static pb_vid case_silu(gradient_case *c) { return pb_unary(c->g, add(c, PB_SHAPE2(3, 5)), PB_UNARY_SILU); }
-static pb_vid case_gelu(gradient_case *c) { return pb_unary(c->g, add(c, PB_SHAPE2(3, 5)), PB_UNARY_GELU); }
-static pb_vid case_quick_gelu(gradient_case *c) { return pb_unary(c->g, add(c, PB_SHAPE2(3, 5)), PB_UNARY_QUICK_GELU); }
-static pb_vid case_geglu(gradient_case *c) { return pb_geglu(c->g, add(c, PB_SHAPE2(3, 10))); }
+static pb_vid case_silu(gradient_case *c) {
+    return pb_unary(c->g, add(c, PB_SHAPE2(3, 5)), PB_UNARY_SILU);
+}
+static pb_vid case_gelu(gradient_case *c) {
+    return pb_unary(c->g, add(c, PB_SHAPE2(3, 5)), PB_UNARY_GELU);
+}
+static pb_vid case_quick_gelu(gradient_case *c) {
+    return pb_unary(c->g, add(c, PB_SHAPE2(3, 5)), PB_UNARY_QUICK_GELU);
+}
+static pb_vid case_geglu(gradient_case *c) {
+    return pb_geglu(c->g, add(c, PB_SHAPE2(3, 10)));
+}
 
 static pb_vid case_cross_attention(gradient_case *c) {
     const pb_vid q = add(c, PB_SHAPE4(2, 2, 3, 8)), k = add(c, PB_SHAPE3(2, 4, 8));
@@ -98,7 +110,9 @@ static pb_vid case_embedding(gradient_case *c) {
     return pb_unary(c->g, pb_embedding(c->g, ids, table, add(c, PB_SHAPE2(6, 5))), PB_UNARY_SILU);
 }
 
-static pb_vid case_cast(gradient_case *c) { return pb_cast(c->g, add(c, PB_SHAPE2(2, 3)), PB_F64); }
+static pb_vid case_cast(gradient_case *c) {
+    return pb_cast(c->g, add(c, PB_SHAPE2(2, 3)), PB_F64);
+}
 
 // Norms, a residual and two uses of each value, as in a transformer block: gradients arrive as addends.
 static pb_vid case_block(gradient_case *c) {
@@ -115,10 +129,27 @@ static const struct {
     const char *name;
     pb_vid (*build)(gradient_case *c);
 } cases[] = {
-#define CASE(name) {#name, case_##name}
-    CASE(linear), CASE(conv), CASE(conv_stride), CASE(conv_resized), CASE(group_norm), CASE(group_norm_silu),
-    CASE(layer_norm), CASE(silu), CASE(gelu), CASE(quick_gelu), CASE(geglu), CASE(cross_attention),
-    CASE(causal_attention), CASE(self_attention), CASE(sums), CASE(concat), CASE(embedding), CASE(cast), CASE(block),
+#define CASE(name) \
+    { #name, case_##name }
+    CASE(linear),
+    CASE(conv),
+    CASE(conv_stride),
+    CASE(conv_resized),
+    CASE(group_norm),
+    CASE(group_norm_silu),
+    CASE(layer_norm),
+    CASE(silu),
+    CASE(gelu),
+    CASE(quick_gelu),
+    CASE(geglu),
+    CASE(cross_attention),
+    CASE(causal_attention),
+    CASE(self_attention),
+    CASE(sums),
+    CASE(concat),
+    CASE(embedding),
+    CASE(cast),
+    CASE(block),
 };
 
 static double random_number(uint64_t *state) {
@@ -131,8 +162,10 @@ static void fill(pb_executor *executor, const pb_graph *g, pb_vid v, uint64_t se
     for (int64_t i = 0; i < pb_shape_count(value->shape); i++) {
         const double x = random_number(&state);
         const int32_t id = (int32_t)(i * 3 % 4);
-        if (value->dtype == PB_I32) pb_executor_write(executor, v, (uint64_t)i * 4, &id, 4);
-        else pb_executor_write(executor, v, (uint64_t)i * 8, &x, 8);
+        if (value->dtype == PB_I32)
+            pb_executor_write(executor, v, (uint64_t)i * 4, &id, 4);
+        else
+            pb_executor_write(executor, v, (uint64_t)i * 8, &x, 8);
     }
 }
 
@@ -169,8 +202,9 @@ static void probe(pb_executor *executor, const gradient_case *c, int w, const ch
         const double below = run_loss(executor, c, 99);
         pb_executor_write(executor, v, at, &x, 8);
         const double numeric = (above - below) / (2 * h);
-        CHECK_THAT(fabs(numeric - analytic[at / 8]) <= 1e-6 * fmax(scale, 1e-2), "%s: input %d element %llu: %.12g, not %.12g", name, w,
-                   (unsigned long long)at / 8, analytic[at / 8], numeric);
+        CHECK_THAT(fabs(numeric - analytic[at / 8]) <= 1e-6 * fmax(scale, 1e-2),
+                   "%s: input %d element %llu: %.12g, not %.12g", name, w, (unsigned long long)at / 8, analytic[at / 8],
+                   numeric);
     }
     free(analytic);
 }

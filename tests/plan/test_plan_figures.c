@@ -23,8 +23,8 @@ static const struct {
 } sd14_table[] = {{1, 12.9}, {2, 13.1}, {4, 13.4}, {8, 15.1}, {16, 18.9}, {32, 26.6}};
 
 static pb_program *plan(pb_step_graph **step, const pb_architecture *a, int batch) {
-    const pb_step_request request = {.unet = &a->unet, .compute = PB_F16, .batch = batch, .latent_h = 64, .latent_w = 64,
-                                     .tokens = 77};
+    const pb_step_request request = {
+        .unet = &a->unet, .compute = PB_F16, .batch = batch, .latent_h = 64, .latent_w = 64, .tokens = 77};
     const pb_plan_request limits = {.device_budget = UINT64_MAX};
     pb_program *program = NULL;
     CHECK_OK(pb_step_graph_create(&request, step));
@@ -44,10 +44,12 @@ int main(void) {
         CHECK(pb_step_graph_parameters(step) == f->parameters);
         const double forward = pb_graph_flops(step->graph, PB_PHASE_FORWARD);
         const double backward = pb_graph_flops(step->graph, PB_PHASE_BACKWARD);
-        CHECK_THAT(forward == f->flops_forward, "%s: %.0f FLOPs forward, not %.0f", f->preset, forward, f->flops_forward);
-        CHECK_THAT(backward == f->flops_backward, "%s: %.0f FLOPs backward, not %.0f", f->preset, backward, f->flops_backward);
-        CHECK_THAT(program->kept_activations > 500000000 && program->kept_activations < 520000000, "%s keeps %llu bytes",
-                   f->preset, (unsigned long long)program->kept_activations);
+        CHECK_THAT(forward == f->flops_forward, "%s: %.0f FLOPs forward, not %.0f", f->preset, forward,
+                   f->flops_forward);
+        CHECK_THAT(backward == f->flops_backward, "%s: %.0f FLOPs backward, not %.0f", f->preset, backward,
+                   f->flops_backward);
+        CHECK_THAT(program->kept_activations > 500000000 && program->kept_activations < 520000000,
+                   "%s keeps %llu bytes", f->preset, (unsigned long long)program->kept_activations);
         pb_program_destroy(program);
         pb_step_graph_destroy(step);
     }

@@ -13,7 +13,16 @@ static pb_plan_request request(uint64_t budget) {
 }
 
 typedef enum mutation {
-    DROP, REPEAT, SWAP, SHIFT_INPUT, SHIFT_OUTPUT, SHIFT_SCRATCH, WRONG_VALUE, SHRINK_SLAB, MOVE_HOME, MUTATION_KINDS
+    DROP,
+    REPEAT,
+    SWAP,
+    SHIFT_INPUT,
+    SHIFT_OUTPUT,
+    SHIFT_SCRATCH,
+    WRONG_VALUE,
+    SHRINK_SLAB,
+    MOVE_HOME,
+    MUTATION_KINDS
 } mutation;
 
 // Changes one thing; false where this kind does not apply here.
@@ -26,9 +35,7 @@ static bool mutate(pb_program *p, const pb_graph *g, mutation kind, uint64_t *ra
         memmove(insn, insn + 1, (size_t)(p->insns + p->insn_count - insn - 1) * sizeof *insn);
         p->insn_count--;
         return true;
-    case REPEAT:
-        *insn = p->insns[support_random(random, p->insn_count)];
-        return true;
+    case REPEAT: *insn = p->insns[support_random(random, p->insn_count)]; return true;
     case SWAP: {
         pb_insn *other = &p->insns[support_random(random, p->insn_count)];
         const pb_insn keep = *insn;
@@ -52,9 +59,7 @@ static bool mutate(pb_program *p, const pb_graph *g, mutation kind, uint64_t *ra
         if (insn->in[slot].value == PB_NONE) return false;
         insn->in[slot].value = support_random(random, g->value_count);
         return true;
-    case SHRINK_SLAB:
-        p->slab_bytes -= shift;
-        return true;
+    case SHRINK_SLAB: p->slab_bytes -= shift; return true;
     default: {
         const pb_vid v = support_random(random, g->value_count);
         if (p->home[v] == UINT64_MAX) return false;
@@ -66,7 +71,8 @@ static bool mutate(pb_program *p, const pb_graph *g, mutation kind, uint64_t *ra
 
 static int rejected, harmless;
 
-static void try_mutation(const pb_graph *g, const pb_program *good, uint64_t seed, void **expected, mutation kind, uint64_t *random) {
+static void try_mutation(const pb_graph *g, const pb_program *good, uint64_t seed, void **expected, mutation kind,
+                         uint64_t *random) {
     pb_program bad = *good;
     pb_insn *insns = malloc((good->insn_count + 1) * sizeof *insns);
     uint64_t *home = malloc((g->value_count + 1) * sizeof *home);
@@ -80,8 +86,8 @@ static void try_mutation(const pb_graph *g, const pb_program *good, uint64_t see
             rejected++;
         } else {
             harmless++;
-            CHECK_THAT(support_program_agrees(g, &bad, seed, expected), "seed %llu: mutation %d changes results and was accepted",
-                       (unsigned long long)seed, kind);
+            CHECK_THAT(support_program_agrees(g, &bad, seed, expected),
+                       "seed %llu: mutation %d changes results and was accepted", (unsigned long long)seed, kind);
         }
     }
     free(insns);
@@ -90,7 +96,8 @@ static void try_mutation(const pb_graph *g, const pb_program *good, uint64_t see
 
 int main(void) {
     for (uint64_t seed = 1; seed <= GRAPHS; seed++) {
-        pb_graph *plain = support_random_graph(seed, 4 + (int)(seed % 30)), *g = support_random_graph(seed, 4 + (int)(seed % 30));
+        pb_graph *plain = support_random_graph(seed, 4 + (int)(seed % 30)),
+                 *g = support_random_graph(seed, 4 + (int)(seed % 30));
         CHECK_THAT(plain->status == PB_OK, "graph %llu: %s", (unsigned long long)seed, pb_error_message());
         if (plain->status != PB_OK) continue;
         void **expected = support_run_plainly(plain, seed);
