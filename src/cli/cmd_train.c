@@ -2,7 +2,7 @@
 
 #include "cli/commands.h"
 #include "cli/options.h"
-#include "io/config.h"
+#include "io/run_config.h"
 #include "train/trainer.h"
 
 pb_status pb_command_train(int argc, char **argv);

@@ -1,4 +1,4 @@
-#include "io/config.h"
+#include "io/run_config.h"
 
 #include <errno.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 #include <string.h>
 
-#include "io/config.h"
+#include "io/run_config.h"
 #include "io/config_table.h"
 
 static const char *choice_name(const pb_config_key *key, int value) {

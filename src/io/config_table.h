@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-#include "io/config.h"
+#include "io/run_config.h"
 
 typedef enum pb_config_kind {
     PB_CONFIG_SECTION,  // a heading; `key` is its title

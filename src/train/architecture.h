@@ -2,7 +2,7 @@
 #ifndef PB_TRAIN_ARCHITECTURE_H
 #define PB_TRAIN_ARCHITECTURE_H
 
-#include "io/config.h"
+#include "io/run_config.h"
 #include "io/model_dir.h"
 #include "nn/config.h"
 #include "train/step_graph.h"

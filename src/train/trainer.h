@@ -3,7 +3,7 @@
 #ifndef PB_TRAIN_TRAINER_H
 #define PB_TRAIN_TRAINER_H
 
-#include "io/config.h"
+#include "io/run_config.h"
 
 // Runs the training that `config` describes, or, with `check`, reads the configuration, the model and the data, plans the
 // step, prints what it found to stdout and stops. `config` is completed: a seed is drawn where it has none.

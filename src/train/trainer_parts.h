@@ -3,7 +3,7 @@
 #define PB_TRAIN_TRAINER_PARTS_H
 
 #include "exec/executor.h"
-#include "io/config.h"
+#include "io/run_config.h"
 #include "io/model_dir.h"
 #include "train/architecture.h"
 #include "train/dataset.h"

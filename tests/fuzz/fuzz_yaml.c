@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "io/config.h"
+#include "io/run_config.h"
 #include "io/yaml.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -1,7 +1,7 @@
 // test: links=io,base
 #include "check.h"
 
-#include "io/config.h"
+#include "io/run_config.h"
 #include "scratch.h"
 
 static pb_arena *arena;

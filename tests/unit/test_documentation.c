@@ -5,7 +5,7 @@
 #include "check.h"
 
 #include "base/fs.h"
-#include "io/config.h"
+#include "io/run_config.h"
 
 #define DOCUMENT PB_SOURCE "/docs/configuration.md"
 

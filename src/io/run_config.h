@@ -1,6 +1,6 @@
 // A training run's configuration: YAML, then --set, then checks. The keys are the rows of config.def.
-#ifndef PB_IO_CONFIG_H
-#define PB_IO_CONFIG_H
+#ifndef PB_IO_RUN_CONFIG_H
+#define PB_IO_RUN_CONFIG_H
 
 #include <stdbool.h>
 #include <stddef.h>
