@@ -234,18 +234,20 @@ static void pack_across(float *panel, int64_t width, int64_t panel_floats, const
 
 // ---- rows -----------------------------------------------------------------------------------------------------------
 
+// Still to be rounded by the store.
 SIMD vf finish_vector(vf v, int64_t i, const pb_dtype dtype, const float *bias, const void *rowbias,
-                        const void *addend) {
+                      const void *addend) {
     if (bias) v += round_to(simd_load(bias + i), dtype);
-    v = round_to(v, dtype);
-    if (rowbias) v = round_to(v + load_as(rowbias, i, dtype), dtype);
-    if (addend) v = round_to(v + load_as(addend, i, dtype), dtype);
+    if (rowbias) v = round_to(v, dtype) + load_as(rowbias, i, dtype);
+    if (addend) v = round_to(v, dtype) + load_as(addend, i, dtype);
     return v;
 }
 
 SIMD void finish_as(void *out, const float *sums, int64_t count, const pb_dtype dtype, const float *bias,
                       const void *rowbias, const void *addend) {
     int64_t i = 0;
+    if (!bias && !rowbias && !addend)
+        for (; i + LANES <= count; i += LANES) store_as(out, i, simd_load(sums + i), dtype);
     for (; i + LANES <= count; i += LANES)
         store_as(out, i, finish_vector(simd_load(sums + i), i, dtype, bias, rowbias, addend), dtype);
     const size_t left = (size_t)(count - i), size = dtype == PB_F32 ? 4 : 2;
