@@ -37,10 +37,12 @@ static group_norm group_norm_of(const pb_kernel_args *args, const pb_tensor *x, 
 
 // The values that belong to the channels of a tile, from two per group: `pairs` is that image's.
 static void spread(const group_norm *k, const float *pairs, const tile_area *tile, float *first, float *second) {
-    for (int64_t c = 0; c < tile->width; c++) {
-        const int64_t g = (tile->column + c) / k->span;
-        first[c] = pairs[2 * g];
-        second[c] = pairs[2 * g + 1];
+    for (int64_t c = 0, g = tile->column / k->span; c < tile->width; g++) {
+        const int64_t end = tile_min((g + 1) * k->span - tile->column, tile->width);
+        for (; c < end; c++) {
+            first[c] = pairs[2 * g];
+            second[c] = pairs[2 * g + 1];
+        }
     }
 }
 
@@ -85,8 +87,14 @@ static void normalise_range(void *context, int64_t begin, int64_t end, int threa
             }
             const float *x = tile_load_area(k->rows, x_tensor, &t, x_tile, &x_stride);
             float *y = tile_output_area(y_tensor, &t, y_tile, &y_stride);
+            // In 16 bits the norm is rounded before SiLU, as separate ops (and autocast on CPUs) would.
+            const bool silu = k->args->attr->norm.silu, narrow = y_tensor->dtype != PB_F32;
             k->rows->normalise(x, x_stride, y, y_stride, t.count, t.width, mean, scale, beta + t.column,
-                               k->args->attr->norm.silu);
+                               silu && !narrow);
+            if (silu && narrow) {  // y is a tile of its own, without gaps between its rows
+                k->rows->round(y_tensor->dtype, y, t.count * t.width);
+                k->rows->activate(PB_UNARY_SILU, y, y, t.count * t.width);
+            }
             tile_store_area(k->rows, y_tensor, &t, y, y_stride, &none, NULL);
         }
     }
@@ -117,11 +125,12 @@ typedef struct channels {
     float mean[STRIP], inverse[STRIP];
 } channels;
 
-static pb_norm_block norm_block_of(const group_norm *k, const tile_area *t, channels *c, float *dy_tile,
-                                   float *x_tile) {
+// `c` is filled at the first tile of a strip, area's first row.
+static pb_norm_block norm_block_of(const group_norm *k, const tile_area *area, const tile_area *t, channels *c,
+                                   float *dy_tile, float *x_tile) {
     const pb_kernel_args *args = k->args;
     const float *stats = (const float *)args->in[4].data + t->row / k->blocks.pixels * k->groups * 2;
-    spread(k, stats, t, c->mean, c->inverse);
+    if (t->row == area->row) spread(k, stats, t, c->mean, c->inverse);
     pb_norm_block b = {.rows = t->count, .width = t->width, .mean = c->mean, .inverse = c->inverse};
     b.gamma = (const float *)args->in[2].data + t->column;
     b.beta = args->attr->norm.silu ? (const float *)args->in[3].data + t->column : NULL;
@@ -142,7 +151,7 @@ static void bwd_sums_range(void *context, int64_t begin, int64_t end, int thread
         memset(to, 0, (size_t)width * 2 * sizeof *to);
         const tile_area area = column_block_area(&k->blocks, i);
         for (tile_area t = tile_first(&area); t.width; tile_next(&area, &t)) {
-            const pb_norm_block b = norm_block_of(k, &t, &c, dy_tile, x_tile);
+            const pb_norm_block b = norm_block_of(k, &area, &t, &c, dy_tile, x_tile);
             k->rows->norm_bwd_sums(&b, to + t.column, to + width + t.column);
         }
     }
@@ -159,7 +168,7 @@ static void bwd_data_range(void *context, int64_t begin, int64_t end, int thread
         for (tile_area t = tile_first(&area); t.width; tile_next(&area, &t)) {
             int64_t stride;
             if (t.row == area.row) spread(k, k->factors + i / k->blocks.count * k->groups * 2, &t, sum, product);
-            const pb_norm_block b = norm_block_of(k, &t, &c, dy_tile, x_tile);
+            const pb_norm_block b = norm_block_of(k, &area, &t, &c, dy_tile, x_tile);
             float *dx = tile_output_area(dx_tensor, &t, dx_tile, &stride);
             k->rows->norm_bwd_data(&b, sum, product, dx, stride);
             tile_store_area(k->rows, dx_tensor, &t, dx, stride, &k->args->in[5], x_tile);

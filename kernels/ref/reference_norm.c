@@ -41,7 +41,7 @@ static void normalise(const pb_kernel_args *args, sets g, bool silu) {
         for (int64_t e = 0; e < g.size; e++) {
             const int64_t i = index_of(&g, s, e), c = i % g.channels;
             const double z = (ref_get(x, i) - mean) * inverse * ref_get(gamma, c) + ref_get(beta, c);
-            ref_put(y, i, silu ? ref_activation(PB_UNARY_SILU, z) : z);
+            ref_put(y, i, silu ? ref_activation(PB_UNARY_SILU, ref_round(y->dtype, z)) : z);
         }
         if (!ref_has(stats)) continue;
         ref_put(stats, 2 * s, mean);

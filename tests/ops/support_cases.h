@@ -27,6 +27,7 @@ typedef struct op_cases {
     unsigned optional_in, optional_out;  // bit i: argument i may be absent
     int alias[PB_MAX_OUTPUTS];           // 1 + the input whose storage the output may take over
     unsigned by_norm;                    // bit i: output i, a long sum, is judged by its mean square error
+    int inner_roundings;                 // to a 16-bit storage dtype, before the last one; each may go the other way
     const op_case *cases;
     int count;
 } op_cases;

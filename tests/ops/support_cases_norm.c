@@ -20,7 +20,7 @@
 static const op_case group_norm[] = {GROUP_CASES(GROUP_NORM)};
 const op_cases pb_case_group_norm = {
     .in = {ARG_DATA, ARG_WIDE, ARG_WIDE}, .out = {ARG_DATA, ARG_WIDE},
-    .optional_out = BIT(1), .alias = {1 + 0}, CASES(group_norm)};
+    .optional_out = BIT(1), .alias = {1 + 0}, .inner_roundings = 1, CASES(group_norm)};
 
 // Statistics as the forward pass leaves them.
 static void run_norm(const pb_backend *reference, pb_opcode op, const pb_kernel_args *args, int stats) {
