@@ -121,11 +121,21 @@ static pb_vid build_up_block(builder *b, int index, pb_vid x, skip_stack *skips)
     return pb_layer_upsample(b->m, pb_module_path(b->m, "%s.upsamplers.0.conv", path), x, next.dim[1], next.dim[2]);
 }
 
+// One row or image for each picture of the sample.
+static void expect_batch(pb_module *m, pb_vid sample, pb_vid x, const char *name) {
+    const int64_t images = pb_module_shape(m, sample).dim[0], rows = pb_module_shape(m, x).dim[0];
+    if (m->graph->status == PB_OK && rows != images)
+        m->graph->status = pb_error(PB_ERR_FORMAT, "%s is for %lld pictures; sample has %lld", name, (long long)rows,
+                                    (long long)images);
+}
+
 pb_vid pb_unet_forward(pb_module *m, const pb_unet_config *config, pb_vid sample, pb_vid timesteps, pb_vid context,
                        pb_vid added) {
     pb_module_expect(m, sample, 4, config->in_channels, "sample");
     pb_module_expect(m, timesteps, 1, 0, "timestep");
     pb_module_expect(m, context, 3, config->cross_attention_dim, "encoder_hidden_states");
+    expect_batch(m, sample, timesteps, "timestep");
+    expect_batch(m, sample, context, "encoder_hidden_states");
     builder b = {.m = m, .config = config, .context = context};
     b.temb = build_time_embedding(m, config, timesteps, added);
     skip_stack skips = {.count = 0};

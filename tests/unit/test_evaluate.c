@@ -94,8 +94,9 @@ int main(void) {
     static const int64_t three[3] = {1, 2, 3};
     const pb_safetensors_array times = {"timestep", PB_I64, 1, {3}, three};
     const pb_safetensors_array contexts = {"encoder_hidden_states", PB_F32, 3, {2, 5, 32}, zeros};
-    CHECK(evaluate(model, PB_EVAL_UNET, (pb_safetensors_array[]){sample, times, context}, 3) != PB_OK);
-    CHECK(evaluate(model, PB_EVAL_UNET, (pb_safetensors_array[]){sample, timestep, contexts}, 3) != PB_OK);
+    check_refused(model, PB_EVAL_UNET, (pb_safetensors_array[]){sample, times, context}, 3, "timestep");
+    const pb_safetensors_array two[] = {sample, timestep, contexts};
+    check_refused(model, PB_EVAL_UNET, two, 3, "encoder_hidden_states");
     // Smaller than what the encoder's three levels can halve.
     const pb_safetensors_array speck = {"sample", PB_F32, 4, {1, 3, 1, 1}, zeros};
     CHECK(evaluate(model, PB_EVAL_VAE_ENCODER, &speck, 1) != PB_OK);
