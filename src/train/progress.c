@@ -73,6 +73,16 @@ void pb_progress_step(pb_progress *p, int64_t step, double loss, double lr, doub
     put(figures, bytes + 1);
 }
 
+void pb_progress_count(pb_progress *p, const char *what, int64_t done, int64_t total) {
+    char text[128];
+    const double now = pb_seconds_now();
+    if (!isatty(STDERR_FILENO) || (done != total && now - p->shown < redraw_seconds)) return;
+    p->shown = now;
+    const int bytes = snprintf(text, sizeof text, "\r%s %lld/%lld\033[K", what, (long long)done, (long long)total);
+    put(text, (size_t)bytes);
+    p->open = true;
+}
+
 void pb_progress_end(pb_progress *p) {
     if (p->open) put("\n", 1);
     p->open = false;

@@ -16,6 +16,8 @@ typedef struct pb_progress {
 void pb_progress_begin(pb_progress *progress, int64_t first, int64_t total);
 // After a step.
 void pb_progress_step(pb_progress *progress, int64_t step, double loss, double lr, double seconds);
+// Work other than training: "WHAT 12/100", on a terminal only.
+void pb_progress_count(pb_progress *progress, const char *what, int64_t done, int64_t total);
 // Ends the bar's line.
 void pb_progress_end(pb_progress *progress);
 

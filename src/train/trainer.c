@@ -12,6 +12,7 @@
 #include "base/parallel.h"
 #include "io/tokenizer.h"
 #include "train/checkpoint.h"
+#include "train/generate.h"
 #include "train/trainer_parts.h"
 #include "train/weights.h"
 
@@ -168,12 +169,35 @@ static pb_status load_weights(pb_trainer *t, const char *checkpoint) {
     return PB_OK;
 }
 
+static pb_status show_sampling(void *context, int64_t done, int64_t total) {
+    pb_trainer *t = context;
+    pb_progress_count(&t->progress, "sampling class pictures", done, total);
+    return pb_signals_caught() ? pb_error(PB_ERR_INTERRUPTED, "interrupted while class pictures were made") : PB_OK;
+}
+
+// Draws from the run's generator, before the first epoch, as diffusers does it.
 static pb_status make_class_pictures(pb_trainer *t, pb_rng *rng) {
+    const pb_config *c = t->config;
     pb_picture_set *set = &t->data.set[PB_SIDE_CLASS];
-    (void)rng;
-    if (!t->config->with_prior_preservation || set->count >= t->config->num_class_images) return PB_OK;
-    return pb_error(PB_ERR_USAGE, "class_data_dir: %s has %lld pictures; num_class_images is %lld", set->folder,
-                    (long long)set->count, (long long)t->config->num_class_images);
+    const int64_t missing = c->with_prior_preservation ? c->num_class_images - set->count : 0;
+    if (missing <= 0) return PB_OK;
+    const pb_generate_options options = {.model = t->model,
+                                         .variant = c->variant,
+                                         .dtype = c->prior_generation_precision,
+                                         .prompt = c->class_prompt,
+                                         .negative = "",
+                                         .guidance = 7.5,
+                                         .sampler = PB_SAMPLER_MODEL,
+                                         .steps = 50,
+                                         .batch = (int)c->sample_batch_size};
+    pb_progress_note(&t->progress, "making %lld class pictures in %s", (long long)missing, c->class_data_dir);
+    PB_RETURN_IF(pb_generate_class_images(&options, c->class_data_dir, set->count, missing, rng, show_sampling, t));
+    pb_progress_end(&t->progress);
+    PB_RETURN_IF(pb_picture_set_list(t->arena, c->class_data_dir, c->num_class_images, c->strict_images, set));
+    if (set->count < c->num_class_images)
+        return pb_error(PB_ERR_IO, "%s has %lld pictures after %lld were made: something else works in this folder",
+                        set->folder, (long long)set->count, (long long)missing);
+    return PB_OK;
 }
 
 static pb_status prepare(pb_trainer *t, const char *checkpoint) {
