@@ -1,5 +1,6 @@
 #include "kernels/backend.h"
 #include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/isa.h"
 
 static const pb_kernel kernels[PB_OP_COUNT] = {
 #define PB_OP(name, NAME, gradient, kind, inplace) pb_cpu_##name,
@@ -80,5 +81,6 @@ static pb_status supports(pb_opcode op, const pb_kernel_args *args) {
 
 const pb_backend *pb_backend_cpu(void) {
     static const pb_backend backend = {"cpu", kernels, workspaces, supports};
+    pb_cpu_isa();  // found out here, by one thread
     return &backend;
 }

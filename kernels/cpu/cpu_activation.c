@@ -51,7 +51,10 @@ static void geglu_range(void *context, int64_t begin, int64_t end, int thread) {
         for (int64_t c = 0; c < width; c += TILE) {
             const int64_t n = tile_min(TILE, width - c), h = 2 * r * width + c;
             float *out = tile_output(y, r * width + c, y_tile);
-            rows->geglu(tile_load(rows, x, h, n, h_tile), tile_load(rows, x, h + width, n, g_tile), out, n);
+            // The gate is rounded before the product, as separate ops would.
+            rows->activate(PB_UNARY_GELU, tile_load(rows, x, h + width, n, g_tile), g_tile, n);
+            rows->round(y->dtype, g_tile, n);
+            rows->multiply(tile_load(rows, x, h, n, h_tile), g_tile, out, n);
             tile_store(rows, y, r * width + c, n, out);
         }
     }

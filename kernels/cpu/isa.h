@@ -16,7 +16,8 @@ typedef struct pb_isa {
     bool bf16;  // AVX512_BF16's dot products; only with PB_ISA_AVX512
 } pb_isa;
 
-// What kernels use: the best of this machine until a test chooses another.
+// What kernels use: the best of this machine until a test chooses another. The first call, which pb_backend_cpu makes,
+// must not be in parallel with another.
 pb_isa pb_cpu_isa(void);
 
 // The best of this machine.

@@ -24,9 +24,9 @@ typedef struct pb_row_kernels {
 
     void (*activate)(pb_unary_kind kind, const float *x, float *y, int64_t n);
     void (*activate_bwd)(pb_unary_kind kind, const float *dy, const float *x, float *dx, int64_t n);
-    void (*geglu)(const float *h, const float *g, float *y, int64_t n);
     void (*geglu_bwd)(const float *dy, const float *h, const float *g, float *dh, float *dg, int64_t n);
     void (*add)(const float *a, const float *b, float *y, int64_t n);
+    void (*multiply)(const float *a, const float *b, float *y, int64_t n);
     void (*scaled_difference)(const float *a, const float *b, float factor, float *y, int64_t n);  // factor (a - b)
     double (*sum_squares)(const float *x, int64_t n);
     double (*sum_squared_difference)(const float *a, const float *b, int64_t n);

@@ -47,13 +47,6 @@ static void row_activate_bwd(pb_unary_kind kind, const float *dy, const float *x
     }
 }
 
-static void row_geglu(const float *h, const float *g, float *y, int64_t n) {
-    for (int64_t i = 0; i < n; i += LANES) {
-        const vf gate = activation(PB_UNARY_GELU, simd_load_some(g + i, n - i));
-        simd_store_some(y + i, simd_load_some(h + i, n - i) * gate, n - i);
-    }
-}
-
 static void row_geglu_bwd(const float *dy, const float *h, const float *g, float *dh, float *dg, int64_t n) {
     for (int64_t i = 0; i < n; i += LANES) {
         const vf upstream = simd_load_some(dy + i, n - i), x = simd_load_some(g + i, n - i);
@@ -67,6 +60,11 @@ static void row_geglu_bwd(const float *dy, const float *h, const float *g, float
 static void row_add(const float *a, const float *b, float *y, int64_t n) {
     for (int64_t i = 0; i < n; i += LANES)
         simd_store_some(y + i, simd_load_some(a + i, n - i) + simd_load_some(b + i, n - i), n - i);
+}
+
+static void row_multiply(const float *a, const float *b, float *y, int64_t n) {
+    for (int64_t i = 0; i < n; i += LANES)
+        simd_store_some(y + i, simd_load_some(a + i, n - i) * simd_load_some(b + i, n - i), n - i);
 }
 
 static void row_scaled_difference(const float *a, const float *b, float factor, float *y, int64_t n) {

@@ -44,7 +44,7 @@ void pb_ref_geglu(const pb_kernel_args *args) {
     for (int64_t r = 0; r < rows; r++) {
         for (int64_t c = 0; c < width; c++) {
             const double h = ref_get(x, 2 * r * width + c), g = ref_get(x, (2 * r + 1) * width + c);
-            ref_put(y, r * width + c, h * ref_activation(PB_UNARY_GELU, g));
+            ref_put(y, r * width + c, h * ref_round(y->dtype, ref_activation(PB_UNARY_GELU, g)));
         }
     }
 }

@@ -37,7 +37,7 @@ static const op_case geglu[] = {
     {"wide", .in = {SHAPE(2, 2050)}, .out = {SHAPE(2, 1025)}, .prepare = stretch_first},
     {"threads", .in = {SHAPE(71, 1024)}, .out = {SHAPE(71, 512)}, .prepare = stretch_first},
 };
-const op_cases pb_case_geglu = {.in = {ARG_DATA}, .out = {ARG_DATA}, CASES(geglu)};
+const op_cases pb_case_geglu = {.in = {ARG_DATA}, .out = {ARG_DATA}, .inner_roundings = 1, CASES(geglu)};
 
 static const op_case geglu_bwd[] = {
     {"odd", .in = {SHAPE(3, 5, 7), SHAPE(3, 5, 14)}, .out = {SHAPE(3, 5, 14)}, .prepare = stretch_second},
