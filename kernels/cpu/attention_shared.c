@@ -79,7 +79,7 @@ void pb_attention_multiply(const pb_attention *a, int64_t count, int64_t units, 
     const int64_t tall = a->path.kernels->rows;
     for (int64_t at = 0, i = 0; at < count; i++) {
         const int64_t height = pb_attention_height(count, tall, i);
-        (*a->path.tile)[PB_LEFT_PANEL][1][height - 1](units, panels + at * units, b, c + at * ldc, ldc, add);
+        (*a->path.tile)[PB_LEFT_PANEL][1][height - 1](units, panels + at * units, b, c + at * ldc, ldc, add, NULL, 0);
         at += height;
     }
 }

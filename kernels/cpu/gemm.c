@@ -230,6 +230,56 @@ static void pack_right(const slice *s, float *panels) {
     if (!s->operand->along) pack_across(s, 0, panels);
 }
 
+// The lines of memory of a slice that is packed next, to be asked for while the tiles before it are computed.
+typedef struct ahead {
+    slice s;
+    int64_t at;     // unit
+    int64_t share;  // lines per tile
+    const char *rows[LOCATED];
+    int64_t count, row, offset, line, lines;  // of the located rows; lines of each
+} ahead;
+
+enum { LINE = 64 };
+
+static ahead ahead_of(slice s, int64_t tiles) {
+    const int64_t lines = (s.end - s.begin) * s.count * 4 / LINE;
+    return (ahead){.s = s, .at = s.begin, .share = lines / (tiles ? tiles : 1) + 1};
+}
+
+static bool locate_ahead(ahead *h) {
+    if (h->at >= h->s.end) return false;
+    const int size = h->s.p->path.size;
+    const bool along = h->s.operand->along;
+    k_run r = k_run_at(&h->s, h->at);
+    if (!along) {
+        r.units = least(r.units, LOCATED / h->s.p->path.step);
+        r.length = least(r.length, LOCATED);
+    }
+    h->count = along ? h->s.count : r.length;
+    h->offset = (along ? r.offset : h->s.first) * size;
+    h->lines = divide_up((along ? r.length : h->s.count) * size, LINE);
+    h->s.operand->locate(h->s.operand->context, r.segment, along ? h->s.first : r.offset, h->count, h->rows);
+    h->row = h->line = 0;
+    h->at += r.units;
+    return true;
+}
+
+// Up to `most` of the lines' addresses; returns how many.
+static int64_t take_ahead(ahead *h, int64_t most, const char **soon) {
+    int64_t n = 0;
+    most = least(most, h->share);
+    while (n < most) {
+        if (h->row == h->count && !locate_ahead(h)) break;
+        const char *row = h->rows[h->row];
+        for (; row && h->line < h->lines && n < most; h->line++) soon[n++] = row + h->offset + h->line * LINE;
+        if (!row || h->line == h->lines) {
+            h->line = 0;
+            h->row++;
+        }
+    }
+    return n;
+}
+
 // ---- the product ----------------------------------------------------------------------------------------------------
 
 typedef struct run {
@@ -273,28 +323,43 @@ static void finish_block(const run *r, int64_t m, int64_t rows, int64_t n, int64
         }
 }
 
-// Rows [m, m + rows) of the product with the right operand's block of units [k0, k1).
-static void run_panels(const run *r, int64_t k0, int64_t k1, int64_t m, int64_t rows, int64_t n, int64_t columns,
-                       float *a, const float *b, float *sums) {
+// Rows [m, m + rows) of the product with the right operand's block of units [k0, k1); `next` is its next block, if any.
+static void run_panels(const run *r, const slice *right, const slice *next, int64_t m, int64_t rows, float *a,
+                       const float *b, float *sums) {
     const plan *p = &r->p;
+    const int64_t k0 = right->begin, k1 = right->end, columns = right->count;
     const int64_t panels = divide_up(rows, p->path.kernels->rows), lanes = p->path.kernels->lanes, ldc = p->n_block;
+    const int64_t tiles = divide_up(columns, 2 * lanes), depth = divide_up(k1 - k0, p->k_block);
     const pb_left form = p->left->along ? PB_LEFT_ROWS : PB_LEFT_PANEL;
+    const char *soon[PB_ROW_UNITS_MAX];
+    // Weights come from memory: they are the left operand of a transposed product, or the right one across K.
+    ahead h = {0};
+    if (next) h = ahead_of(*next, panels * depth * tiles);
     int64_t at = 0;
     for (int64_t i = 0; i < panels; i++) {
         const int64_t height = rows / panels + (i < rows % panels);
         float *c = p->gathers ? sums + at * ldc : sums;
         for (int64_t k = k0; k < k1; k += p->k_block) {
-            const slice s = {r->g, p, p->left, k, least(k + p->k_block, k1), m + at, height};
+            slice s = {r->g, p, p->left, k, least(k + p->k_block, k1), m + at, height};
             if (p->left->along) pack_along(&s, 0, a);
             else pack_across(&s, height, a);
+            const int64_t units = s.end - k;
+            if (p->transposed) {
+                // The same rows' next run along K, or the next rows.
+                s.begin = s.end < k1 ? s.end : k0;
+                s.end = least(s.begin + p->k_block, k1);
+                if (s.begin == k0) s.first += height;
+                s.count = least(height, p->m - s.first);
+                h = s.count > 0 ? ahead_of(s, tiles) : (ahead){0};
+            }
             for (int64_t j = 0; j < columns;) {
-                const int64_t width = panel_width(p, j, columns);
-                (*p->path.tile)[form][width > lanes][height - 1](s.end - k, a, b + j * (k1 - k0) + (k - k0) * width, c + j, ldc,
-                                                                 k > 0);
+                const int64_t width = panel_width(p, j, columns), asked = take_ahead(&h, units, soon);
+                (*p->path.tile)[form][width > lanes][height - 1](units, a, b + j * (k1 - k0) + (k - k0) * width, c + j, ldc,
+                                                                 k > 0, soon, asked);
                 j += width;
             }
         }
-        if (!p->gathers) finish_block(r, m + at, height, n, columns, c);
+        if (!p->gathers) finish_block(r, m + at, height, right->first, columns, c);
         at += height;
     }
 }
@@ -307,6 +372,7 @@ static void run_part(const run *r, int64_t part) {
     float *sums = (float *)(workspace + p->a_bytes + p->b_bytes);
     const int64_t m_begin = part / p->grid_n * p->m_part, m_end = least(m_begin + p->m_part, p->m);
     const int64_t n_begin = part % p->grid_n * p->n_part, n_end = least(n_begin + p->n_part, p->n);
+    const bool asks = !p->right->along && g->n_segments == 1;
     for (int64_t n = n_begin; n < n_end; n += p->n_block) {
         const int64_t columns = least(p->n_block, n_end - n);
         for (int64_t m = m_begin; m < m_end; m += p->m_block) {
@@ -314,9 +380,10 @@ static void run_part(const run *r, int64_t part) {
             if (!p->units) memset(sums, 0, (size_t)((p->gathers ? rows : 1) * p->n_block) * sizeof(float));
             for (int64_t k = 0; k < p->units; k += p->k_depth) {
                 const slice s = {g, p, p->right, k, least(k + p->k_depth, p->units), n, columns};
+                const slice next = {g, p, p->right, s.end, least(s.end + p->k_depth, p->units), n, columns};
                 // A block as deep as K serves all rows.
                 if (p->k_depth < p->units || m == m_begin) pack_right(&s, b);
-                run_panels(r, s.begin, s.end, m, rows, n, columns, a, b, sums);
+                run_panels(r, &s, asks && s.end < p->units ? &next : NULL, m, rows, a, b, sums);
             }
             if (p->gathers) finish_block(r, m, rows, n, columns, sums);
             else if (!p->units)

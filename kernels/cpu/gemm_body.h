@@ -161,7 +161,7 @@ static void pack_along(float *panel, int64_t width, const char *const *rows, int
 
 SIMD void copy_rows_unit(float *to, const char *const *rows, int64_t count, int64_t offset, int64_t length,
                          const pb_unit unit) {
-    const int step = unit == PB_UNIT_PAIR ? 2 : 1, size = unit == PB_UNIT_F32 ? 4 : 2;
+    const int step = unit == PB_UNIT_PAIR ? 2 : 1;
     const int64_t steps = (length + step - 1) / step;
     for (int64_t r = 0; r < count; r++, to += PB_ROW_STRIDE) {
         const char *row = rows[r];
@@ -170,10 +170,7 @@ SIMD void copy_rows_unit(float *to, const char *const *rows, int64_t count, int6
             continue;
         }
         int64_t p = 0;
-        for (; p + LANES <= length / step; p += LANES) {
-            __builtin_prefetch(row + (offset + length + p * step) * size, 0, 1);
-            simd_store(to + p, units_at(row, offset + p * step, unit));
-        }
+        for (; p + LANES <= length / step; p += LANES) simd_store(to + p, units_at(row, offset + p * step, unit));
         for (; p < steps; p++) to[p] = unit_at(row, offset + p * step, length - p * step, unit);
     }
 }

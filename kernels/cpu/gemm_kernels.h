@@ -22,8 +22,10 @@ typedef enum pb_left { PB_LEFT_PANEL, PB_LEFT_ROWS } pb_left;
 typedef enum pb_unit { PB_UNIT_F32, PB_UNIT_F16, PB_UNIT_BF16, PB_UNIT_PAIR } pb_unit;
 
 // c[rows, columns] (+)= sum over steps of a[step, rows] b[step, columns]; ldc in floats. The additions for one element
-// are in the order of K whatever the tile's size.
-typedef void (*pb_tile_kernel)(int64_t steps, const float *a, const float *b, float *c, int64_t ldc, bool add);
+// are in the order of K whatever the tile's size. Along the way it asks for soon_count (at most `steps`) lines of memory
+// that will be packed next, spread over the steps: a burst of requests would hold the core up.
+typedef void (*pb_tile_kernel)(int64_t steps, const float *a, const float *b, float *c, int64_t ldc, bool add,
+                               const char *const *soon, int64_t soon_count);
 
 // [form of the left operand][one or two vectors of columns][rows - 1]
 typedef pb_tile_kernel pb_tile_kernels[2][2][PB_TILE_ROWS_MAX];
@@ -34,7 +36,7 @@ typedef struct pb_gemm_kernels {
     pb_tile_kernels tile;
 
     // Copies `length` elements from `offset` on of each of `count` rows that run along K, PB_ROW_STRIDE units apart.
-    // NULL rows are zeros. Asks for the bytes that follow in memory, too: the next call's.
+    // NULL rows are zeros.
     void (*copy_rows)(float *to, const char *const *rows, int64_t count, int64_t offset, int64_t length, pb_unit unit);
     // Packs `length` elements from `offset` on of each of `count` rows that run along K; row r becomes column r of the
     // panel. NULL rows are zeros. Columns from `count` on are left alone.

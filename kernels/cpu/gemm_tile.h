@@ -30,28 +30,36 @@ SIMD vf splat(float x) {
     }
 #define STORE_ROW(i)                                                                   \
     if (i < rows) {                                                                    \
-        float *p = c + (i) * ldc;                                                      \
-        simd_store(p, add ? simd_load(p) + x##i : x##i);                               \
-        if (vectors > 1) simd_store(p + LANES, add ? simd_load(p + LANES) + y##i : y##i); \
+        float *to = c + (i) * ldc;                                                     \
+        simd_store(to, add ? simd_load(to) + x##i : x##i);                             \
+        if (vectors > 1) simd_store(to + LANES, add ? simd_load(to + LANES) + y##i : y##i); \
     }
 
-SIMD void tile(int64_t steps, const float *a, const float *b, float *c, int64_t ldc, bool add, const int rows,
-               const int vectors, const pb_left left) {
-    EACH_ROW(ZERO_ROW)
-    for (int64_t p = 0; p < steps; p++) {
-        const vf b0 = simd_load(b), b1 = vectors > 1 ? simd_load(b + LANES) : b0;
-        EACH_ROW(STEP_ROW)
-        (void)b1;
-        a += left == PB_LEFT_ROWS ? 1 : rows;
-        b += vectors * LANES;
+#define STEP                                                                        \
+    {                                                                               \
+        const vf b0 = simd_load(b), b1 = vectors > 1 ? simd_load(b + LANES) : b0;   \
+        EACH_ROW(STEP_ROW)                                                          \
+        (void)b1;                                                                   \
+        a += left == PB_LEFT_ROWS ? 1 : rows;                                       \
+        b += vectors * LANES;                                                       \
     }
+
+SIMD void tile(int64_t steps, const float *a, const float *b, float *c, int64_t ldc, bool add, const char *const *soon,
+               int64_t soon_count, const int rows, const int vectors, const pb_left left) {
+    EACH_ROW(ZERO_ROW)
+    int64_t p = 0;
+    for (; p < soon_count; p++) {
+        __builtin_prefetch(soon[p], 0, 1);
+        STEP
+    }
+    for (; p < steps; p++) STEP
     EACH_ROW(STORE_ROW)
 }
 
-#define TILE_FORM(rows, vectors, left)                                                                              \
+#define TILE_FORM(rows, vectors, left)                                                                               \
     static void tile_##rows##_##vectors##_##left(int64_t steps, const float *a, const float *b, float *c, int64_t ldc, \
-                                                 bool add) {                                                        \
-        tile(steps, a, b, c, ldc, add, rows, vectors, left);                                                        \
+                                                 bool add, const char *const *soon, int64_t soon_count) {            \
+        tile(steps, a, b, c, ldc, add, soon, soon_count, rows, vectors, left);                                       \
     }
 #define TILE(rows)                     \
     TILE_FORM(rows, 1, PB_LEFT_PANEL)  \
