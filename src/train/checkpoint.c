@@ -211,16 +211,35 @@ pb_status pb_checkpoint_list(pb_arena *arena, const char *output_dir, pb_checkpo
     return PB_OK;
 }
 
+// What a kill leaves half written or half deleted: checkpoints, and the small files beside them under their temporary
+// names (base/fs.h).
+static bool is_leftover(const char *name) {
+    static const char *const small[] = {".run.json.", ".config.yaml."};
+    if (!strncmp(name, partial_prefix, strlen(partial_prefix))) return true;
+    const size_t bytes = strlen(name);
+    for (size_t i = 0; i < sizeof small / sizeof *small; i++)
+        if (!strncmp(name, small[i], strlen(small[i])) && bytes > 4 && !strcmp(name + bytes - 4, ".tmp")) return true;
+    return false;
+}
+
+// Under its own name a checkpoint is whole or not there: it gets the name of a leftover before its files go.
+static pb_status remove_checkpoint(pb_arena *arena, const char *output_dir, const pb_checkpoint_entry *entry) {
+    const char *leftover = pb_arena_format(arena, "%s/%s%lld", output_dir, partial_prefix, (long long)entry->step);
+    if (!leftover) return pb_error(PB_ERR_MEMORY, "no memory to remove %s", entry->path);
+    PB_RETURN_IF(pb_fs_rename(entry->path, leftover));
+    return pb_fs_remove(leftover);
+}
+
 static pb_status prune_in(pb_arena *arena, const char *output_dir, int64_t keep) {
     const char **names;
     size_t found, count;
     pb_checkpoint_entry *entries;
     PB_RETURN_IF(pb_fs_list(arena, output_dir, &names, &found));
     for (size_t i = 0; i < found; i++)
-        if (!strncmp(names[i], partial_prefix, strlen(partial_prefix)))
-            PB_RETURN_IF(pb_fs_remove(pb_fs_join(arena, output_dir, names[i])));
+        if (is_leftover(names[i])) PB_RETURN_IF(pb_fs_remove(pb_fs_join(arena, output_dir, names[i])));
     PB_RETURN_IF(pb_checkpoint_list(arena, output_dir, &entries, &count));
-    for (size_t i = count; keep > 0 && i > (size_t)keep; i--) PB_RETURN_IF(pb_fs_remove(entries[i - 1].path));
+    for (size_t i = count; keep > 0 && i > (size_t)keep; i--)
+        PB_RETURN_IF(remove_checkpoint(arena, output_dir, &entries[i - 1]));
     return PB_OK;
 }
 
