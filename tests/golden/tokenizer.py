@@ -57,8 +57,10 @@ CONFIGS = {
 TEXTS = ["", " ", "a photo of sks dog", "A  Photo,of\tSKS\ndog!!", "it's they'll WE'RE 'S''d i'm", "42 4.2 ½ ④ Ⅷ ٣",
          "!!...?!", "<|endoftext|>x<|startoftext|>", "a <|ENDOFTEXT|> b<|endoftext|>! !c", "<<|StartOfText|>>>",
          "İSTANBUL ſ Σς ẞ", "x <SKS> <Sks> [Cat]  y [cat]\t[Cat] <cat-toy><cat-Toy> <dog> <x>helloé\0",
-         "naïve cafe\u0301 e\u0323\u0301 e\u0301\u0323", "한국어 \u1112\u1161\u11ab", "\u0344\u212b\ufb03 \u0958", "日本語のテキスト",
-         "🦊👨‍👩‍👧", "\u00a0\u1680\u2003\u3000\u0085\u200b", "a" * 70, "<mask> hello <X>", "\ufffd\U0010ffff\ue000"]
+         "naïve cafe\u0301 e\u0323\u0301 e\u0301\u0323", "한국어 \u1112\u1161\u11ab", "\u0344\u212b\ufb03 \u0958",
+         "日本語のテキスト",
+         "🦊👨‍👩‍👧", "\u00a0\u1680\u2003\u3000\u0085\u200b", "a" * 70, "<mask> hello <X>",
+         "\ufffd\U0010ffff\ue000"]
 random.seed(1)
 points = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
 known = [c for c in points if unicodedata.category(chr(c)) not in ("Cn", "Co")]
