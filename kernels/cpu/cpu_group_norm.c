@@ -59,7 +59,10 @@ static void moments_range(void *context, int64_t begin, int64_t end, int thread)
         for (tile_area t = tile_first(&area); t.width; tile_next(&area, &t)) {
             int64_t stride;
             const float *x = tile_load_area(k->rows, &k->args->in[0], &t, x_tile, &stride);
-            if (t.row == area.row) memset(sum, 0, sizeof sum), memset(square, 0, sizeof square);
+            if (t.row == area.row) {
+                memset(sum, 0, sizeof sum);
+                memset(square, 0, sizeof square);
+            }
             k->rows->column_moments(x, stride, t.count, t.width, sum, square);
             if (t.row + t.count < area.row + area.count) continue;
             for (int64_t c = 0; c < t.width; c++) {
