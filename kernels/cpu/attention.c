@@ -61,8 +61,8 @@ static void attend(const forward *f, int64_t item, int64_t first, int64_t count,
     for (int64_t i = 0; i < QUERIES; i++) max[i] = -INFINITY;
     for (int64_t t = 0; t < tiles; t++) {
         const int64_t here = count - t * a->columns < a->columns ? count - t * a->columns : a->columns;
-        pb_attention_pack_columns(a, pb_attention_token(a, args->in[0].data, a->queries, item, first + t * a->columns), here,
-                                  q + t * q_tile);
+        pb_attention_pack_columns(a, pb_attention_token(a, args->in[0].data, a->queries, item, first + t * a->columns),
+                                  here, q + t * q_tile);
     }
     const int64_t seen = a->causal && first + count < a->keys ? first + count : a->keys;
     for (int64_t key = 0; key < seen; key += KEYS) {

@@ -23,8 +23,8 @@ typedef struct backward {
     int64_t query_tiles, dq_floats;       // of one item
     int64_t thread_floats, threads;
     // Offsets in a thread's floats.
-    int64_t k_along, k_across, v_along, q_columns, dy_columns, q_across, dy_across, scores, dp, p, ds, panel, dk, dv, scratch,
-        lse, delta, dq;
+    int64_t k_along, k_across, v_along, q_columns, dy_columns, q_across, dy_across, scores, dp, p, ds, panel, dk, dv,
+        scratch, lse, delta, dq;
 } backward;
 
 static int64_t least(int64_t a, int64_t b) {
@@ -38,7 +38,8 @@ static int64_t take(int64_t *at, int64_t floats) {
 }
 
 static backward backward_of(const pb_kernel_args *args) {
-    backward b = {.a = pb_attention_of(args->attr, args->in[1], args->in[2]), .args = args, .workspace = args->workspace};
+    backward b = {
+        .a = pb_attention_of(args->attr, args->in[1], args->in[2]), .args = args, .workspace = args->workspace};
     const pb_attention *a = &b.a;
     const int64_t head = a->head, units = a->head_units, threads = pb_threads();
     b.items = a->images * a->heads;
@@ -114,7 +115,8 @@ static void run_block(const backward *b, int64_t item, int64_t key, int64_t keys
         char *p = (char *)(w + b->p) + t * a->path.size, *ds = (char *)(w + b->ds) + t * a->path.size;
         pb_attention_pack_columns(a, q + t * bytes, here, w + b->q_columns);
         pb_attention_pack_columns(a, dy + t * bytes, here, w + b->dy_columns);
-        pb_attention_multiply(a, keys, a->head_units, w + b->k_along, w + b->q_columns, w + b->scores, a->columns, false);
+        pb_attention_multiply(a, keys, a->head_units, w + b->k_along, w + b->q_columns, w + b->scores, a->columns,
+                              false);
         pb_attention_multiply(a, keys, a->head_units, w + b->v_along, w + b->dy_columns, w + b->dp, a->columns, false);
         if (a->causal) pb_attention_mask(a, w + b->scores, key, keys, query + t);
         kernels->softmax_bwd(w + b->scores, w + b->dp, keys, a->scale, w + b->lse + t, w + b->delta + query + t, p, ds,
@@ -122,8 +124,8 @@ static void run_block(const backward *b, int64_t item, int64_t key, int64_t keys
         const char *rows[KEYS];
         for (int64_t i = 0; i < keys; i++) rows[i] = ds + i * QUERIES * a->path.size;
         kernels->pack_across(w + b->panel, a->columns, 0, rows, a->columns, 0, keys, a->path.unit);
-        pb_attention_multiply(a, a->head, key_units, w + b->k_across, w + b->panel, dq + (query + t) * a->head, a->columns,
-                              true);
+        pb_attention_multiply(a, a->head, key_units, w + b->k_across, w + b->panel, dq + (query + t) * a->head,
+                              a->columns, true);
     }
     add_over_queries(b, w + b->dy_across, w + b->p, keys, queries, w + b->panel, w + b->dv);
     add_over_queries(b, w + b->q_across, w + b->ds, keys, queries, w + b->panel, w + b->dk);
@@ -132,8 +134,8 @@ static void run_block(const backward *b, int64_t item, int64_t key, int64_t keys
 static void store_dq(const backward *b, int64_t item, const float *dq, float *scratch) {
     const pb_attention *a = &b->a;
     for (int64_t q = 0; q < a->queries; q += a->columns)
-        pb_attention_store(a, (char *)pb_attention_token(a, b->args->out[0].data, a->queries, item, q), dq + q * a->head,
-                           a->columns, least(a->columns, a->queries - q), scratch);
+        pb_attention_store(a, (char *)pb_attention_token(a, b->args->out[0].data, a->queries, item, q),
+                           dq + q * a->head, a->columns, least(a->columns, a->queries - q), scratch);
 }
 
 // x^T[head, keys], rows KEYS apart, to the tokens from `key` on.
@@ -152,8 +154,8 @@ static void run_item(const backward *b, int64_t item, int64_t part, float *w) {
     memset(dq, 0, (size_t)b->dq_floats * sizeof(float));
     memset(w + b->delta, 0, (size_t)(b->query_tiles * a->columns) * sizeof(float));
     a->path.kernels->dot_rows(w + b->delta, pb_attention_token(a, args->in[0].data, a->queries, item, 0),
-                              pb_attention_token(a, args->in[4].data, a->queries, item, 0), a->head, a->queries, a->width,
-                              a->dtype);
+                              pb_attention_token(a, args->in[4].data, a->queries, item, 0), a->head, a->queries,
+                              a->width, a->dtype);
     const int64_t end = least((part + 1) * b->part_keys, a->keys);
     for (int64_t key = part * b->part_keys; key < end; key += KEYS) {
         const int64_t keys = least(KEYS, end - key);
@@ -177,7 +179,8 @@ static void run_item(const backward *b, int64_t item, int64_t part, float *w) {
 
 static void run_items(void *context, int64_t begin, int64_t end, int thread) {
     const backward *b = context;
-    for (int64_t i = begin; i < end; i++) run_item(b, i / b->parts, i % b->parts, b->workspace + thread * b->thread_floats);
+    for (int64_t i = begin; i < end; i++)
+        run_item(b, i / b->parts, i % b->parts, b->workspace + thread * b->thread_floats);
 }
 
 static void add_parts(void *context, int64_t begin, int64_t end, int thread) {

@@ -93,8 +93,8 @@ void pb_attention_store(const pb_attention *a, char *tokens, const float *x, int
         a->path.kernels->pack_along(scratch + at, a->head, rows, here, 0, count, PB_UNIT_F32);
     }
     for (int64_t t = 0; t < count; t++)
-        a->path.kernels->finish(tokens + t * a->width * a->path.size, scratch + t * a->head, a->head, a->dtype, NULL, NULL,
-                                NULL);
+        a->path.kernels->finish(tokens + t * a->width * a->path.size, scratch + t * a->head, a->head, a->dtype, NULL,
+                                NULL, NULL);
 }
 
 void pb_attention_mask(const pb_attention *a, float *scores, int64_t first_key, int64_t count, int64_t first_query) {

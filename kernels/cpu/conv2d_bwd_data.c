@@ -46,7 +46,8 @@ static phase phase_at(const pb_kernel_args *args, int64_t y, int64_t x) {
     const pb_tensor dy = args->in[0];
     const pb_shape w = args->in[1].shape;
     const int64_t size = (int64_t)pb_dtype_size(dy.dtype), stride = attr->conv.stride;
-    phase p = {.attr = attr, .w = args->in[1].data, .in_bytes = w.dim[3] * size, .taps = w.dim[1] * w.dim[2], .y = y, .x = x};
+    phase p = {
+        .attr = attr, .w = args->in[1].data, .in_bytes = w.dim[3] * size, .taps = w.dim[1] * w.dim[2], .y = y, .x = x};
     p.height = attr->conv.up_h ? attr->conv.up_h : args->out[0].shape.dim[1];
     p.width = attr->conv.up_w ? attr->conv.up_w : args->out[0].shape.dim[2];
     p.first_ky = (y + attr->conv.pad_top) % stride;
@@ -147,8 +148,8 @@ static void sum_resized(void *context, int64_t begin, int64_t end, int thread) {
             const int64_t x0 = first_from(x, w, r->width), x1 = first_from(x + 1, w, r->width);
             memset(sums, 0, (size_t)channels * sizeof(float));
             for (int64_t y = y0; y < y1; y++)
-                r->kernels->add_rows(sums, r->from + ((line / h * r->height + y) * r->width + x0) * pixel_bytes, channels,
-                                     x1 - x0, channels, dx.dtype);
+                r->kernels->add_rows(sums, r->from + ((line / h * r->height + y) * r->width + x0) * pixel_bytes,
+                                     channels, x1 - x0, channels, dx.dtype);
             const int64_t at = (line * w + x) * pixel_bytes;
             r->kernels->finish((char *)dx.data + at, sums, channels, dx.dtype, NULL, NULL, addend ? addend + at : NULL);
         }

@@ -56,8 +56,8 @@ pb_gemm_path pb_gemm_path_for(pb_dtype dtype) {
     return (pb_gemm_path){k, &k->tile, unit, 1, dtype == PB_F32 ? 4 : 2};
 }
 
-// Estimated cost of a part of the product, in vector multiply-adds per unit of K: the tiles, and packing, at what it was
-// measured to take per element.
+// Estimated cost of a part of the product, in vector multiply-adds per unit of K: the tiles, and packing, at what it
+// was measured to take per element.
 static double part_cost(const plan *p, int64_t m, int64_t n) {
     const double lanes = p->path.kernels->lanes;
     const double tiles = (double)m * (double)round_up(n, p->path.kernels->lanes) / lanes;
@@ -167,7 +167,9 @@ static void pack_along(const slice *s, int64_t width, float *to) {
     for (int64_t u = s->begin; u < s->end;) {
         const k_run r = k_run_at(s, u);
         s->operand->locate(s->operand->context, r.segment, s->first, s->count, rows);
-        if (width) path->kernels->pack_along(to + (u - s->begin) * width, width, rows, s->count, r.offset, r.length, path->unit);
+        if (width)
+            path->kernels->pack_along(to + (u - s->begin) * width, width, rows, s->count, r.offset, r.length,
+                                      path->unit);
         else path->kernels->copy_rows(to + (u - s->begin), rows, s->count, r.offset, r.length, path->unit);
         u += r.units;
     }
@@ -207,7 +209,8 @@ static void pack_across(const slice *s, int64_t wide, float *panels) {
                 s->operand->locate(s->operand->context, r.segment + segment, r.offset, r.length, rows);
             }
             float *to = panels + panel * (s->end - s->begin) + (u - s->begin) * width + (c - panel);
-            s->p->path.kernels->pack_across(to, width, width * (s->end - s->begin), rows, run, within, r.length, s->p->path.unit);
+            s->p->path.kernels->pack_across(to, width, width * (s->end - s->begin), rows, run, within, r.length,
+                                            s->p->path.unit);
             c += run;
             if (run > width) panel = c - width;
         }
@@ -354,8 +357,8 @@ static void run_panels(const run *r, const slice *right, const slice *next, int6
             }
             for (int64_t j = 0; j < columns;) {
                 const int64_t width = panel_width(p, j, columns), asked = take_ahead(&h, units, soon);
-                (*p->path.tile)[form][width > lanes][height - 1](units, a, b + j * (k1 - k0) + (k - k0) * width, c + j, ldc,
-                                                                 k > 0, soon, asked);
+                (*p->path.tile)[form][width > lanes][height - 1](units, a, b + j * (k1 - k0) + (k - k0) * width, c + j,
+                                                                 ldc, k > 0, soon, asked);
                 j += width;
             }
         }

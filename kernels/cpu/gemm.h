@@ -19,8 +19,8 @@ typedef struct pb_gemm_operand {
     bool along;  // a row runs along K, and there is one per m or n; else it runs along m or n, and there is one per k
 } pb_gemm_operand;
 
-// K is k_segments runs of k_length (the taps of a kernel window: b and a's rows are contiguous only within one), or N is
-// n_segments runs of n_length; one of the two counts is 1.
+// K is k_segments runs of k_length (the taps of a kernel window: b and a's rows are contiguous only within one), or N
+// is n_segments runs of n_length; one of the two counts is 1.
 typedef struct pb_gemm {
     int64_t m, n;
     int64_t k_segments, k_length, n_segments, n_length;

@@ -5,7 +5,8 @@
 // a[0] b[0] a[1] b[1] ..., and the other half.
 #if defined(__AVX512F__)
 #define interleave_low(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
-#define interleave_high(a, b) __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+#define interleave_high(a, b) \
+    __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
 #elif defined(__AVX2__)
 #define interleave_low(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
 #define interleave_high(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
@@ -191,9 +192,11 @@ SIMD vf units_across(const char *row, const char *next, int64_t i, int64_t count
         return count >= LANES ? units_at(row, i, unit) : first_units_at(row, i, count, unit);
     }
     vu u = {0};
-    if (row) u = __builtin_convertvector(count >= LANES ? load_halves(row, i) : load_first_halves(row + 2 * i, count), vu);
+    if (row)
+        u = __builtin_convertvector(count >= LANES ? load_halves(row, i) : load_first_halves(row + 2 * i, count), vu);
     if (next)
-        u |= __builtin_convertvector(count >= LANES ? load_halves(next, i) : load_first_halves(next + 2 * i, count), vu) << 16;
+        u |= __builtin_convertvector(count >= LANES ? load_halves(next, i) : load_first_halves(next + 2 * i, count), vu)
+             << 16;
     return simd_from_bits(u);
 }
 
@@ -213,7 +216,8 @@ SIMD void pack_across_unit(float *panel, int64_t width, int64_t panel_floats, co
                 if (then) __builtin_prefetch(then + (offset + c + i) * size, 0, 1);
             }
             int64_t i = 0;
-            for (; i + LANES <= wide; i += LANES) simd_store(to + i, units_across(row, next, offset + c + i, LANES, unit));
+            for (; i + LANES <= wide; i += LANES)
+                simd_store(to + i, units_across(row, next, offset + c + i, LANES, unit));
             if (i < wide) store_first(to + i, units_across(row, next, offset + c + i, wide - i, unit), wide - i);
         }
     }
@@ -222,10 +226,10 @@ SIMD void pack_across_unit(float *panel, int64_t width, int64_t panel_floats, co
 static void pack_across(float *panel, int64_t width, int64_t panel_floats, const char *const *rows, int64_t columns,
                         int64_t offset, int64_t length, pb_unit unit) {
     switch (unit) {
-        case PB_UNIT_F32: pack_across_unit(panel, width, panel_floats, rows, columns, offset, length, PB_UNIT_F32); break;
-        case PB_UNIT_F16: pack_across_unit(panel, width, panel_floats, rows, columns, offset, length, PB_UNIT_F16); break;
-        case PB_UNIT_BF16: pack_across_unit(panel, width, panel_floats, rows, columns, offset, length, PB_UNIT_BF16); break;
-        case PB_UNIT_PAIR: pack_across_unit(panel, width, panel_floats, rows, columns, offset, length, PB_UNIT_PAIR); break;
+    case PB_UNIT_F32: pack_across_unit(panel, width, panel_floats, rows, columns, offset, length, PB_UNIT_F32); break;
+    case PB_UNIT_F16: pack_across_unit(panel, width, panel_floats, rows, columns, offset, length, PB_UNIT_F16); break;
+    case PB_UNIT_BF16: pack_across_unit(panel, width, panel_floats, rows, columns, offset, length, PB_UNIT_BF16); break;
+    case PB_UNIT_PAIR: pack_across_unit(panel, width, panel_floats, rows, columns, offset, length, PB_UNIT_PAIR); break;
     }
 }
 

@@ -13,8 +13,8 @@
 #include "kernels/cpu/isa.h"
 
 //
-// Of a tile's left operand there is a second form, without the interleaving: rows of units, PB_ROW_STRIDE apart. It is a
-// plain copy of rows that run along K, and the kernels reach all of it from one address.
+// Of a tile's left operand there is a second form, without the interleaving: rows of units, PB_ROW_STRIDE apart. It is
+// a plain copy of rows that run along K, and the kernels reach all of it from one address.
 enum { PB_TILE_ROWS_MAX = 14, PB_TILE_COLUMNS_MAX = 32, PB_ROW_UNITS_MAX = 320, PB_ROW_STRIDE = 336 };
 typedef enum pb_left { PB_LEFT_PANEL, PB_LEFT_ROWS } pb_left;
 
@@ -22,8 +22,8 @@ typedef enum pb_left { PB_LEFT_PANEL, PB_LEFT_ROWS } pb_left;
 typedef enum pb_unit { PB_UNIT_F32, PB_UNIT_F16, PB_UNIT_BF16, PB_UNIT_PAIR } pb_unit;
 
 // c[rows, columns] (+)= sum over steps of a[step, rows] b[step, columns]; ldc in floats. The additions for one element
-// are in the order of K whatever the tile's size. Along the way it asks for soon_count (at most `steps`) lines of memory
-// that will be packed next, spread over the steps: a burst of requests would hold the core up.
+// are in the order of K whatever the tile's size. Along the way it asks for soon_count (at most `steps`) lines of
+// memory that will be packed next, spread over the steps: a burst of requests would hold the core up.
 typedef void (*pb_tile_kernel)(int64_t steps, const float *a, const float *b, float *c, int64_t ldc, bool add,
                                const char *const *soon, int64_t soon_count);
 
@@ -42,9 +42,9 @@ typedef struct pb_gemm_kernels {
     // panel. NULL rows are zeros. Columns from `count` on are left alone.
     void (*pack_along)(float *panel, int64_t width, const char *const *rows, int64_t count, int64_t offset,
                        int64_t length, pb_unit unit);
-    // Packs `columns` elements from `offset` on of each of `length` rows that run across K: row p becomes step p (pairs:
-    // half a step). `panel` points at the first step's first column to write; columns beyond `width` continue in
-    // further panels, panel_floats apart.
+    // Packs `columns` elements from `offset` on of each of `length` rows that run across K: row p becomes step p
+    // (pairs: half a step). `panel` points at the first step's first column to write; columns beyond `width` continue
+    // in further panels, panel_floats apart.
     void (*pack_across)(float *panel, int64_t width, int64_t panel_floats, const char *const *rows, int64_t columns,
                         int64_t offset, int64_t length, pb_unit unit);
 

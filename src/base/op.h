@@ -97,8 +97,8 @@ typedef void (*pb_kernel)(const pb_kernel_args *args);
 // Scratch bytes for these shapes (data pointers are not set). Depends on shapes, dtypes, machine and thread count only.
 typedef uint64_t (*pb_kernel_workspace)(const pb_kernel_args *args);
 
-// Hyperparameters of one optimizer step, the float tensor `hyper` of step_control and adamw. Scalars are computed by the
-// host in double and rounded once.
+// Hyperparameters of one optimizer step, the float tensor `hyper` of step_control and adamw. Scalars are computed by
+// the host in double and rounded once.
 typedef enum pb_hyper {
     PB_HYPER_LR,
     PB_HYPER_BETA1,

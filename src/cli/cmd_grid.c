@@ -46,7 +46,8 @@ pb_status pb_command_grid(int argc, char **argv) {
                                   .positional_count = PB_COUNT_OF(positionals),
                                   .options = options,
                                   .option_count = PB_COUNT_OF(options),
-                                  .epilogue = "Example:\n  pagebooth grid before/grid.png after/grid.png --gap 8 -o both.png"};
+                                  .epilogue =
+                                      "Example:\n  pagebooth grid before/grid.png after/grid.png --gap 8 -o both.png"};
     PB_RETURN_IF(pb_options_parse(&line, argc, argv, &done));
     if (done) return PB_OK;
     if (!output) return pb_error(PB_ERR_USAGE, "--output is missing: where is the grid to go?");

@@ -18,10 +18,12 @@ pb_status pb_command_train(int argc, char **argv) {
     const char *path = NULL;
     pb_option_list sets = {0};
     bool check = false, done = false;
-    const pb_positional positionals[] = {{.name = "CONFIG", .help = "The run's configuration, a YAML file.", .text = &path}};
+    const pb_positional positionals[] = {
+        {.name = "CONFIG", .help = "The run's configuration, a YAML file.", .text = &path}};
     const pb_option options[] = {
         PB_OPTION_LIST("--set", NULL, "KEY=VALUE", &sets, "Overrides a key of the configuration; may be given often."),
-        PB_OPTION_FLAG("--check", NULL, &check, "Read everything but the weights, plan the step, say what was found, stop."),
+        PB_OPTION_FLAG("--check", NULL, &check,
+                       "Read everything but the weights, plan the step, say what was found, stop."),
     };
     const pb_command_line line = {.summary = "Fine-tunes a Stable Diffusion model on pictures of a subject.",
                                   .positionals = positionals,

@@ -149,7 +149,8 @@ static pb_status verify_in(pb_arena *arena, const char *path) {
     PB_RETURN_IF(pb_json_get_string(root, "format", "", manifest, &format));
     PB_RETURN_IF(pb_json_get_int(root, "version", 0, INT64_MAX, 0, manifest, &version));
     const pb_json *files = pb_json_get(root, "files");
-    if (strcmp(format, "pagebooth-checkpoint") || version != 1 || !files || files->type != PB_JSON_ARRAY || !files->count)
+    if (strcmp(format, "pagebooth-checkpoint") || version != 1 || !files || files->type != PB_JSON_ARRAY ||
+        !files->count)
         return pb_error(PB_ERR_FORMAT, "%s: not the manifest of a checkpoint", manifest);
     for (const pb_json *item = files->first; item; item = item->next)
         PB_RETURN_IF(verify_file(arena, path, manifest, item));

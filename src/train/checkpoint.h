@@ -1,5 +1,5 @@
-// Checkpoints that survive whatever befalls the machine while they are written. One is a folder OUTPUT_DIR/checkpoint-N:
-// any files, and manifest.json with the size and XXH3-128 of each. The protocol, in order:
+// Checkpoints that survive whatever befalls the machine while they are written. One is a folder
+// OUTPUT_DIR/checkpoint-N: any files, and manifest.json with the size and XXH3-128 of each. The protocol, in order:
 //
 //   the disk has room; a folder under a temporary name; every file written and fsynced; manifest.json, fsynced; the
 //   folders fsynced; renamed; the parent fsynced; read back and compared with the manifest; only then are the oldest
@@ -19,8 +19,8 @@ typedef struct pb_checkpoint_writer pb_checkpoint_writer;
 
 // `bytes`: about what will be written, for the check of the disk's room.
 pb_status pb_checkpoint_begin(const char *output_dir, int64_t step, uint64_t bytes, pb_checkpoint_writer **writer);
-// Where a file of the checkpoint ("unet/config.json") is to be written by someone who fsyncs it; its folder is made. The
-// text lives as long as the writer. NULL, with an error recorded, where the folder cannot be made.
+// Where a file of the checkpoint ("unet/config.json") is to be written by someone who fsyncs it; its folder is made.
+// The text lives as long as the writer. NULL, with an error recorded, where the folder cannot be made.
 const char *pb_checkpoint_add(pb_checkpoint_writer *writer, const char *name);
 // After the last file. A checkpoint of the same name, left by an earlier run, is replaced.
 pb_status pb_checkpoint_commit(pb_checkpoint_writer *writer);

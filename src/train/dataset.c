@@ -33,7 +33,8 @@ pb_status pb_picture_set_list(pb_arena *arena, const char *folder, int64_t limit
         if (is_picture)
             set->names[set->count++] = names[i];
         else if (strict)
-            return pb_error(PB_ERR_FORMAT, "%s: no picture; move it out of the folder, or set strict_images: false", path);
+            return pb_error(PB_ERR_FORMAT, "%s: no picture; move it out of the folder, or set strict_images: false",
+                            path);
         else
             set->skipped[set->skipped_count++] = names[i];
     }

@@ -27,8 +27,8 @@ pb_status pb_picture_set_list(pb_arena *arena, const char *folder, int64_t limit
 pb_status pb_picture_set_load(pb_picture_set *set, int32_t resolution);
 void pb_picture_set_deinit(pb_picture_set *set);  // frees the images
 
-// What torchvision's ToTensor and Normalize([0.5], [0.5]) make of the size x size pixels at (top, left): floats in -1..1,
-// (size,size,3).
+// What torchvision's ToTensor and Normalize([0.5], [0.5]) make of the size x size pixels at (top, left): floats in
+// -1..1, (size,size,3).
 void pb_picture_pixels(const pb_image *image, int32_t top, int32_t left, int32_t size, float *pixels);
 
 #endif

@@ -1,5 +1,6 @@
-// metrics.jsonl: one JSON object per optimizer step. After open nothing is allocated: a line is put together in a buffer
-// of fixed size and written with one write(2), so that a kill leaves whole lines, or a last one that resuming cuts off.
+// metrics.jsonl: one JSON object per optimizer step. After open nothing is allocated: a line is put together in a
+// buffer of fixed size and written with one write(2), so that a kill leaves whole lines, or a last one that resuming
+// cuts off.
 #ifndef PB_TRAIN_METRICS_H
 #define PB_TRAIN_METRICS_H
 

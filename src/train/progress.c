@@ -49,7 +49,8 @@ static void draw_bar(pb_progress *p, int64_t step, const char *figures) {
     memset(bar, '.', (size_t)width);
     memset(bar, '=', (size_t)(done < width ? done : width));
     bar[width] = 0;
-    const int bytes = snprintf(text, sizeof text, "\r[%s] %.*s\033[K", bar, p->columns > 4 ? p->columns - 4 - width : 0, figures);
+    const int bytes =
+        snprintf(text, sizeof text, "\r[%s] %.*s\033[K", bar, p->columns > 4 ? p->columns - 4 - width : 0, figures);
     put(text, bytes < (int)sizeof text ? (size_t)bytes : sizeof text - 1);
     p->open = true;
 }
@@ -61,7 +62,8 @@ void pb_progress_step(pb_progress *p, int64_t step, double loss, double lr, doub
     if (!edge && now - p->shown < (p->terminal ? redraw_seconds : line_seconds)) return;
     p->shown = now;
     char remaining[32], figures[256];
-    format_duration((now - p->begun) / (double)(done ? done : 1) * (double)(p->total - step), remaining, sizeof remaining);
+    format_duration((now - p->begun) / (double)(done ? done : 1) * (double)(p->total - step), remaining,
+                    sizeof remaining);
     snprintf(figures, sizeof figures, "step %lld/%lld  loss %.4f  lr %.3g  %.3g s/step  %s left", (long long)step,
              (long long)p->total, loss, lr, seconds, remaining);
     if (p->terminal) {

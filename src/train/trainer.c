@@ -36,14 +36,16 @@ static pb_status tokenize(pb_trainer *t) {
     pb_status status = PB_OK;
     pb_tokenizer *tokenizer = NULL;
     if (!c->tokenizer_name) PB_TRY(pb_model_dir_require(t->model, PB_PART_TOKENIZER));
-    PB_TRY(pb_tokenizer_create(c->tokenizer_name ? c->tokenizer_name : t->model->parts[PB_PART_TOKENIZER].path, &tokenizer));
+    PB_TRY(pb_tokenizer_create(c->tokenizer_name ? c->tokenizer_name : t->model->parts[PB_PART_TOKENIZER].path,
+                               &tokenizer));
     if (pb_tokenizer_size(tokenizer) > t->architecture.clip.vocabulary)
-        PB_FAIL(PB_ERR_FORMAT, "the tokenizer has %d ids, and the text encoder's vocab_size is %d: they are not of one model",
+        PB_FAIL(PB_ERR_FORMAT,
+                "the tokenizer has %d ids, and the text encoder's vocab_size is %d: they are not of one model",
                 pb_tokenizer_size(tokenizer), t->architecture.clip.vocabulary);
     t->tokens = c->tokenizer_max_length.set ? (int)c->tokenizer_max_length.value : pb_tokenizer_length(tokenizer);
     if (t->tokens > t->architecture.clip.positions)
-        PB_FAIL(PB_ERR_USAGE, "prompts have %d ids, and the text encoder takes %d; set tokenizer_max_length: %d", t->tokens,
-                t->architecture.clip.positions, t->architecture.clip.positions);
+        PB_FAIL(PB_ERR_USAGE, "prompts have %d ids, and the text encoder takes %d; set tokenizer_max_length: %d",
+                t->tokens, t->architecture.clip.positions, t->architecture.clip.positions);
     const char *const prompts[PB_SIDES] = {c->instance_prompt, c->with_prior_preservation ? c->class_prompt : NULL};
     for (int side = 0; side < PB_SIDES; side++) {
         if (!prompts[side]) continue;
@@ -65,9 +67,11 @@ static pb_status open_model(pb_trainer *t) {
     PB_RETURN_IF(pb_noise_schedule_init(t->arena, scheduler->config, scheduler->config_path, &t->noise));
     const pb_unet_config *unet = &t->architecture.unet;
     if (unet->in_channels != t->architecture.vae.latent_channels || unet->out_channels != unet->in_channels)
-        return pb_error(PB_ERR_UNSUPPORTED, "%s: in_channels is %d and out_channels %d; only UNets that take and give the %d "
-                        "channels of the latents can be trained", t->model->parts[PB_PART_UNET].config_path,
-                        unet->in_channels, unet->out_channels, t->architecture.vae.latent_channels);
+        return pb_error(PB_ERR_UNSUPPORTED,
+                        "%s: in_channels is %d and out_channels %d; only UNets that take and give the %d "
+                        "channels of the latents can be trained",
+                        t->model->parts[PB_PART_UNET].config_path, unet->in_channels, unet->out_channels,
+                        t->architecture.vae.latent_channels);
     return tokenize(t);
 }
 
@@ -111,7 +115,8 @@ static pb_status plan(pb_trainer *t) {
 static void describe(const pb_trainer *t, FILE *file) {
     const pb_config *c = t->config;
     const pb_picture_set *sets = t->data.set;
-    fprintf(file, "pictures: %lld of the subject in %s", (long long)sets[PB_SIDE_INSTANCE].count, sets[PB_SIDE_INSTANCE].folder);
+    fprintf(file, "pictures: %lld of the subject in %s", (long long)sets[PB_SIDE_INSTANCE].count,
+            sets[PB_SIDE_INSTANCE].folder);
     if (c->with_prior_preservation)
         fprintf(file, ", %lld of %lld of the class in %s", (long long)sets[PB_SIDE_CLASS].count,
                 (long long)c->num_class_images, sets[PB_SIDE_CLASS].folder);
@@ -138,8 +143,8 @@ static pb_status encode_prompts(pb_trainer *t) {
         if (!t->ids[side]) continue;
         t->context[side] = pb_arena_alloc(t->arena, bytes);
         if (!t->context[side]) return pb_error(PB_ERR_MEMORY, "no memory for the prompts");
-        PB_RETURN_IF(pb_encode_prompts(t->model, &t->architecture.clip, t->config->variant, t->request.compute, t->ids[side], 1,
-                                       t->tokens, t->context[side]));
+        PB_RETURN_IF(pb_encode_prompts(t->model, &t->architecture.clip, t->config->variant, t->request.compute,
+                                       t->ids[side], 1, t->tokens, t->context[side]));
     }
     return PB_OK;
 }
@@ -220,8 +225,10 @@ static pb_status after_overflow(pb_trainer *t) {
     t->loss_scale.scale /= 2;
     t->loss_scale.good_steps = 0;
     if (t->loss_scale.scale < least_scale)
-        return pb_error(PB_ERR_NUMERIC, "step %lld: the gradients are not finite at any loss scale; the run is stopped, and the "
-                        "last checkpoint is kept (mixed_precision: bf16 has fp32's range)", (long long)t->step + 1);
+        return pb_error(PB_ERR_NUMERIC,
+                        "step %lld: the gradients are not finite at any loss scale; the run is stopped, and the "
+                        "last checkpoint is kept (mixed_precision: bf16 has fp32's range)",
+                        (long long)t->step + 1);
     return PB_OK;
 }
 
@@ -252,8 +259,10 @@ static pb_status run_step(pb_trainer *t) {
     line.loss_scale = t->loss_scale.dynamic ? t->loss_scale.scale : 0;
     if (control[PB_CONTROL_SKIP] != 0 && t->loss_scale.dynamic) return after_overflow(t);
     if (control[PB_CONTROL_SKIP] != 0 || !isfinite(line.loss))
-        return pb_error(PB_ERR_NUMERIC, "step %lld: the loss or its gradients are not finite (loss %g); the run is stopped, and "
-                        "the last checkpoint is kept; a smaller learning_rate may help", (long long)line.step, line.loss);
+        return pb_error(PB_ERR_NUMERIC,
+                        "step %lld: the loss or its gradients are not finite (loss %g); the run is stopped, and "
+                        "the last checkpoint is kept; a smaller learning_rate may help",
+                        (long long)line.step, line.loss);
     after_good_step(t);
     line.seconds = pb_seconds_now() - begun;
     PB_RETURN_IF(pb_metrics_write(t->metrics, &line));
@@ -271,9 +280,10 @@ static pb_status loop(pb_trainer *t) {
         if (due || (stop && t->step > 0 && t->step < t->max_steps)) PB_RETURN_IF(pb_state_save(t));
         if (stop && !t->step) return pb_error(PB_ERR_INTERRUPTED, "interrupted before the first step was done");
         if (stop && t->step < t->max_steps)
-            return pb_error(PB_ERR_INTERRUPTED, "interrupted: step %lld of %lld is in %s/checkpoint-%lld; go on with --set "
-                            "resume_from_checkpoint=latest", (long long)t->step, (long long)t->max_steps,
-                            t->config->output_dir, (long long)t->step);
+            return pb_error(PB_ERR_INTERRUPTED,
+                            "interrupted: step %lld of %lld is in %s/checkpoint-%lld; go on with --set "
+                            "resume_from_checkpoint=latest",
+                            (long long)t->step, (long long)t->max_steps, t->config->output_dir, (long long)t->step);
     }
     pb_progress_end(&t->progress);
     return PB_OK;
@@ -305,8 +315,8 @@ static pb_status train_into(pb_trainer *t) {
     PB_RETURN_IF(pb_output_read_run(t, &earlier, &finished));
     const char *resume = t->config->resume_from_checkpoint;
     if (resume && !strcmp(resume, "latest") && finished >= t->max_steps) {
-        pb_progress_note(&t->progress, "%s: this run has done its %lld steps; nothing is left to do", t->config->output_dir,
-                         (long long)finished);
+        pb_progress_note(&t->progress, "%s: this run has done its %lld steps; nothing is left to do",
+                         t->config->output_dir, (long long)finished);
         return PB_OK;
     }
     PB_RETURN_IF(pb_state_find(t, &checkpoint));

@@ -30,7 +30,8 @@ pb_status pb_batch_buffers_init(pb_trainer *t) {
     b->weights = pb_arena_array(t->arena, n, sizeof *b->weights);
     b->losses = pb_arena_array(t->arena, n, sizeof *b->losses);
     b->micro_losses = pb_arena_array(t->arena, micro, sizeof *b->micro_losses);
-    if (!b->offset || !b->turned || !b->narrow || !b->timesteps || !b->times || !b->weights || !b->losses || !b->micro_losses)
+    if (!b->offset || !b->turned || !b->narrow || !b->timesteps || !b->times || !b->weights || !b->losses ||
+        !b->micro_losses)
         return pb_error(PB_ERR_MEMORY, "no memory for a batch");
     return PB_OK;
 }
@@ -50,7 +51,8 @@ static pb_status sample_latents(pb_trainer *t, const pb_draws_batch *batch, int6
         const pb_draws_item *item;
         const pb_moments *moments;
         if (side_of(batch, n, &item) == PB_SIDE_INSTANCE)
-            PB_RETURN_IF(pb_training_data_moments(&t->data, PB_SIDE_INSTANCE, item->instance, item->instance_crop, &moments));
+            PB_RETURN_IF(
+                pb_training_data_moments(&t->data, PB_SIDE_INSTANCE, item->instance, item->instance_crop, &moments));
         else
             PB_RETURN_IF(pb_training_data_moments(&t->data, PB_SIDE_CLASS, item->class_, item->class_crop, &moments));
         const float *sample = t->buffers.sample + n * count;
@@ -92,7 +94,8 @@ static void weigh(pb_trainer *t, const pb_draws_batch *batch, int64_t images) {
         const bool instance = n < batch->count;
         double weight = (instance ? 1.0 : t->config->prior_loss_weight) / (double)batch->count;
         if (instance && t->config->snr_gamma.set)
-            weight *= (double)pb_noise_min_snr_weight(&t->noise, (int)b->timesteps[n], (float)t->config->snr_gamma.value);
+            weight *=
+                (double)pb_noise_min_snr_weight(&t->noise, (int)b->timesteps[n], (float)t->config->snr_gamma.value);
         b->weights[n] = (float)weight;
         b->times[n] = (float)b->timesteps[n];
     }
@@ -152,7 +155,8 @@ static void fill_hyper(const pb_trainer *t, double lr, int64_t count, float *hyp
     hyper[PB_HYPER_MAX_NORM] = (float)c->max_grad_norm;
 }
 
-static pb_status upload(pb_trainer *t, const pb_pass_program *p, const pb_draws_batch *batch, int64_t first, double lr) {
+static pb_status upload(pb_trainer *t, const pb_pass_program *p, const pb_draws_batch *batch, int64_t first,
+                        double lr) {
     const pb_batch_buffers *b = &t->buffers;
     const pb_step_graph *s = p->step;
     const int64_t count = latent_channels(t) * latent_pixels(t);
@@ -185,9 +189,11 @@ pb_status pb_trainer_batch(pb_trainer *t, const pb_draws_batch *batch, double lr
         if (!p) return pb_error(PB_ERR_INTERNAL, "no program for a pass of %lld pictures", (long long)part);
         PB_RETURN_IF(upload(t, p, batch, first, lr));
         PB_RETURN_IF(pb_executor_run(p->executor));
-        PB_RETURN_IF(pb_executor_read(p->executor, p->step->loss, 0, t->buffers.losses + first, (uint64_t)part * sizeof(float)));
+        PB_RETURN_IF(
+            pb_executor_read(p->executor, p->step->loss, 0, t->buffers.losses + first, (uint64_t)part * sizeof(float)));
         if (p->step->control != PB_NONE)
-            PB_RETURN_IF(pb_executor_read(p->executor, p->step->control, 0, control, PB_CONTROL_COUNT * sizeof *control));
+            PB_RETURN_IF(
+                pb_executor_read(p->executor, p->step->control, 0, control, PB_CONTROL_COUNT * sizeof *control));
     }
     *loss = 0;
     for (int64_t n = 0; n < images; n++) *loss += (double)t->buffers.weights[n] * (double)t->buffers.losses[n];

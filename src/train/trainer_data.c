@@ -39,11 +39,13 @@ static pb_status make_room(pb_trainer *t, int side) {
     if (!d->slack[side] || !d->cached[side]) return pb_error(PB_ERR_MEMORY, "no memory for the latents");
     int64_t cached = 0;
     for (int64_t i = 0; i < set->count; i++) {
-        d->slack[side][i] = (pb_crop_slack){set->images[i].height - d->resolution, set->images[i].width - d->resolution};
+        d->slack[side][i] =
+            (pb_crop_slack){set->images[i].height - d->resolution, set->images[i].width - d->resolution};
         cached += cacheable(t, side, i);
     }
     d->cache[side] = calloc((size_t)(cached * 2 * elements) + 1, sizeof *d->cache[side]);
-    if (!d->cache[side]) return pb_error(PB_ERR_MEMORY, "no memory for the latents of %lld pictures", (long long)cached);
+    if (!d->cache[side])
+        return pb_error(PB_ERR_MEMORY, "no memory for the latents of %lld pictures", (long long)cached);
     float *at = d->cache[side];
     for (int64_t i = 0; i < set->count; i++) {
         if (!cacheable(t, side, i)) continue;
@@ -68,11 +70,12 @@ static pb_status fill_cache(pb_trainer *t, int side) {
 
 static void say_what_is_encoded(pb_trainer *t, int64_t cached, int64_t all) {
     if (cached == all) return;
-    const char *const why = t->config->cache_latents ? "a random crop is another picture each time; center_crop: true, or "
-                                                       "pictures that already have the size, would be faster"
-                                                     : "cache_latents is false";
-    pb_progress_note(&t->progress, "%lld of %lld pictures are encoded by the VAE at each step: %s", (long long)(all - cached),
-                     (long long)all, why);
+    const char *const why = t->config->cache_latents
+                                ? "a random crop is another picture each time; center_crop: true, or "
+                                  "pictures that already have the size, would be faster"
+                                : "cache_latents is false";
+    pb_progress_note(&t->progress, "%lld of %lld pictures are encoded by the VAE at each step: %s",
+                     (long long)(all - cached), (long long)all, why);
 }
 
 pb_status pb_training_data_load(pb_trainer *t) {

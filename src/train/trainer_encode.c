@@ -56,7 +56,8 @@ pb_status pb_vae_encoder_create(const pb_model_dir *model, const pb_vae_config *
     pb_vae_encoder *e = calloc(1, sizeof *e);
     if (!e) return pb_error(PB_ERR_MEMORY, "no memory for the VAE");
     const int64_t side = size / pb_vae_factor(config);
-    *e = (pb_vae_encoder){.size = size, .dtype = dtype, .channels = config->latent_channels, .latent_pixels = side * side};
+    *e = (pb_vae_encoder){
+        .size = size, .dtype = dtype, .channels = config->latent_channels, .latent_pixels = side * side};
     const size_t pixels = (size_t)size * (size_t)size * 3, moments = (size_t)(2 * e->channels * e->latent_pixels);
     const size_t most = pixels > moments ? pixels : moments;
     e->values = malloc(most * sizeof *e->values);
@@ -110,8 +111,8 @@ pb_status pb_vae_encoder_run(pb_vae_encoder *e, const pb_image *image, pb_crop c
 
 // --- Text encoder ---
 
-pb_status pb_encode_prompts(const pb_model_dir *model, const pb_clip_config *config, const char *variant, pb_dtype dtype,
-                            const int32_t *ids, int count, int tokens, void *hidden) {
+pb_status pb_encode_prompts(const pb_model_dir *model, const pb_clip_config *config, const char *variant,
+                            pb_dtype dtype, const int32_t *ids, int count, int tokens, void *hidden) {
     pb_status status = PB_OK;
     pb_graph *graph = NULL;
     pb_program *program = NULL;

@@ -169,7 +169,8 @@ pb_status pb_output_write_model(pb_trainer *t) {
         if (!replaced[parts[i]]) continue;
         const char *path = pb_model_writer_weights_path(writer, parts[i]);
         if (trained[parts[i]])
-            PB_TRY(pb_weights_save(trained[parts[i]], t->sources[parts[i]], p->executor, t->config->save_precision, path));
+            PB_TRY(
+                pb_weights_save(trained[parts[i]], t->sources[parts[i]], p->executor, t->config->save_precision, path));
         else
             PB_TRY(rewrite_part(t, parts[i], path));
     }

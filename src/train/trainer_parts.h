@@ -16,8 +16,8 @@
 
 // --- Batches and passes (trainer_batching.c) ---
 
-// How an epoch is cut up: batches of the data set; optimizer steps of `accumulation` batches, the epoch's last one closing
-// a step in any case; passes of at most `pass_images` pictures, where a batch does not fit the memory at once.
+// How an epoch is cut up: batches of the data set; optimizer steps of `accumulation` batches, the epoch's last one
+// closing a step in any case; passes of at most `pass_images` pictures, where a batch does not fit the memory at once.
 typedef struct pb_batching {
     int64_t length;  // of the data set
     int64_t batch;   // items
@@ -104,8 +104,8 @@ void pb_vae_encoder_destroy(pb_vae_encoder *encoder);  // NULL is allowed
 pb_status pb_vae_encoder_run(pb_vae_encoder *encoder, const pb_image *image, pb_crop crop, pb_moments *moments);
 
 // The hidden states of `count` prompts, each (T,D) in `dtype`, one after another into `hidden`. ids: (count,T).
-pb_status pb_encode_prompts(const pb_model_dir *model, const pb_clip_config *config, const char *variant, pb_dtype dtype,
-                            const int32_t *ids, int count, int tokens, void *hidden);
+pb_status pb_encode_prompts(const pb_model_dir *model, const pb_clip_config *config, const char *variant,
+                            pb_dtype dtype, const int32_t *ids, int count, int tokens, void *hidden);
 
 // --- Pictures as latents (trainer_data.c) ---
 
@@ -175,8 +175,8 @@ typedef struct pb_trainer {
 
 // --- One batch (trainer_batch.c) ---
 pb_status pb_batch_buffers_init(pb_trainer *t);
-// Forward and backward of a batch, and, where it closes a step, the update with `lr`. *loss: instance plus weighted class.
-// control[PB_CONTROL_COUNT] is written when the batch closes a step.
+// Forward and backward of a batch, and, where it closes a step, the update with `lr`. *loss: instance plus weighted
+// class. control[PB_CONTROL_COUNT] is written when the batch closes a step.
 pb_status pb_trainer_batch(pb_trainer *t, const pb_draws_batch *batch, double lr, double *loss, float *control);
 
 // --- The output folder (trainer_output.c) ---

@@ -19,7 +19,8 @@ static pb_status find_passes(const pb_batching *b, pb_programs *programs, bool *
             const pb_pass pass = pb_batching_pass(b, j, first, &images);
             if (pass != PB_PASS_WHOLE) *sums = true;
             if (pb_programs_find(programs, images, pass)) continue;
-            if (programs->count == PB_PASS_PROGRAMS) return pb_error(PB_ERR_INTERNAL, "more kinds of passes than expected");
+            if (programs->count == PB_PASS_PROGRAMS)
+                return pb_error(PB_ERR_INTERNAL, "more kinds of passes than expected");
             programs->items[programs->count++] = (pb_pass_program){.images = images, .pass = pass};
         }
     }

@@ -30,8 +30,10 @@ static pb_status check_finite(const pb_pass_program *p, const pb_module *m, floa
             bool finite = true;
             for (uint64_t k = 0; k < part / sizeof *buffer; k++) finite &= isfinite(buffer[k]) != 0;
             if (!finite)
-                return pb_error(PB_ERR_NUMERIC, "the weight %s is not finite: nothing is written, and the last checkpoint "
-                                "is kept; a smaller learning_rate may help", m->params[i].name);
+                return pb_error(PB_ERR_NUMERIC,
+                                "the weight %s is not finite: nothing is written, and the last checkpoint "
+                                "is kept; a smaller learning_rate may help",
+                                m->params[i].name);
         }
     }
     return PB_OK;
@@ -62,7 +64,8 @@ static pb_status list_moments(const pb_pass_program *p, moment **result, size_t 
             for (int which = 0; which < 2; which++) {
                 moment *at = &moments[(*count)++];
                 at->value = values[which];
-                snprintf(at->name, sizeof at->name, "%s.%s.%s", pb_part_name(trained_parts[k]), m->params[i].name, names[which]);
+                snprintf(at->name, sizeof at->name, "%s.%s.%s", pb_part_name(trained_parts[k]), m->params[i].name,
+                         names[which]);
             }
         }
     }
@@ -171,8 +174,10 @@ static pb_status append_draws(const pb_trainer *t, pb_text *text) {
 static pb_status save_json(const pb_trainer *t, const char *path) {
     pb_status status = PB_OK;
     pb_text text = {0};
-    pb_text_append(&text, "{\n  \"format\": \"pagebooth-trainer\",\n  \"version\": 1,\n  \"run\": %" PRId64
-                   ",\n  \"step\": %" PRId64 ",\n  \"threads\": %d,\n  \"loss_scale\": ", t->run, t->step, pb_threads());
+    pb_text_append(&text,
+                   "{\n  \"format\": \"pagebooth-trainer\",\n  \"version\": 1,\n  \"run\": %" PRId64
+                   ",\n  \"step\": %" PRId64 ",\n  \"threads\": %d,\n  \"loss_scale\": ",
+                   t->run, t->step, pb_threads());
     pb_text_append_json_number(&text, t->loss_scale.scale);
     pb_text_append(&text, ",\n  \"good_steps\": %" PRId64 ",\n  \"fixed\": ", t->loss_scale.good_steps);
     append_fixed(t, &text);
@@ -287,8 +292,10 @@ static pb_status compare_fixed(const pb_trainer *t, const pb_json *saved, const 
     for (const pb_json *item = status == PB_OK ? now->first : NULL; item; item = item->next) {
         const pb_json *before = pb_json_get(saved, item->key);
         if (before && json_equal(before, item)) continue;
-        status = pb_error(PB_ERR_USAGE, "%s: `%s` is not the same as when the checkpoint was made; undo the change, or start "
-                          "afresh in another output_dir", path, item->key);
+        status = pb_error(PB_ERR_USAGE,
+                          "%s: `%s` is not the same as when the checkpoint was made; undo the change, or start "
+                          "afresh in another output_dir",
+                          path, item->key);
         break;
     }
     pb_text_deinit(&text);
@@ -331,8 +338,10 @@ static pb_status load_json(pb_trainer *t, const char *path) {
     PB_RETURN_IF(pb_json_get_int(root, "good_steps", 0, INT64_MAX, 0, path, &t->loss_scale.good_steps));
     PB_RETURN_IF(pb_json_get_string(root, "draws", "", path, &draws));
     if (threads != pb_threads())
-        pb_progress_note(&t->progress, "the checkpoint was made with %lld threads and goes on with %d: the last bits will "
-                         "differ", (long long)threads, pb_threads());
+        pb_progress_note(&t->progress,
+                         "the checkpoint was made with %lld threads and goes on with %d: the last bits will "
+                         "differ",
+                         (long long)threads, pb_threads());
     return restore_draws(t, draws, path);
 }
 

@@ -1,6 +1,7 @@
 // bench: links=cpu,base
-// GFLOP/s of the CPU contractions on the shapes of the SD 1.4 UNet (one image, a latent of SIZE x SIZE), beside oneDNN's
-// where that was found when this was built. Usage: bench_contractions [SIZE [fp32|bf16|fp16 [REPEATS [FILTER]]]]
+// GFLOP/s of the CPU contractions on the shapes of the SD 1.4 UNet (one image, a latent of SIZE x SIZE), beside
+// oneDNN's where that was found when this was built. Usage: bench_contractions [SIZE [fp32|bf16|fp16 [REPEATS
+// [FILTER]]]]
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,7 +66,8 @@ typedef struct totals {
     double flops[3], ours[3], theirs[3];
 } totals;
 
-static void print_row(totals *sum, const char *text, int count, double flops, const double *ours, const double *theirs) {
+static void print_row(totals *sum, const char *text, int count, double flops, const double *ours,
+                      const double *theirs) {
     printf("%-34s x%-3d", text, count);
     for (int i = 0; i < 3; i++) {
         if (ours[i] <= 0) continue;
@@ -127,8 +129,10 @@ static void bench_attention(totals *sum, int count, int queries, int keys, int h
     snprintf(text, sizeof text, "attention %d x %d, %d x %d", queries, keys, heads, head);
     if (!strstr(text, filter)) return;
     const pb_attr attr = {.attention = {heads, false, 0.1f}};
-    const pb_tensor q = tensor(dtype, PB_SHAPE3(1, queries, heads * head)), k = tensor(dtype, PB_SHAPE3(1, keys, heads * head));
-    const pb_tensor v = tensor(dtype, k.shape), y = tensor(dtype, q.shape), lse = tensor(PB_F32, PB_SHAPE3(1, heads, queries));
+    const pb_tensor q = tensor(dtype, PB_SHAPE3(1, queries, heads * head)),
+                    k = tensor(dtype, PB_SHAPE3(1, keys, heads * head));
+    const pb_tensor v = tensor(dtype, k.shape), y = tensor(dtype, q.shape),
+                    lse = tensor(PB_F32, PB_SHAPE3(1, heads, queries));
     const pb_tensor dq = tensor(dtype, q.shape), dk = tensor(dtype, k.shape), dv = tensor(dtype, k.shape);
     const double flops = 4.0 * queries * keys * heads * head;
     double ours[3] = {0}, theirs[3] = {0};
@@ -149,10 +153,11 @@ int main(int argc, char **argv) {
            pb_dtype_name(dtype), pb_threads(), *rival_dnnl_version ? rival_dnnl_version : "not found");
     // {times in the UNet, size divisor, in, out, stride}
     static const int convs[][5] = {
-        {1, 1, 4, 320, 1},     {7, 1, 320, 320, 1},   {1, 1, 320, 320, 2},   {1, 2, 320, 640, 1},    {6, 2, 640, 640, 1},
-        {1, 2, 640, 640, 2},   {1, 4, 640, 1280, 1},  {6, 4, 1280, 1280, 1}, {1, 4, 1280, 1280, 2},  {11, 8, 1280, 1280, 1},
-        {3, 8, 2560, 1280, 1}, {1, 4, 1280, 1280, 1}, {2, 4, 2560, 1280, 1}, {1, 4, 1920, 1280, 1},  {1, 2, 1280, 1280, 1},
-        {1, 2, 1920, 640, 1},  {1, 2, 1280, 640, 1},  {1, 2, 960, 640, 1},   {1, 1, 640, 640, 1},    {1, 1, 960, 320, 1},
+        {1, 1, 4, 320, 1},     {7, 1, 320, 320, 1},    {1, 1, 320, 320, 2},   {1, 2, 320, 640, 1},
+        {6, 2, 640, 640, 1},   {1, 2, 640, 640, 2},    {1, 4, 640, 1280, 1},  {6, 4, 1280, 1280, 1},
+        {1, 4, 1280, 1280, 2}, {11, 8, 1280, 1280, 1}, {3, 8, 2560, 1280, 1}, {1, 4, 1280, 1280, 1},
+        {2, 4, 2560, 1280, 1}, {1, 4, 1920, 1280, 1},  {1, 2, 1280, 1280, 1}, {1, 2, 1920, 640, 1},
+        {1, 2, 1280, 640, 1},  {1, 2, 960, 640, 1},    {1, 1, 640, 640, 1},   {1, 1, 960, 320, 1},
         {2, 1, 640, 320, 1},   {1, 1, 320, 4, 1},
     };
     totals conv = {0}, linear = {0}, attention = {0};

@@ -57,8 +57,8 @@ static double at(pb_tensor t, int64_t i) {
 
 static char case_text[200];
 
-// Runs twice over different garbage in workspace and outputs, with 3 threads and with 1; the bits must agree. `alias` is
-// the input that output 0 takes the place of, or -1.
+// Runs twice over different garbage in workspace and outputs, with 3 threads and with 1; the bits must agree. `alias`
+// is the input that output 0 takes the place of, or -1.
 static void run(pb_kernel kernel, pb_kernel_workspace query, pb_kernel_args *args, int alias) {
     // Only the gradient of attention adds in an order that depends on the number of threads.
     const int threads[] = {3, kernel == pb_cpu_attention_bwd ? 3 : 1};
@@ -84,13 +84,15 @@ static void run(pb_kernel kernel, pb_kernel_workspace query, pb_kernel_args *arg
         kernel(args);
         if (alias >= 0) args->in[alias] = input;
         for (int i = 0; i < GUARD; i++)
-            CHECK_THAT(raw[i] == 0x5c && raw[GUARD + bytes + i] == 0x5c, "%s: writes outside of its workspace", case_text);
+            CHECK_THAT(raw[i] == 0x5c && raw[GUARD + bytes + i] == 0x5c, "%s: writes outside of its workspace",
+                       case_text);
         for (int o = 0; o < PB_MAX_OUTPUTS; o++) {
             const pb_tensor t = args->out[o];
             if (!t.data) continue;
             CHECK_THAT(tensor_guarded(t), "%s: writes outside of output %d", case_text, o);
             if (round) {
-                CHECK_THAT(!memcmp(first[o], t.data, tensor_bytes(t)), "%s: output %d differs in a second run", case_text, o);
+                CHECK_THAT(!memcmp(first[o], t.data, tensor_bytes(t)), "%s: output %d differs in a second run",
+                           case_text, o);
             } else {
                 first[o] = malloc(tensor_bytes(t) + 1);
                 memcpy(first[o], t.data, tensor_bytes(t));
@@ -197,8 +199,9 @@ static int64_t nearest(int64_t i, int64_t in, int64_t out) {
 }
 
 static void check_conv(pb_dtype dtype, conv_case c) {
-    snprintf(case_text, sizeof case_text, "isa %d/%d %s conv %dx%dx%dx%d -> %d, %dx%d stride %d up %dx%d", pb_cpu_isa().level,
-             pb_cpu_isa().bf16, pb_dtype_name(dtype), c.n, c.h, c.w, c.in, c.out, c.kh, c.kw, c.stride, c.up_h, c.up_w);
+    snprintf(case_text, sizeof case_text, "isa %d/%d %s conv %dx%dx%dx%d -> %d, %dx%d stride %d up %dx%d",
+             pb_cpu_isa().level, pb_cpu_isa().bf16, pb_dtype_name(dtype), c.n, c.h, c.w, c.in, c.out, c.kh, c.kw,
+             c.stride, c.up_h, c.up_w);
     const int64_t h = c.up_h ? c.up_h : c.h, w = c.up_w ? c.up_w : c.w;
     const int64_t oh = (h + c.top + c.bottom - c.kh) / c.stride + 1, ow = (w + c.left + c.right - c.kw) / c.stride + 1;
     pb_attr attr = {.conv = {c.kh, c.kw, c.stride, c.top, c.left, c.bottom, c.right, c.up_h, c.up_w, c.h, c.w}};
@@ -206,7 +209,8 @@ static void check_conv(pb_dtype dtype, conv_case c) {
     const pb_tensor wt = tensor_random(dtype, PB_SHAPE4(c.out, c.kh, c.kw, c.in));
     const pb_tensor b = tensor_random(PB_F32, PB_SHAPE1(c.out)), rb = tensor_random(dtype, PB_SHAPE2(c.n, c.out));
     const pb_tensor r = tensor_random(dtype, PB_SHAPE4(c.n, oh, ow, c.out)), y = tensor_make(dtype, r.shape);
-    const pb_tensor dx = tensor_make(dtype, x.shape), dw = tensor_make(dtype, wt.shape), db = tensor_make(PB_F32, b.shape);
+    const pb_tensor dx = tensor_make(dtype, x.shape), dw = tensor_make(dtype, wt.shape),
+                    db = tensor_make(PB_F32, b.shape);
     const pb_tensor add = tensor_random(dtype, x.shape);
     double *ey = doubles(y.shape), *ex = doubles(x.shape), *ew = doubles(wt.shape), *eb = doubles(b.shape);
     for (int64_t p = 0; p < c.n * oh * ow; p++)
@@ -284,7 +288,8 @@ static void check_attention(pb_dtype dtype, int n, int heads, int d, int tq, int
     const pb_attr attr = {.attention = {heads, causal, 1.5f / sqrtf((float)d)}};
     const pb_shape qs = PB_SHAPE3(n, tq, c), ks = PB_SHAPE3(n, tk, c);
     const pb_tensor q = tensor_random(dtype, qs), k = tensor_random(dtype, ks), v = tensor_random(dtype, ks);
-    const pb_tensor dy = tensor_random(dtype, qs), y = tensor_make(dtype, qs), lse = tensor_make(PB_F32, PB_SHAPE3(n, heads, tq));
+    const pb_tensor dy = tensor_random(dtype, qs), y = tensor_make(dtype, qs),
+                    lse = tensor_make(PB_F32, PB_SHAPE3(n, heads, tq));
     const pb_tensor dq = tensor_make(dtype, qs), dk = tensor_make(dtype, ks), dv = tensor_make(dtype, ks);
     double *ey = doubles(qs), *el = doubles(lse.shape), *eq = doubles(qs), *ek = doubles(ks), *ev = doubles(ks);
     double *p = calloc((size_t)tk, sizeof(double)), *dp = calloc((size_t)tk, sizeof(double));
@@ -369,7 +374,8 @@ static void check_all(pb_dtype dtype) {
 }
 
 int main(void) {
-    static const pb_isa isas[] = {{PB_ISA_SCALAR, false}, {PB_ISA_AVX2, false}, {PB_ISA_AVX512, false}, {PB_ISA_AVX512, true}};
+    static const pb_isa isas[] = {
+        {PB_ISA_SCALAR, false}, {PB_ISA_AVX2, false}, {PB_ISA_AVX512, false}, {PB_ISA_AVX512, true}};
     static const pb_dtype dtypes[] = {PB_F32, PB_F16, PB_BF16};
     for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
         pb_cpu_isa_set(isas[i]);

@@ -1,6 +1,6 @@
 // test: links=train,base
-// How an epoch is cut into batches, steps and passes: every picture once, every step opened and closed once, and the last
-// batch of an epoch always closes one.
+// How an epoch is cut into batches, steps and passes: every picture once, every step opened and closed once, and the
+// last batch of an epoch always closes one.
 #include "check.h"
 #include "train/trainer_parts.h"
 

@@ -86,7 +86,8 @@ int main(void) {
     const char *folder = scratch_path("out");
     CHECK(strcmp(listed(folder), "") == 0);
     CHECK_OK(pb_fs_make_directories(folder));
-    for (int64_t step = 1; step <= 7; step += 2) CHECK_THAT(write_checkpoint(folder, step, 1), "%s", pb_error_message());
+    for (int64_t step = 1; step <= 7; step += 2)
+        CHECK_THAT(write_checkpoint(folder, step, 1), "%s", pb_error_message());
     CHECK(strcmp(listed(folder), "7 5 3 1") == 0);
     check_damage(folder);
 

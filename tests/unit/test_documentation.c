@@ -10,12 +10,13 @@
 #define DOCUMENT PB_SOURCE "/docs/configuration.md"
 
 static void make_document(pb_text *text) {
-    pb_text_append(text, "%s",
-                   "# The configuration of a run\n\n"
-                   "`pagebooth train CONFIG.yaml [--set key=value]...` reads these keys. Most are those of diffusers'\n"
-                   "`train_dreambooth.py`, with its names and defaults; a key of a group is written `group.key` on the\n"
-                   "command line and indented under the group in the file. (This page is made from the program's own\n"
-                   "table, `src/io/config.def`; a test keeps the two the same.)\n\n");
+    pb_text_append(
+        text, "%s",
+        "# The configuration of a run\n\n"
+        "`pagebooth train CONFIG.yaml [--set key=value]...` reads these keys. Most are those of diffusers'\n"
+        "`train_dreambooth.py`, with its names and defaults; a key of a group is written `group.key` on the\n"
+        "command line and indented under the group in the file. (This page is made from the program's own\n"
+        "table, `src/io/config.def`; a test keeps the two the same.)\n\n");
     pb_config_document(text);
 }
 
