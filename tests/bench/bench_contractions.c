@@ -10,6 +10,7 @@
 
 #include "base/parallel.h"
 #include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/isa.h"
 #include "rival_dnnl.h"
 
 // With one thread the processor's time is taken: other processes disturb it less.
@@ -149,6 +150,12 @@ int main(int argc, char **argv) {
     if (argc > 2) dtype = !strcmp(argv[2], "bf16") ? PB_BF16 : !strcmp(argv[2], "fp16") ? PB_F16 : PB_F32;
     if (argc > 3) repeats = atoi(argv[3]);
     if (argc > 4) filter = argv[4];
+    if (argc > 5) {
+        static const char *const names[] = {"scalar", "avx2", "avx512"};
+        int level = 0;
+        while (level < PB_ISA_AVX512 && strcmp(argv[5], names[level])) level++;
+        pb_cpu_isa_set((pb_isa){(pb_isa_level)level, false});
+    }
     printf("latent %dx%d, %s, %d threads: forward, input gradient, weight gradient; ms, GFLOP/s (oneDNN %s)\n", s, s,
            pb_dtype_name(dtype), pb_threads(), *rival_dnnl_version ? rival_dnnl_version : "not found");
     // {times in the UNet, size divisor, in, out, stride}

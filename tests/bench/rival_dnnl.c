@@ -63,7 +63,7 @@ static double time_primitive(const_dnnl_primitive_desc_t desc, const dnnl_exec_a
     return best;
 }
 
-// Between the plain [O, kh, kw, I] of our weights and the layout that a primitive chose; nothing where they are the same.
+// Between the plain [O, kh, kw, I] of our weights and the layout that a primitive chose; nothing where they are alike.
 static double time_reorder(const dnnl_memory_desc_t *plain, dnnl_memory_t chosen, bool to_plain, const rival_run *run) {
     const dnnl_memory_desc_t *other;
     OK(dnnl_memory_get_memory_desc(chosen, &other));
@@ -91,12 +91,13 @@ void rival_dnnl_conv(pb_dtype dtype, int size, int in, int out, int stride, cons
     const dnnl_dims_t strides = {stride, stride}, padding = {1, 1};
     dnnl_convolution_desc_t d;
     dnnl_primitive_desc_t forward, data, weights;
-    OK(dnnl_convolution_forward_desc_init(&d, dnnl_forward_training, dnnl_convolution_direct, &x, &w, &b, &y, strides, padding,
-                                          padding));
+    OK(dnnl_convolution_forward_desc_init(&d, dnnl_forward_training, dnnl_convolution_direct, &x, &w, &b, &y, strides,
+                                          padding, padding));
     OK(dnnl_primitive_desc_create(&forward, &d, NULL, engine(), NULL));
     OK(dnnl_convolution_backward_data_desc_init(&d, dnnl_convolution_direct, &x, &w, &y, strides, padding, padding));
     OK(dnnl_primitive_desc_create(&data, &d, NULL, engine(), forward));
-    OK(dnnl_convolution_backward_weights_desc_init(&d, dnnl_convolution_direct, &x, &w, &b, &y, strides, padding, padding));
+    OK(dnnl_convolution_backward_weights_desc_init(&d, dnnl_convolution_direct, &x, &w, &b, &y, strides, padding,
+                                                   padding));
     OK(dnnl_primitive_desc_create(&weights, &d, NULL, engine(), forward));
     dnnl_memory_t mx = memory_for(forward, dnnl_query_src_md), my = memory_for(forward, dnnl_query_dst_md);
     dnnl_memory_t mb = memory_for(weights, dnnl_query_diff_weights_md), wf = memory_for(forward, dnnl_query_weights_md);
