@@ -74,8 +74,8 @@ static pb_status generate(const request *r) {
     pb_image *images = NULL;
     int64_t shape[3];
     pb_rng rng;
-    PB_TRY(pb_fs_make_directories(r->folder));
     PB_TRY(pb_generator_create(&r->options, &g));
+    PB_TRY(pb_fs_make_directories(r->folder));
     pb_generator_latent_shape(g, shape);
     const size_t values = (size_t)(r->count * shape[0] * shape[1] * shape[2]);
     latents = malloc(values * sizeof *latents);

@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# pagebooth generate and tokenize from the command line, with the demo's model.
+# usage: test_pictures.sh PROGRAM SOURCE_DIR BUILD_DIR
+set -euo pipefail
+program=$1 model=$2/demo/emoji-sd
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+fail() {
+    echo "failed: $*" >&2
+    exit 1
+}
+# expect CODE TEXT COMMAND...: its exit code and a text in its message
+expect() {
+    local code=$1 text=$2 given=0
+    shift 2
+    "$@" >"$work/out" 2>"$work/err" </dev/null || given=$?
+    [ "$given" = "$code" ] || fail "$* exits with $given: $(cat "$work/err")"
+    grep -qF -- "$text" "$work/err" || fail "$* says: $(cat "$work/err")"
+}
+
+# --- tokenize ---
+printf '%s\n' '{"text": "a photo of a fox"}' '{"text": ""}' '{"text": "A PHOTO of\ta \u0046ox"}' |
+    "$program" tokenize "$model" >"$work/model.jsonl"
+printf '%s\n' '{"text": "a photo of a fox"}' '{"text": ""}' '{"text": "A PHOTO of\ta \u0046ox"}' |
+    "$program" tokenize "$model/tokenizer" >"$work/folder.jsonl"
+cmp "$work/model.jsonl" "$work/folder.jsonl" || fail "a model and its tokenizer differ"
+[ "$(wc -l <"$work/model.jsonl")" = 3 ] || fail "not a line of ids for each text"
+[ "$(sed -n 1p "$work/model.jsonl")" = "$(sed -n 3p "$work/model.jsonl")" ] || fail "case and white space matter"
+[ "$(sed -n 2p "$work/model.jsonl" | grep -o '[0-9]\+' | wc -l)" = 32 ] || fail "not model_max_length ids"
+[ "$(sed -n 2p "$work/model.jsonl" | cut -c 1-22)" = '{"ids": [8190, 8191, 8' ] || fail "an empty text is BOS and EOS"
+printf '{"text": 1}\n' >"$work/bad"
+"$program" tokenize "$model" <"$work/bad" >"$work/out" 2>"$work/err" && fail "a number was taken for a text"
+grep -q 'line 1.*"text"' "$work/err" || fail "tokenize says: $(cat "$work/err")"
+expect 1 "$work/none" "$program" tokenize "$work/none"
+
+# --- generate ---
+settings=(--prompt "a photo of a fox" --steps 2 --seed 7)
+"$program" generate "$model" "${settings[@]}" --n 3 -o "$work/three" --save-latents "$work/three.safetensors" >"$work/list"
+[ "$(sort "$work/list" | tr '\n' ' ')" = "$work/three/grid.png $work/three/picture-000.png $work/three/picture-001.png \
+$work/three/picture-002.png " ] || fail "generate wrote $(cat "$work/list")"
+for text in "a photo of a fox" negative_prompt guidance_scale ddim seed; do
+    grep -qa "$text" "$work/three/picture-001.png" || fail "\"$text\" is not in the picture's texts"
+done
+grep -qa '"latents":{"dtype":"F32","shape":\[3,4,16,16\]' "$work/three.safetensors" || fail "no latents"
+# The same noise, one picture at a time.
+"$program" generate "$model" "${settings[@]}" --n 3 --batch 1 -o "$work/again" >/dev/null
+cmp "$work/three/picture-002.png" "$work/again/picture-002.png" || fail "--batch changes the pictures"
+"$program" generate "$model" "${settings[@]}" --sampler euler --size 32x48 -o "$work/one" >/dev/null
+[ "$(ls "$work/one")" = picture-000.png ] || fail "a grid of one"
+
+expect 2 "--prompt" "$program" generate "$model" -o "$work/x"
+expect 2 "-o DIR" "$program" generate "$model" --prompt x
+expect 2 "dpmpp2m" "$program" generate "$model" --prompt x -o "$work/x" --sampler dpm
+expect 2 "--dtype" "$program" generate "$model" --prompt x -o "$work/x" --dtype fp8
+expect 2 "multiples of 4" "$program" generate "$model" --prompt x -o "$work/x" --size 30x32
+expect 2 "from 1 to 1000" "$program" generate "$model" --prompt x -o "$work/x" --steps 1001
+expect 1 "$work/none" "$program" generate "$work/none" --prompt x -o "$work/x"
+[ ! -e "$work/x" ] || fail "a refused command leaves a folder"
+: >"$work/file"
+expect 1 "$work/file" "$program" generate "$model" --prompt x -o "$work/file"
+echo "pictures and ids"
