@@ -74,7 +74,8 @@ static void set_operands(plan *p, const pb_gemm *g, bool transposed) {
 
 static void choose_operands(plan *p, const pb_gemm *g) {
     set_operands(p, g, true);
-    const double turned = part_cost(p, p->m, p->n);
+    // To transpose an element back takes about as long as a vector multiply-add.
+    const double turned = part_cost(p, p->m, p->n) + (double)p->m * (double)p->n / (double)(p->units + !p->units);
     set_operands(p, g, false);
     if (g->a.along && g->b.along && turned < part_cost(p, p->m, p->n)) set_operands(p, g, true);
 }
