@@ -32,6 +32,16 @@ static void test_document(void) {
     pb_arena_destroy(arena);
 }
 
+// The README shows configs/my_subject.yaml in full.
+static void test_readme(void) {
+    pb_arena *arena = pb_arena_create();
+    char *readme = NULL, *example = NULL;
+    CHECK_OK(pb_fs_read_file(arena, PB_SOURCE "/README.md", 1 << 20, &readme, NULL));
+    CHECK_OK(pb_fs_read_file(arena, PB_SOURCE "/configs/my_subject.yaml", 1 << 20, &example, NULL));
+    CHECK_THAT(readme && example && strstr(readme, example), "README.md has another configs/my_subject.yaml");
+    pb_arena_destroy(arena);
+}
+
 static void check_configuration(const char *path) {
     pb_arena *arena = pb_arena_create();
     pb_config config, again;
@@ -73,6 +83,7 @@ int main(int argc, char **argv) {
         return status != PB_OK;
     }
     test_document();
+    test_readme();
     test_configurations();
     return CHECK_DONE();
 }
