@@ -1,0 +1,164 @@
+#!/usr/bin/env bash
+# Whole runs of `pagebooth train` on a tiny random model and the demo's pictures: what they write, that an interrupted run
+# continues bit for bit, and what is refused.
+# usage: test_train.sh PROGRAM SOURCE_DIR BUILD_DIR
+set -uo pipefail
+program=$1 pictures=$2/demo/blue-fox
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+failures=0
+
+fail() {
+    echo "failed: $*" >&2
+    failures=$((failures + 1))
+}
+
+# become OUT KEY=VALUE...: a run of the base configuration in place of this shell; its messages are in OUT.log. After
+# `become ... &` the process is the program's, and can be killed.
+become() {
+    local sets=()
+    for set in "${@:2}"; do sets+=(--set "$set"); done
+    exec "$program" train base.yaml --set "output_dir=$1" "${sets[@]}" >"$1.log" 2>&1
+}
+
+train() {
+    (become "$@")
+}
+
+refused() { # WORD OUT KEY=VALUE...: the run fails with a message that has WORD
+    local word=$1
+    shift
+    train "$@" && fail "$*: not refused"
+    grep -q -- "$word" "$1.log" || fail "$*: no \"$word\" in: $(cat "$1.log")"
+}
+
+same_result() { # A B
+    for file in unet/diffusion_pytorch_model.safetensors text_encoder/model.safetensors; do
+        cmp "$1/$file" "$2/$file" || fail "$1 and $2 differ in $file"
+    done
+    cmp <(sed 's/"seconds.*//' "$1/metrics.jsonl") <(sed 's/"seconds.*//' "$2/metrics.jsonl") || fail "$1, $2: metrics differ"
+}
+
+"$program" init --preset tiny --seed 1 model >/dev/null || { fail "no model"; exit 1; }
+cat >base.yaml <<YAML
+pretrained_model_name_or_path: model
+instance_data_dir: $pictures
+instance_prompt: a photo of sks fox
+resolution: 32
+center_crop: true
+train_batch_size: 2
+train_text_encoder: true
+learning_rate: 1e-4
+max_train_steps: 8
+checkpointing_steps: 3
+seed: 3
+YAML
+
+# A whole run: five pictures in batches of two are three steps an epoch.
+train whole || fail "whole: $(cat whole.log)"
+[ "$(grep -c '"loss"' whole/metrics.jsonl)" = 8 ] || fail "whole: metrics.jsonl does not have 8 steps"
+grep -q '"step": 4, "epoch": 1,' whole/metrics.jsonl || fail "whole: step 4 is not in epoch 1"
+for file in model_index.json config.yaml run.json scheduler/scheduler_config.json tokenizer/vocab.json \
+    vae/diffusion_pytorch_model.safetensors unet/config.json text_encoder/config.json checkpoint-6/manifest.json; do
+    [ -f "whole/$file" ] || fail "whole: no $file"
+done
+[ -n "$(find whole -name '.p*')" ] && fail "whole: something temporary is left: $(find whole -name '.p*')"
+cmp -s whole/unet/diffusion_pytorch_model.safetensors model/unet/diffusion_pytorch_model.safetensors &&
+    fail "whole: the UNet did not change"
+cmp whole/vae/diffusion_pytorch_model.safetensors model/vae/diffusion_pytorch_model.safetensors || fail "the VAE changed"
+train again && same_result whole again
+
+# What config.yaml says reads back to the same run.
+"$program" train whole/config.yaml --set output_dir=reread >reread.log 2>&1 && same_result whole reread
+
+# Killed at any moment, then resumed, in the middle of an epoch as well.
+for delay in 0.05 0.2 0.4 0.7; do
+    rm -rf killed
+    become killed &
+    pid=$!
+    sleep "$delay"
+    { kill -9 "$pid" && wait "$pid"; } 2>/dev/null
+    train killed resume_from_checkpoint=latest || fail "killed after $delay s: $(cat killed.log)"
+    same_result whole killed
+done
+
+# A damaged checkpoint is noticed, and the one before it is taken.
+train damaged checkpointing_steps=2 checkpoints_total_limit=0
+rm damaged/run.json
+printf x | dd of=damaged/checkpoint-8/optimizer.safetensors bs=1 seek=5000 conv=notrunc status=none
+train damaged resume_from_checkpoint=latest checkpointing_steps=100 || fail "damaged: $(cat damaged.log)"
+grep -q "goes on from damaged/checkpoint-6" damaged.log || fail "damaged: $(cat damaged.log)"
+same_result whole damaged
+refused damaged damaged resume_from_checkpoint=checkpoint-8
+refused "no damaged/checkpoint-5" damaged resume_from_checkpoint=checkpoint-5
+refused "resolution" damaged resume_from_checkpoint=checkpoint-6 resolution=64
+
+# A finished run has nothing to do; `latest` without a checkpoint starts afresh.
+train whole resume_from_checkpoint=latest || fail "finished: $(cat whole.log)"
+grep -q "nothing is left to do" whole.log || fail "finished: $(cat whole.log)"
+train fresh resume_from_checkpoint=latest && same_result whole fresh
+
+# A signal ends the run after the step, with a checkpoint; a second process is turned away.
+become stopped max_train_steps=100000 &
+pid=$!
+for _ in $(seq 100); do
+    [ -s stopped/metrics.jsonl ] && break
+    sleep 0.1
+done
+sets=(--set output_dir=stopped)
+"$program" train base.yaml "${sets[@]}" >second.log 2>&1 && fail "two runs in one folder"
+grep -q "another pagebooth" second.log || fail "two runs: $(cat second.log)"
+kill -TERM "$pid"
+wait "$pid"
+[ $? = 130 ] || fail "stopped: the exit code is not 130"
+step=$(sed -n 's/.*interrupted: step \([0-9]*\) of.*/\1/p' stopped.log)
+[ -f "stopped/checkpoint-$step/manifest.json" ] || fail "stopped: $(cat stopped.log)"
+
+# Variants: accumulation is the same as a larger batch but for rounding; parts of a batch likewise; low precision.
+loss() { # OUT: of the last step
+    sed -n '$s/.*"loss": \([^,]*\),.*/\1/p' "$1/metrics.jsonl"
+}
+close() { # A B TOLERANCE
+    awk -v a="$(loss "$1")" -v b="$(loss "$2")" -v t="$3" 'BEGIN { exit !(a > 0 && (a - b) ^ 2 <= (t * a) ^ 2) }' ||
+        fail "$1 and $2: losses $(loss "$1") and $(loss "$2")"
+}
+train parts memory.micro_batch=1 && close whole parts 1e-5
+train bf16 mixed_precision=bf16 && close whole bf16 1e-2
+train fp16 mixed_precision=fp16 && close whole fp16 1e-2
+grep -q '"loss_scale": ' fp16/metrics.jsonl || fail "fp16: no loss_scale"
+train accumulated gradient_accumulation_steps=2 max_train_steps=4 || fail "accumulated: $(cat accumulated.log)"
+[ "$(grep -o '"micro_losses": \[[^]]*\]' accumulated/metrics.jsonl | tr -cd ',\n' | awk '{ print length }' | xargs)" = "1 0 1 0" ] ||
+    fail "accumulated: not two passes and one in turn"
+train precise save_precision=fp16 || fail "precise: $(cat precise.log)"
+for file in precise/unet/*.safetensors precise/vae/*.safetensors precise/text_encoder/*.safetensors; do
+    "$program" inspect "$file" | grep -q F16 || fail "$file is not in fp16"
+done
+
+# Class pictures are made, and count for the length of an epoch.
+train prior with_prior_preservation=true class_data_dir=class "class_prompt=a fox" num_class_images=3 max_train_steps=2 ||
+    fail "prior: $(cat prior.log)"
+[ "$(ls class/*.jpg | wc -l)" = 3 ] || fail "prior: not 3 class pictures"
+
+# What cannot work is refused before anything is written.
+mkdir stray && cp "$pictures"/0.png stray && echo text >stray/notes.txt
+train strayed instance_data_dir=stray max_train_steps=1 || fail "strayed: $(cat strayed.log)"
+grep -q "skipped stray/notes.txt" strayed.log || fail "strayed: $(cat strayed.log)"
+refused notes.txt strict instance_data_dir=stray strict_images=true
+head -c 200 "$pictures/0.png" >stray/torn.png
+refused torn.png torn instance_data_dir=stray
+mkdir empty
+refused "no JPEG or PNG" nothing instance_data_dir=empty
+refused "divisible by" odd resolution=33
+refused "memory.device" small memory.device=1MB
+refused "not finite" wild learning_rate=1000 adam_weight_decay=1000 max_train_steps=60
+[ -e wild/model_index.json ] && fail "wild: a model was written"
+mkdir elsewhere && ln -s elsewhere link
+refused "symbolic link" link
+[ -z "$(ls elsewhere)" ] || fail "something was written through a link"
+"$program" train base.yaml --check >check.log 2>&1 || fail "check: $(cat check.log)"
+grep -q "memory:" check.log || fail "check: $(cat check.log)"
+[ -e dreambooth-model ] && fail "check: something was written"
+
+[ "$failures" = 0 ] && echo "training runs: as promised"
+exit $((failures > 0))
