@@ -12,7 +12,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char small_vocab[] =
     "{\"<|startoftext|>\": 0, \"<|endoftext|>\": 1, \"a\": 2, \"b\": 3, \"a</w>\": 4, \"b</w>\": 5, \"ab\": 6, "
-    "\"ab</w>\": 7, \"abab\": 8, \"!\": 9, \"\\u010a\": 10, \"\\u00c3\": 11, \"\\u012b</w>\": 12, \"\\u00c3\\u012b</w>\": 13}";
+    "\"ab</w>\": 7, \"abab\": 8, \"!\": 9, \"\\u010a\": 10, \"\\u00c3\": 11, \"\\u012b</w>\": 12, "
+    "\"\\u00c3\\u012b</w>\": 13}";
 static const char small_merges[] = "a b\na b</w>\nab ab\n\xc3\x83 \xc4\xab</w>\n";
 
 static void encode(const pb_tokenizer *tokenizer, pb_tokenizer_text text) {
