@@ -3,13 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/fs.h"
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "exec/executor.h"
 #include "train/architecture.h"
-
-enum { CONFIG_LIMIT = 64 * 1024 };
 
 typedef struct plan_result {
     uint64_t parameters;
@@ -101,18 +98,6 @@ static void print_line(void *context, const char *text) {
     puts(text);
 }
 
-static pb_status read_config(pb_arena *arena, const char *path, const pb_option_list *sets, pb_config *config) {
-    PB_RETURN_IF(pb_config_init(arena, config));
-    if (path) {
-        char *text;
-        size_t bytes;
-        PB_RETURN_IF(pb_fs_read_file(arena, path, CONFIG_LIMIT, &text, &bytes));
-        PB_RETURN_IF(pb_config_read(config, text, bytes, path));
-    }
-    for (int i = 0; i < sets->count; i++) PB_RETURN_IF(pb_config_set(config, sets->item[i]));
-    return PB_OK;
-}
-
 static pb_status read_architecture(pb_arena *arena, const char *preset, const pb_config *config, pb_architecture *a) {
     if (preset) return pb_architecture_preset(arena, preset, a);
     if (!config->pretrained_model_name_or_path)
@@ -160,7 +145,7 @@ pb_status pb_command_plan(int argc, char **argv) {
     plan_result result = {0};
     pb_arena *arena = pb_arena_create();
     if (!arena) return pb_error(PB_ERR_MEMORY, "no memory for a plan");
-    PB_TRY(read_config(arena, config_path, &sets, &config));
+    PB_TRY(pb_config_gather(arena, config_path, sets.item, (size_t)sets.count, &config));
     PB_TRY(read_architecture(arena, preset, &config, &architecture));
     PB_TRY(pb_architecture_step(&architecture, &config, &request));
     PB_TRY(plan_step(&config, request, &result));

@@ -9,11 +9,7 @@ static void emit(pb_gradient_args *a, pb_opcode op, const pb_vid *in, const bool
 }
 
 static pb_vid emit_single(pb_gradient_args *a, pb_opcode op, pb_vid in0, pb_vid in1, pb_vid in2) {
-    const pb_vid in[PB_MAX_INPUTS] = {in0, in1, in2, PB_NONE, PB_NONE, PB_NONE};
-    const bool wanted[PB_MAX_OUTPUTS] = {true};
-    pb_vid out[PB_MAX_OUTPUTS];
-    emit(a, op, in, wanted, out);
-    return out[0];
+    return pb_graph_add_single(a->graph, op, &a->node.attr, in0, in1, in2, PB_NONE, PB_NONE);
 }
 
 // The sum so far plus one more gradient.

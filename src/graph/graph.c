@@ -132,62 +132,61 @@ pb_vid pb_graph_root(const pb_graph *g, pb_vid v) {
     return v;
 }
 
-static pb_vid add_single(pb_graph *g, pb_opcode op, pb_attr attr, pb_vid a, pb_vid b, pb_vid c, pb_vid d, pb_vid e) {
+pb_vid pb_graph_add_single(pb_graph *g, pb_opcode op, const pb_attr *attr, pb_vid a, pb_vid b, pb_vid c, pb_vid d,
+                           pb_vid e) {
     const pb_vid in[PB_MAX_INPUTS] = {a, b, c, d, e, PB_NONE};
     pb_vid out[PB_MAX_OUTPUTS] = {PB_NONE, PB_NONE, PB_NONE, PB_NONE};
-    pb_graph_add_node(g, op, &attr, in, out);
+    pb_graph_add_node(g, op, attr, in, out);
     return out[0];
 }
 
-static const pb_attr no_attr;
-
 pb_vid pb_linear(pb_graph *g, pb_vid x, pb_vid w, pb_vid bias, pb_vid residual) {
-    return add_single(g, PB_OP_LINEAR, no_attr, x, w, bias, residual, PB_NONE);
+    return pb_graph_add_single(g, PB_OP_LINEAR, NULL, x, w, bias, residual, PB_NONE);
 }
 
 pb_vid pb_conv2d(pb_graph *g, pb_vid x, pb_vid w, pb_vid bias, pb_vid rowbias, pb_vid residual, pb_attr attr) {
-    return add_single(g, PB_OP_CONV2D, attr, x, w, bias, rowbias, residual);
+    return pb_graph_add_single(g, PB_OP_CONV2D, &attr, x, w, bias, rowbias, residual);
 }
 
 pb_vid pb_group_norm(pb_graph *g, pb_vid x, pb_vid gamma, pb_vid beta, int groups, float eps, bool silu) {
     const pb_attr attr = {.norm = {.eps = eps, .groups = groups, .silu = silu}};
-    return add_single(g, PB_OP_GROUP_NORM, attr, x, gamma, beta, PB_NONE, PB_NONE);
+    return pb_graph_add_single(g, PB_OP_GROUP_NORM, &attr, x, gamma, beta, PB_NONE, PB_NONE);
 }
 
 pb_vid pb_layer_norm(pb_graph *g, pb_vid x, pb_vid gamma, pb_vid beta, float eps) {
     const pb_attr attr = {.norm = {.eps = eps}};
-    return add_single(g, PB_OP_LAYER_NORM, attr, x, gamma, beta, PB_NONE, PB_NONE);
+    return pb_graph_add_single(g, PB_OP_LAYER_NORM, &attr, x, gamma, beta, PB_NONE, PB_NONE);
 }
 
 pb_vid pb_unary(pb_graph *g, pb_vid x, pb_unary_kind kind) {
     const pb_attr attr = {.unary = {.kind = kind}};
-    return add_single(g, PB_OP_UNARY, attr, x, PB_NONE, PB_NONE, PB_NONE, PB_NONE);
+    return pb_graph_add_single(g, PB_OP_UNARY, &attr, x, PB_NONE, PB_NONE, PB_NONE, PB_NONE);
 }
 
 pb_vid pb_geglu(pb_graph *g, pb_vid x) {
-    return add_single(g, PB_OP_GEGLU, no_attr, x, PB_NONE, PB_NONE, PB_NONE, PB_NONE);
+    return pb_graph_add_single(g, PB_OP_GEGLU, NULL, x, PB_NONE, PB_NONE, PB_NONE, PB_NONE);
 }
 
 pb_vid pb_attention(pb_graph *g, pb_vid q, pb_vid k, pb_vid v, int heads, bool causal, float scale) {
     const pb_attr attr = {.attention = {.heads = heads, .causal = causal, .scale = scale}};
-    return add_single(g, PB_OP_ATTENTION, attr, q, k, v, PB_NONE, PB_NONE);
+    return pb_graph_add_single(g, PB_OP_ATTENTION, &attr, q, k, v, PB_NONE, PB_NONE);
 }
 
 pb_vid pb_add(pb_graph *g, pb_vid a, pb_vid b) {
-    return add_single(g, PB_OP_ADD, no_attr, a, b, PB_NONE, PB_NONE, PB_NONE);
+    return pb_graph_add_single(g, PB_OP_ADD, NULL, a, b, PB_NONE, PB_NONE, PB_NONE);
 }
 
 pb_vid pb_concat(pb_graph *g, pb_vid a, pb_vid b) {
-    return add_single(g, PB_OP_CONCAT, no_attr, a, b, PB_NONE, PB_NONE, PB_NONE);
+    return pb_graph_add_single(g, PB_OP_CONCAT, NULL, a, b, PB_NONE, PB_NONE, PB_NONE);
 }
 
 pb_vid pb_slice(pb_graph *g, pb_vid x, int64_t begin, int64_t length) {
     const pb_attr attr = {.slice = {.begin = begin, .length = length}};
-    return add_single(g, PB_OP_SLICE, attr, x, PB_NONE, PB_NONE, PB_NONE, PB_NONE);
+    return pb_graph_add_single(g, PB_OP_SLICE, &attr, x, PB_NONE, PB_NONE, PB_NONE, PB_NONE);
 }
 
 pb_vid pb_embedding(pb_graph *g, pb_vid ids, pb_vid table, pb_vid positions) {
-    return add_single(g, PB_OP_EMBEDDING, no_attr, ids, table, positions, PB_NONE, PB_NONE);
+    return pb_graph_add_single(g, PB_OP_EMBEDDING, NULL, ids, table, positions, PB_NONE, PB_NONE);
 }
 
 pb_vid pb_timestep_embedding(pb_graph *g, pb_vid t, pb_dtype dtype, int channels, bool flip, float shift) {
@@ -196,10 +195,10 @@ pb_vid pb_timestep_embedding(pb_graph *g, pb_vid t, pb_dtype dtype, int channels
                                        .freq_shift = shift,
                                        .max_period = 10000.0f,
                                        .dtype = dtype}};
-    return add_single(g, PB_OP_TIMESTEP_EMBEDDING, attr, t, PB_NONE, PB_NONE, PB_NONE, PB_NONE);
+    return pb_graph_add_single(g, PB_OP_TIMESTEP_EMBEDDING, &attr, t, PB_NONE, PB_NONE, PB_NONE, PB_NONE);
 }
 
 pb_vid pb_cast(pb_graph *g, pb_vid x, pb_dtype dtype) {
     const pb_attr attr = {.cast = {.dtype = dtype}};
-    return add_single(g, PB_OP_CAST, attr, x, PB_NONE, PB_NONE, PB_NONE, PB_NONE);
+    return pb_graph_add_single(g, PB_OP_CAST, &attr, x, PB_NONE, PB_NONE, PB_NONE, PB_NONE);
 }

@@ -3,10 +3,7 @@
 #include "graph/rules.h"
 
 static pb_vid add_pair(pb_graph *g, pb_opcode op, pb_vid a, pb_vid b) {
-    const pb_vid in[PB_MAX_INPUTS] = {a, b, PB_NONE, PB_NONE, PB_NONE, PB_NONE};
-    pb_vid out[PB_MAX_OUTPUTS] = {PB_NONE, PB_NONE, PB_NONE, PB_NONE};
-    pb_graph_add_node(g, op, NULL, in, out);
-    return out[0];
+    return pb_graph_add_single(g, op, NULL, a, b, PB_NONE, PB_NONE, PB_NONE);
 }
 
 pb_vid pb_mse_loss(pb_graph *g, pb_vid prediction, pb_vid target) {
@@ -14,10 +11,7 @@ pb_vid pb_mse_loss(pb_graph *g, pb_vid prediction, pb_vid target) {
 }
 
 pb_vid pb_mse_loss_bwd(pb_graph *g, pb_vid prediction, pb_vid target, pb_vid weight, pb_vid scale) {
-    const pb_vid in[PB_MAX_INPUTS] = {prediction, target, weight, scale, PB_NONE, PB_NONE};
-    pb_vid out[PB_MAX_OUTPUTS] = {PB_NONE, PB_NONE, PB_NONE, PB_NONE};
-    pb_graph_add_node(g, PB_OP_MSE_LOSS_BWD, NULL, in, out);
-    return out[0];
+    return pb_graph_add_single(g, PB_OP_MSE_LOSS_BWD, NULL, prediction, target, weight, scale, PB_NONE);
 }
 
 pb_vid pb_accumulate(pb_graph *g, pb_vid gradient, pb_vid sum) {

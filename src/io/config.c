@@ -277,8 +277,8 @@ pb_status pb_config_check(pb_config *config) {
     return PB_OK;
 }
 
-pb_status pb_config_load(pb_arena *arena, const char *path, const char *const *sets, size_t set_count,
-                         pb_config *config) {
+pb_status pb_config_gather(pb_arena *arena, const char *path, const char *const *sets, size_t set_count,
+                           pb_config *config) {
     PB_RETURN_IF(pb_config_init(arena, config));
     if (path) {
         char *text;
@@ -287,5 +287,11 @@ pb_status pb_config_load(pb_arena *arena, const char *path, const char *const *s
         PB_RETURN_IF(pb_config_read(config, text, bytes, path));
     }
     for (size_t i = 0; i < set_count; i++) PB_RETURN_IF(pb_config_set(config, sets[i]));
+    return PB_OK;
+}
+
+pb_status pb_config_load(pb_arena *arena, const char *path, const char *const *sets, size_t set_count,
+                         pb_config *config) {
+    PB_RETURN_IF(pb_config_gather(arena, path, sets, set_count, config));
     return pb_config_check(config);
 }

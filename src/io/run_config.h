@@ -61,6 +61,9 @@ pb_status pb_config_read(pb_config *config, const char *text, size_t bytes, cons
 pb_status pb_config_set(pb_config *config, const char *assignment);
 // Required keys and those that only make sense together. Errors: PB_ERR_USAGE.
 pb_status pb_config_check(pb_config *config);
+// Defaults, the file at `path` (NULL: none), the assignments; unchecked, for commands that need no data.
+pb_status pb_config_gather(pb_arena *arena, const char *path, const char *const *sets, size_t set_count,
+                           pb_config *config);
 // All of the above; `path` may be NULL (defaults only). A relative path in the file is relative to the working
 // directory.
 pb_status pb_config_load(pb_arena *arena, const char *path, const char *const *sets, size_t set_count,
