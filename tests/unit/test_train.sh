@@ -132,7 +132,7 @@ train accumulated gradient_accumulation_steps=2 max_train_steps=4 || fail "accum
     fail "accumulated: not two passes and one in turn"
 train precise save_precision=fp16 || fail "precise: $(cat precise.log)"
 for file in precise/unet/*.safetensors precise/vae/*.safetensors precise/text_encoder/*.safetensors; do
-    "$program" inspect "$file" | grep -q F16 || fail "$file is not in fp16"
+    "$program" inspect "$file" | grep F16 >/dev/null || fail "$file is not in fp16"
 done
 
 # Class pictures are made, and count for the length of an epoch.
