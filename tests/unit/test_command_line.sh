@@ -13,7 +13,7 @@ expect() {
     local code=0 wanted=$1 pattern=$2
     shift 2
     "$program" "$@" >out 2>err </dev/null || code=$?
-    [ "$code" = "$wanted" ] && cat out err | grep -qE -- "$pattern" && return
+    [ "$code" = "$wanted" ] && grep -qE -- "$pattern" out err && return
     echo "failed: pagebooth $*: exit code $code (wanted $wanted), and no '$pattern' in: $(cat out err)" >&2
     failures=$((failures + 1))
 }
