@@ -5,12 +5,12 @@
 set -eu
 
 packages="gcc libc6-dev cmake make pkg-config libyaml-dev libturbojpeg0-dev libspng-dev libxxhash-dev
-zlib1g-dev $*"
+liburing-dev zlib1g-dev $*"
 
 if ! command -v dpkg-query >/dev/null; then
     missing=
     for tool in cmake pkg-config gcc; do command -v $tool >/dev/null || missing="$missing $tool"; done
-    for library in yaml-0.1 libturbojpeg spng libxxhash zlib; do
+    for library in yaml-0.1 libturbojpeg spng libxxhash liburing zlib; do
         pkg-config --exists $library 2>/dev/null || missing="$missing $library"
     done
     [ -z "$missing" ] && exit 0
