@@ -64,7 +64,7 @@ static void start(pb_engine *engine) {
             pb_request *request = e->waiting[i];
             io_uring_prep_nop((struct io_uring_sqe *)request->sqe);
             io_uring_sqe_set_data(request->sqe, NULL);
-            request->result = told < 0 ? told : -EIO;
+            request->result = told < 0 && !pb_store_is_passing(told) ? told : -EIO;  // it was tried enough
             request->next = e->refused;
             e->refused = request;
         }
@@ -102,8 +102,8 @@ static int await(ring_engine *e, struct io_uring_cqe **cqe) {
         pb_store_call call = {.op = PB_STORE_RING_WAIT, .fd = -1};
         long result = 0;
         if (!pb_store_call_begin(e->base.hook, &call, &result)) result = io_uring_wait_cqe(&e->ring, cqe);
-        result = pb_store_call_end(e->base.hook, &call, result);
-        if (result == 0 && !io_uring_peek_cqe(&e->ring, cqe)) return 0;
+        (void)pb_store_call_end(e->base.hook, &call, result);
+        if (!io_uring_peek_cqe(&e->ring, cqe)) return 0;
         pb_store_nap();
     }
     return -EIO;
