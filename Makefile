@@ -6,7 +6,7 @@ TARGETS ?=
 MAKEFLAGS += --no-print-directory
 CTEST = ctest --output-on-failure --no-tests=error -j $(JOBS)
 
-.PHONY: all setup test demo install asan tsan clang fuzz coverage bench format-check clean
+.PHONY: all setup test faults demo install asan tsan clang fuzz coverage bench format-check clean
 
 all: setup
 	@cmake --preset release >build.log || { cat build.log; exit 1; }
@@ -20,6 +20,10 @@ setup:
 test: all
 	cmake --build build -j $(JOBS)
 	cd build && $(CTEST)
+
+# Every fault at every operation of a run; hours.
+faults: test
+	bash tests/fault/test_checkpoint_faults.sh build/pagebooth . build all
 
 # Teaches the small model under demo/ a character that it has never seen; pictures in demo/out.
 demo: all
