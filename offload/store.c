@@ -157,7 +157,7 @@ static pb_status start_engine(pb_store *s, const pb_store_options *o) {
 
 static void destroy(pb_store *s) {
     if (s->engine) s->engine->kind->destroy(s->engine);
-    pb_swap_file_close(&s->file);
+    pb_swap_file_close(&s->file, !s->lost);
     free(s->extents);
     free(s->operations);
     free(s->requests);

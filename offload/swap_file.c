@@ -5,12 +5,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/fs.h"
 
-enum { CREATE_TRIES = 100 };
+enum { CREATE_TRIES = 100, LOCK_TRIES = 5 };
 
 pb_status pb_swap_file_error(const pb_swap_file *file, const char *action, long result) {
     return pb_error(PB_ERR_IO, "cannot %s %s: %s%s", action, file->path, strerror((int)-result),
@@ -75,8 +76,12 @@ static pb_status check_file(const pb_swap_file *file, uint64_t *bytes) {
                : PB_OK;
 }
 
+// Half a second's patience: the system lets go of a killed process's requests, and with them of its lock, a little
+// late.
 static pb_status lock_file(const pb_swap_file *file) {
-    const long result = persist(file, (pb_store_call){.op = PB_STORE_LOCK, .fd = file->fd});
+    long result = -EWOULDBLOCK;
+    for (int tries = 0; tries < LOCK_TRIES && result == -EWOULDBLOCK; tries++)
+        result = persist(file, (pb_store_call){.op = PB_STORE_LOCK, .fd = file->fd});
     if (result == -EWOULDBLOCK)
         return pb_error(PB_ERR_IO, "%s is in use by another process: let that run end first", file->path);
     return result ? pb_swap_file_error(file, "lock", result) : PB_OK;
@@ -236,7 +241,9 @@ pb_status pb_swap_file_remove(pb_swap_file *file) {
     return result && result != -ENOENT ? pb_swap_file_error(file, "remove", result) : PB_OK;
 }
 
-void pb_swap_file_close(pb_swap_file *file) {
+void pb_swap_file_close(pb_swap_file *file, bool unlock) {
+    // The ring lets go of the file some time after it is closed.
+    if (unlock && file->fd >= 0) flock(file->fd, LOCK_UN);
     close_fd(&file->fd);
     close_fd(&file->directory);
     free(file->path);

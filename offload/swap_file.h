@@ -26,7 +26,8 @@ pb_status pb_swap_file_create(pb_swap_file *file, const pb_store_options *option
 long pb_swap_file_transfer(pb_swap_file *file, pb_store_call call);
 // fsync. 0 or -errno; it is never tried again, for a second one may succeed without having written anything.
 long pb_swap_file_sync(const pb_swap_file *file);
-void pb_swap_file_close(pb_swap_file *file);
+// `unlock`: nothing of this process is under way in the file any more.
+void pb_swap_file_close(pb_swap_file *file, bool unlock);
 // Takes the name away; the file goes when it is closed.
 pb_status pb_swap_file_remove(pb_swap_file *file);
 
