@@ -23,7 +23,7 @@ uint64_t pb_blocks_lower_bound(const pb_block *blocks, uint32_t count, uint32_t 
     return (uint64_t)most;
 }
 
-enum { FEW_BLOCKS = 3000 };
+enum { FEW_BLOCKS = 3000, MANY_BLOCKS = 15000 };
 static const double GOOD_ENOUGH = 1.002;  // of the lower bound
 
 typedef struct item {
@@ -156,7 +156,7 @@ pb_status pb_blocks_place(pb_block *blocks, uint32_t count, uint32_t steps, uint
     // Two stacks that meet at the lower bound; where they do not fit, the lower ones run over it. Without stacks only
     // where there are few blocks: training steps never gain by it, and each try is quadratic.
     uint64_t lowest = UINT64_MAX;
-    const int tries = count <= FEW_BLOCKS ? 2 * ORDERS : BY_BYTES;
+    const int tries = count <= FEW_BLOCKS ? 2 * ORDERS : count <= MANY_BLOCKS ? BY_BYTES : BY_DURATION + 1;
     for (int t = 0; t < 2 * ORDERS && (double)lowest > (double)bound * GOOD_ENOUGH; t++) {
         if (t >= tries && lowest != UINT64_MAX) break;
         const uint64_t got = try_order(&a, items, count, (order)(t % ORDERS), steps, t < ORDERS, bound / 256 * 256);
