@@ -36,9 +36,12 @@ pb_status pb_command_train(int argc, char **argv) {
     pb_arena *arena = pb_arena_create();
     if (!arena) return pb_error(PB_ERR_MEMORY, "no memory for a configuration");
     pb_config config;
-    pb_status status = pb_config_load(arena, path, sets.item, (size_t)sets.count, &config);
+    const pb_status gathered = pb_config_gather(arena, path, sets.item, (size_t)sets.count, &config);
+    pb_status status = gathered;
+    if (status == PB_OK) status = pb_config_check(&config);
     for (size_t i = 0; status == PB_OK && i < config.note_count; i++) fprintf(stderr, "note: %s.\n", config.notes[i]);
     if (status == PB_OK) status = pb_train(&config, check);
     pb_arena_destroy(arena);
-    return status;
+    // From here on a wrong value is the configuration's fault, not the command line's.
+    return status == PB_ERR_USAGE && gathered == PB_OK ? PB_ERR_FORMAT : status;
 }

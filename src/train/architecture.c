@@ -46,10 +46,10 @@ pb_status pb_architecture_step(const pb_architecture *a, const pb_config *config
     const int factor = pb_vae_factor(&a->vae);
     if (config->resolution % factor)
         return pb_error(
-            PB_ERR_USAGE, "resolution is %lld, which is not divisible by %d, the factor of this model's VAE; try %lld",
+            PB_ERR_FORMAT, "resolution is %lld, which is not divisible by %d, the factor of this model's VAE; try %lld",
             (long long)config->resolution, factor, (long long)(config->resolution + factor - 1) / factor * factor);
     if (config->train_text_encoder && !a->has_clip)
-        return pb_error(PB_ERR_USAGE, "train_text_encoder: this preset has no text encoder");
+        return pb_error(PB_ERR_FORMAT, "train_text_encoder: this preset has no text encoder");
     const int latent = (int)(config->resolution / factor);
     *request = (pb_step_request){
         .unet = &a->unet,

@@ -19,7 +19,7 @@ pb_status pb_architecture_read(const pb_model_dir *model, pb_architecture *archi
 // "tiny", "sd14", "sd21" or "sdxl"; the arena keeps the parsed text. PB_ERR_USAGE for another name.
 pb_status pb_architecture_preset(pb_arena *arena, const char *preset, pb_architecture *architecture);
 
-// Fills in everything of a step's request but the pass. The request points into `architecture`. PB_ERR_USAGE where the
+// Fills in everything of a step's request but the pass. The request points into `architecture`. PB_ERR_FORMAT where the
 // resolution does not suit the model.
 pb_status pb_architecture_step(const pb_architecture *architecture, const pb_config *config, pb_step_request *request);
 
