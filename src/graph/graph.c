@@ -132,6 +132,12 @@ pb_vid pb_graph_root(const pb_graph *g, pb_vid v) {
     return v;
 }
 
+void pb_graph_renumber(pb_graph *g) {
+    for (uint32_t n = 0; n < g->node_count; n++)
+        for (int i = 0; i < PB_MAX_OUTPUTS; i++)
+            if (g->nodes[n].out[i] != PB_NONE) g->values[g->nodes[n].out[i]].producer = n;
+}
+
 pb_vid pb_graph_add_single(pb_graph *g, pb_opcode op, const pb_attr *attr, pb_vid a, pb_vid b, pb_vid c, pb_vid d,
                            pb_vid e) {
     const pb_vid in[PB_MAX_INPUTS] = {a, b, c, d, e, PB_NONE};

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "graph/graph.h"
+#include "graph/rules.h"
 
 // Walks the forward nodes from the last to the first. kept[v]: the backward pass reads v, or reads something that will
 // be made again from v. A cheap op whose output is kept is run again if keeping its inputs instead costs fewer bytes;
@@ -58,29 +58,13 @@ static pb_vid second_run(rewrite *r, pb_vid v) {
     copy.recompute = true;
     for (int i = 0; i < PB_MAX_INPUTS; i++)
         if (copy.in[i] != PB_NONE) copy.in[i] = second_run(r, copy.in[i]);
-    pb_value value = g->values[v];
-    if (g->value_count == g->value_capacity) {
-        pb_value *grown = realloc(g->values, (size_t)g->value_capacity * 2 * sizeof *grown);
-        if (!grown) {
-            g->status = pb_error(PB_ERR_MEMORY, "no memory for a graph");
-            return v;
-        }
-        g->values = grown;
-        g->value_capacity *= 2;
-    }
-    g->values[g->value_count] = value;
+    const pb_value value = g->values[v];
     for (int i = 0; i < PB_MAX_OUTPUTS; i++) copy.out[i] = PB_NONE;
-    copy.out[0] = g->value_count++;
+    copy.out[0] = pb_graph_new_value(g, &value);
+    if (g->status != PB_OK) return v;
     r->replacement[v] = copy.out[0];
     if (!push(r, &copy)) g->status = pb_error(PB_ERR_MEMORY, "no memory for a graph");
     return copy.out[0];
-}
-
-// Producers follow the nodes to their new places.
-static void renumber(pb_graph *g) {
-    for (uint32_t n = 0; n < g->node_count; n++)
-        for (int i = 0; i < PB_MAX_OUTPUTS; i++)
-            if (g->nodes[n].out[i] != PB_NONE) g->values[g->nodes[n].out[i]].producer = n;
 }
 
 pb_status pb_graph_recompute(pb_graph *g) {
@@ -113,7 +97,7 @@ pb_status pb_graph_recompute(pb_graph *g) {
     g->node_count = r.count;
     g->node_capacity = r.capacity;
     r.nodes = NULL;
-    renumber(g);
+    pb_graph_renumber(g);
 fail:
     free(kept);
     free(again);
@@ -158,7 +142,7 @@ pb_status pb_graph_prune(pb_graph *g) {
         g->nodes[kept++] = node;
     }
     g->node_count = kept;
-    renumber(g);
+    pb_graph_renumber(g);
     free(read);
     free(useful);
     return PB_OK;

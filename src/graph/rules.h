@@ -31,6 +31,9 @@ typedef struct pb_gradient_args {
 
 pb_vid pb_graph_new_value(pb_graph *g, const pb_value *value);
 
+// After nodes have moved: every value's producer is where its node is now.
+void pb_graph_renumber(pb_graph *g);
+
 // A node of which output 0 alone is wanted; returns it. `attr` may be NULL, inputs PB_NONE.
 pb_vid pb_graph_add_single(pb_graph *g, pb_opcode op, const pb_attr *attr, pb_vid a, pb_vid b, pb_vid c, pb_vid d,
                            pb_vid e);

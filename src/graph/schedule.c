@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "graph/graph.h"
+#include "graph/rules.h"
 
 static bool consumes_gradient(const pb_graph *g, const pb_node *node) {
     if (node->op == PB_OP_ACCUMULATE || node->op == PB_OP_GRAD_NORM) return true;
@@ -46,9 +46,7 @@ pb_status pb_graph_hoist(pb_graph *g) {
         for (uint32_t h = head[n]; h != UINT32_MAX; h = next[h]) nodes[placed++] = g->nodes[h];
     }
     memcpy(g->nodes, nodes, count * sizeof *nodes);
-    for (uint32_t n = 0; n < count; n++)
-        for (int i = 0; i < PB_MAX_OUTPUTS; i++)
-            if (g->nodes[n].out[i] != PB_NONE) g->values[g->nodes[n].out[i]].producer = n;
+    pb_graph_renumber(g);
 fail:
     free(after);
     free(next);
