@@ -1,17 +1,48 @@
-// What runs a program: a table of kernels and their scratch sizes. The CPU backend and the scalar reference offer
-// the same table; a device backend adds memory, streams and copies in this interface.
+// What runs a program: a table of kernels and their scratch sizes, and, for a backend that can page, a device: its
+// memory, its lanes and its copies. The CPU backend and the scalar reference offer the same kernels.
 #ifndef PB_KERNELS_BACKEND_H
 #define PB_KERNELS_BACKEND_H
 
 #include "base/error.h"
 #include "base/op.h"
+#include "base/tier.h"
+
+// A device in use. Calls come from one thread, the executor's. What they issue may run later, in the order of its lane
+// (COMPUTE, UPLOAD, DOWNLOAD, HOST); a failure that shows only then is returned by a later call and stays.
+typedef struct pb_device pb_device;
+
+typedef struct pb_device_calls {
+    pb_status (*open)(int ordinal, pb_device **device);  // 0: the first one
+    void (*close)(pb_device *device);                    // NULL is allowed; waits for what is under way
+    // The two slabs. Device memory need not be addressable by the host; host memory is page-locked where copies want
+    // it so, 4096-byte aligned. Zeroed. PB_ERR_MEMORY with a remedy.
+    pb_status (*device_allocate)(pb_device *device, uint64_t bytes, void **memory);
+    void (*device_release)(pb_device *device, void *memory);  // NULL is allowed
+    pb_status (*host_allocate)(pb_device *device, uint64_t bytes, void **memory);
+    void (*host_release)(pb_device *device, void *memory);
+    // Issue. `args` stay valid and unchanged while the device is open. run: COMPUTE or HOST; copy: UPLOAD or DOWNLOAD.
+    pb_status (*run)(pb_device *device, pb_lane lane, pb_opcode op, const pb_kernel_args *args);
+    pb_status (*copy)(pb_device *device, pb_lane lane, void *to, const void *from, uint64_t bytes);
+    // Marks: `mark` numbers what has been issued on a lane so far, in ascending order; it is reached when all of that
+    // is complete. lane_wait: nothing that is issued on `lane` from now on begins before `mark` of lane `on` is reached.
+    pb_status (*record)(pb_device *device, pb_lane lane, uint64_t mark);
+    pb_status (*lane_wait)(pb_device *device, pb_lane lane, pb_lane on, uint64_t mark);
+    // The calling thread waits for a mark, or looks whether it is reached; and waits for everything.
+    pb_status (*wait)(pb_device *device, pb_lane lane, uint64_t mark);
+    pb_status (*reached)(pb_device *device, pb_lane lane, uint64_t mark, bool *yes);
+    pb_status (*synchronize)(pb_device *device);
+    // Copies that are complete on return, between device memory and any host memory, for loading and saving.
+    pb_status (*write)(pb_device *device, void *to, const void *from, uint64_t bytes);
+    pb_status (*read)(pb_device *device, void *to, const void *from, uint64_t bytes);
+} pb_device_calls;
 
 typedef struct pb_backend {
     const char *name;
-    const pb_kernel *kernels;               // by pb_opcode
+    const pb_kernel *kernels;               // by pb_opcode, on host memory; NULL for a device that has its own
     const pb_kernel_workspace *workspaces;  // by pb_opcode; an entry may be NULL: none needed
     // PB_ERR_UNSUPPORTED where a kernel has no path for these dtypes; nothing falls back silently.
     pb_status (*supports)(pb_opcode op, const pb_kernel_args *args);
+    const pb_device_calls *device;  // NULL: kernels only, everything resident
 } pb_backend;
 
 // Vector code for this machine (AVX-512, AVX2 or plain C, chosen at run time), all threads of pb_threads().

@@ -80,7 +80,7 @@ static pb_status supports(pb_opcode op, const pb_kernel_args *args) {
 }
 
 const pb_backend *pb_backend_cpu(void) {
-    static const pb_backend backend = {"cpu", kernels, workspaces, supports};
+    static const pb_backend backend = {"cpu", kernels, workspaces, supports, NULL};
     pb_cpu_isa();  // found out here, by one thread
     return &backend;
 }

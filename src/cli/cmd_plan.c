@@ -32,7 +32,7 @@ static pb_status plan_pass(const pb_step_request *request, uint64_t budget, plan
     PB_RETURN_IF(pb_step_graph_create(request, &step));
     pb_program *program = NULL;
     const pb_status status = pb_compile(step->graph, pb_backend_cpu(), budget, &program);
-    if (status == PB_OK && (!r->program || program->slab_bytes > r->program->slab_bytes)) {
+    if (status == PB_OK && (!r->program || program->tier_bytes[PB_TIER_DEVICE] > r->program->tier_bytes[PB_TIER_DEVICE])) {
         destroy_result(r);
         *r = (plan_result){.parameters = pb_step_graph_parameters(step),
                            .program = program,
@@ -68,11 +68,11 @@ static void print_json(const plan_result *r) {
            (unsigned long long)r->parameters, r->flops_forward + r->flops_backward, r->flops_forward,
            r->flops_backward);
     printf(" \"peak\": {\"device\": %llu, \"host\": 0, \"nvme\": 0},\n \"peak_by_class\": {",
-           (unsigned long long)p->slab_bytes);
+           (unsigned long long)p->tier_bytes[PB_TIER_DEVICE]);
     for (int c = 0; c < PB_CLASS_COUNT; c++)
-        printf("\"%s\": %llu, ", class_names[c], (unsigned long long)p->peak_by_class[c]);
+        printf("\"%s\": %llu, ", class_names[c], (unsigned long long)p->peak_by_class[PB_TIER_DEVICE][c]);
     printf("\"padding\": %llu},\n \"kept_activations\": %llu, \"lower_bound_bytes\": %llu}\n",
-           (unsigned long long)p->padding_bytes, (unsigned long long)p->kept_activations,
+           (unsigned long long)p->padding_bytes[PB_TIER_DEVICE], (unsigned long long)p->kept_activations,
            (unsigned long long)p->lower_bound);
 }
 
@@ -85,9 +85,9 @@ static void print_text(const plan_result *r) {
     printf("Trained parameters   %llu\n", (unsigned long long)r->parameters);
     printf("FLOPs per step       %.3f T forward, %.3f T backward\n", r->flops_forward / 1e12, r->flops_backward / 1e12);
     printf("Device memory at the step's peak\n");
-    for (int c = 0; c < PB_CLASS_COUNT; c++) print_row(class_names[c], p->peak_by_class[c]);
-    print_row("padding", p->padding_bytes);
-    print_row("in all", p->slab_bytes);
+    for (int c = 0; c < PB_CLASS_COUNT; c++) print_row(class_names[c], p->peak_by_class[PB_TIER_DEVICE][c]);
+    print_row("padding", p->padding_bytes[PB_TIER_DEVICE]);
+    print_row("in all", p->tier_bytes[PB_TIER_DEVICE]);
     printf("Activations kept for the backward pass\n");
     print_row("", p->kept_activations);
     printf("No placement could do with less than %.3f GiB.\n", (double)p->lower_bound / 0x1p30);

@@ -57,7 +57,7 @@ pb_status pb_compile(const pb_graph *graph, const pb_backend *backend, uint64_t 
         pb_node_kernel_args(graph, &graph->nodes[n], &args);
         if (backend->supports) PB_RETURN_IF(backend->supports(graph->nodes[n].op, &args));
     }
-    const pb_plan_request request = {.workspaces = backend->workspaces, .device_budget = device_budget};
+    const pb_plan_request request = {.workspaces = backend->workspaces, .budget = {device_budget}};
     pb_program *made;
     PB_RETURN_IF(pb_plan(graph, &request, &made));
     const pb_status status = pb_program_check(graph, made, &request);
@@ -89,9 +89,9 @@ pb_status pb_executor_create(const pb_backend *backend, const pb_graph *graph, c
     e->backend = backend;
     e->graph = graph;
     e->program = program;
-    if (!shared) PB_TRY(pb_slab_create(program->slab_bytes, &e->own_slab));
+    if (!shared) PB_TRY(pb_slab_create(program->tier_bytes[PB_TIER_DEVICE], &e->own_slab));
     e->slab = shared ? shared : e->own_slab;
-    if (e->slab->bytes < program->slab_bytes) PB_FAIL(PB_ERR_INTERNAL, "the shared slab is smaller than the program");
+    if (e->slab->bytes < program->tier_bytes[PB_TIER_DEVICE]) PB_FAIL(PB_ERR_INTERNAL, "the shared slab is smaller than the program");
     e->args = calloc(program->insn_count + 1, sizeof *e->args);
     if (!e->args) PB_FAIL(PB_ERR_MEMORY, "no memory for an executor");
     for (uint32_t i = 0; i < program->insn_count; i++) resolve(e, i);
@@ -112,11 +112,13 @@ void pb_executor_destroy(pb_executor *e) {
 // Where a value that the host may touch lies.
 static pb_status locate(const pb_executor *e, pb_vid value, uint64_t offset, uint64_t bytes, unsigned char **at) {
     const pb_value *v = value < e->graph->value_count ? &e->graph->values[value] : NULL;
-    if (!v || e->program->home[value] == UINT64_MAX)
-        return pb_error(PB_ERR_INTERNAL, "value %u has no home in the slab", value);
+    uint32_t pieces = 0;
+    const pb_piece *piece = v ? pb_program_pieces(e->program, e->graph, value, &pieces) : NULL;
+    const uint64_t home = pieces ? piece->offset : v ? e->program->home[value] : UINT64_MAX;
+    if (home == UINT64_MAX) return pb_error(PB_ERR_INTERNAL, "value %u has no home in the slab", value);
     if (offset > pb_value_bytes(v) || bytes > pb_value_bytes(v) - offset)
         return pb_error(PB_ERR_INTERNAL, "copy outside value %u (%s)", value, v->name);
-    *at = e->slab->data + e->program->home[value] + offset;
+    *at = e->slab->data + home + offset;
     return PB_OK;
 }
 

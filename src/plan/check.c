@@ -65,7 +65,7 @@ static bool holds(const slab *s, pb_vid value, uint64_t begin) {
 
 static pb_status check_extent(const checker *c, const char *what, uint32_t id, uint64_t offset, uint64_t bytes) {
     if (offset % PB_ALIGNMENT) WRONG("%s %u is not aligned", what, id);
-    if (offset > c->program->slab_bytes || bytes > c->program->slab_bytes - offset)
+    if (offset > c->program->tier_bytes[PB_TIER_DEVICE] || bytes > c->program->tier_bytes[PB_TIER_DEVICE] - offset)
         WRONG("%s %u leaves the slab", what, id);
     return PB_OK;
 }
@@ -151,17 +151,21 @@ static bool has_home(const pb_value *value) {
     return value->persistent || value->output || (value->producer == PB_NONE && value->class_ != PB_CLASS_ACTIVATION);
 }
 
+static uint64_t home_of(const checker *c, pb_vid v) {
+    uint32_t count;
+    if (!c->graph->values[v].persistent) return c->program->home[v];
+    return pb_program_pieces(c->program, c->graph, v, &count)->offset;
+}
+
 // Before the first instruction: inputs and persistent values lie at home, apart from each other.
 static pb_status load_initial(checker *c) {
     for (pb_vid v = 0; v < c->graph->value_count; v++) {
         const pb_value *value = &c->graph->values[v];
         if (!has_home(value)) continue;
-        PB_RETURN_IF(check_extent(c, "home of value", v, c->program->home[v], pb_value_bytes(value)));
-        if (value->persistent && c->program->home[v] + pb_value_bytes(value) > c->program->persistent_bytes)
-            WRONG("value %u lives on, but outside the persistent part", v);
+        PB_RETURN_IF(check_extent(c, "home of value", v, home_of(c, v), pb_value_bytes(value)));
         if (value->producer != PB_NONE) continue;
         const uint32_t before = c->slab.count;
-        write_value(&c->slab, v, c->program->home[v], c->program->home[v] + pb_value_bytes(value));
+        write_value(&c->slab, v, home_of(c, v), home_of(c, v) + pb_value_bytes(value));
         if (c->slab.count != before + 1) WRONG("the home of value %u is taken", v);
     }
     return PB_OK;
@@ -180,11 +184,9 @@ static pb_status check_final(const checker *c) {
     for (pb_vid v = 0; v < g->value_count && status == PB_OK; v++) {
         const pb_value *value = &g->values[v];
         const bool wanted = value->output || (value->persistent && !replaced[v]);
-        if (wanted && !holds(&c->slab, v, c->program->home[v]))
+        if (wanted && !holds(&c->slab, v, home_of(c, v)))
             status = pb_error(PB_ERR_INTERNAL, "unsafe program: value %u (%s) is not at home after the step", v,
                               value->name);
-        if (wanted && value->persistent && c->program->home[v] != c->program->home[pb_graph_root(g, v)])
-            status = pb_error(PB_ERR_INTERNAL, "unsafe program: value %u (%s) moved", v, value->name);
     }
     free(replaced);
     return status;
@@ -198,7 +200,7 @@ pb_status pb_program_check(const pb_graph *graph, const pb_program *program, con
     c.slab.intact = calloc(graph->value_count + 1, sizeof *c.slab.intact);
     c.runs = calloc(graph->node_count + 1, sizeof *c.runs);
     if (!c.slab.ranges || !c.slab.intact || !c.runs) PB_FAIL(PB_ERR_MEMORY, "no memory to check a program");
-    if (program->slab_bytes > request->device_budget) PB_FAIL(PB_ERR_INTERNAL, "unsafe program: it exceeds its budget");
+    if (program->tier_bytes[PB_TIER_DEVICE] > request->budget[PB_TIER_DEVICE]) PB_FAIL(PB_ERR_INTERNAL, "unsafe program: it exceeds its budget");
     PB_TRY(load_initial(&c));
     for (uint32_t i = 0; i < program->insn_count; i++) PB_TRY(check_run(&c, i, &program->insns[i]));
     PB_TRY(check_final(&c));

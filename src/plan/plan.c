@@ -84,19 +84,24 @@ static void find_lifetimes(planner *p) {
 
 // What lives from step to step comes first, in the order of declaration, so that the programs of several batch sizes
 // agree on where it is. Returns its bytes and takes it out of the blocks still to be placed.
-static uint64_t place_persistent(planner *p, uint64_t *home) {
+static uint64_t place_persistent(planner *p, pb_program *program) {
     uint64_t used = 0;
+    uint32_t pieces = 0;
     for (pb_vid v = 0; v < p->graph->value_count; v++) {
         pb_block *b = &p->blocks[v];
+        program->first_piece[v] = pieces;
         if (p->storage[v] != v || !p->graph->values[v].persistent || b->first == UINT32_MAX) continue;
-        home[v] = used;
+        program->pieces[pieces++] =
+            (pb_piece){.bytes = pb_value_bytes(&p->graph->values[v]), .tier = PB_TIER_DEVICE, .offset = used};
+        program->home[v] = used;
         used += b->bytes;
         b->bytes = 0;
     }
+    program->first_piece[p->graph->value_count] = pieces;
     return used;
 }
 
-static void count_alive(const planner *p, pb_program *program) {
+static void count_alive(const planner *p, pb_program *program, uint64_t persistent) {
     const pb_graph *g = p->graph;
     uint64_t fixed[PB_CLASS_COUNT] = {0};
     for (pb_vid v = 0; v < g->value_count; v++)
@@ -123,7 +128,7 @@ static void count_alive(const planner *p, pb_program *program) {
         }
         if (sum >= most) {
             most = sum;
-            for (int c = 0; c < PB_CLASS_COUNT; c++) program->peak_by_class[c] = fixed[c] + (uint64_t)alive[c];
+            for (int c = 0; c < PB_CLASS_COUNT; c++) program->peak_by_class[PB_TIER_DEVICE][c] = fixed[c] + (uint64_t)alive[c];
         }
     }
     // What was made before the backward pass and is read in it.
@@ -133,13 +138,12 @@ static void count_alive(const planner *p, pb_program *program) {
             program->kept_activations += b->bytes;
     }
     free(change);
-    program->lower_bound = program->persistent_bytes + most;
-    program->padding_bytes = program->slab_bytes - program->lower_bound;
+    program->lower_bound = persistent + most;
+    program->padding_bytes[PB_TIER_DEVICE] = program->tier_bytes[PB_TIER_DEVICE] - program->lower_bound;
 }
 
-static void emit(const planner *p, pb_program *program) {
+static void emit(const planner *p, pb_program *program, uint64_t base) {
     const pb_graph *g = p->graph;
-    const uint64_t base = program->persistent_bytes;
     for (pb_vid v = 0; v < g->value_count; v++) {
         const pb_vid s = p->storage[v];
         if (p->blocks[s].first == UINT32_MAX) continue;
@@ -148,7 +152,7 @@ static void emit(const planner *p, pb_program *program) {
     }
     for (uint32_t n = 0; n < g->node_count; n++) {
         pb_insn *insn = &program->insns[program->insn_count++];
-        *insn = (pb_insn){.kind = PB_INSN_RUN, .node = n};
+        *insn = (pb_insn){.kind = PB_INSN_RUN, .lane = PB_LANE_COMPUTE, .node = n};
         const pb_block *scratch = &p->blocks[g->value_count + n];
         insn->workspace_bytes = scratch->bytes;
         insn->workspace_offset = scratch->bytes ? base + scratch->offset : 0;
@@ -164,7 +168,7 @@ static void emit(const planner *p, pb_program *program) {
     // The host has no business with the rest.
     for (pb_vid v = 0; v < g->value_count; v++) {
         const pb_value *value = &g->values[v];
-        if (value->producer != PB_NONE && !value->output && !value->persistent) program->home[v] = UINT64_MAX;
+        if (value->persistent || (value->producer != PB_NONE && !value->output)) program->home[v] = UINT64_MAX;
     }
 }
 
@@ -182,23 +186,25 @@ pb_status pb_plan(const pb_graph *graph, const pb_plan_request *request, pb_prog
     program->arena = arena;
     program->insns = pb_arena_array(arena, graph->node_count + 1, sizeof *program->insns);
     program->home = pb_arena_array(arena, graph->value_count + 1, sizeof *program->home);
-    if (!program->insns || !program->home) PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
+    program->pieces = pb_arena_array(arena, graph->value_count + 1, sizeof *program->pieces);
+    program->first_piece = pb_arena_array(arena, graph->value_count + 1, sizeof *program->first_piece);
+    if (!program->insns || !program->home || !program->pieces || !program->first_piece) PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
     for (pb_vid v = 0; v < graph->value_count; v++) program->home[v] = UINT64_MAX;
 
     find_storage(&p);
     find_lifetimes(&p);
-    program->persistent_bytes = place_persistent(&p, program->home);
+    const uint64_t persistent = place_persistent(&p, program);
     uint64_t height;
     PB_TRY(pb_blocks_place(p.blocks, p.block_count, graph->node_count, &height));
-    program->slab_bytes = program->persistent_bytes + height;
-    count_alive(&p, program);
-    emit(&p, program);
-    if (program->slab_bytes > request->device_budget)
+    program->tier_bytes[PB_TIER_DEVICE] = persistent + height;
+    count_alive(&p, program, persistent);
+    emit(&p, program, persistent);
+    if (program->tier_bytes[PB_TIER_DEVICE] > request->budget[PB_TIER_DEVICE])
         PB_FAIL(PB_ERR_BUDGET,
                 "the step needs %.3f GiB of device memory, and memory.device allows %.3f GiB; the smallest "
                 "budget that works is %llu bytes (a smaller train_batch_size or resolution needs less)",
-                (double)program->slab_bytes / 0x1p30, (double)request->device_budget / 0x1p30,
-                (unsigned long long)program->slab_bytes);
+                (double)program->tier_bytes[PB_TIER_DEVICE] / 0x1p30, (double)request->budget[PB_TIER_DEVICE] / 0x1p30,
+                (unsigned long long)program->tier_bytes[PB_TIER_DEVICE]);
     *result = program;
     arena = NULL;
 fail:

@@ -36,19 +36,23 @@ static pb_status compile(const pb_step_request *request, uint64_t budget, bool s
     return pb_compile(p->step->graph, pb_backend_cpu(), budget, &p->program);
 }
 
+static uint64_t place_of(const pb_pass_program *p, pb_vid v) {
+    uint32_t count;
+    return pb_program_pieces(p->program, p->step->graph, v, &count)->offset;
+}
+
 static bool same_places(const pb_pass_program *a, const pb_pass_program *b, const pb_param *pa, const pb_param *pb) {
     const pb_vid va[] = {pa->work, pa->master, pa->m, pa->v, pa->grad_sum};
     const pb_vid vb[] = {pb->work, pb->master, pb->m, pb->v, pb->grad_sum};
     for (size_t i = 0; i < sizeof va / sizeof *va; i++) {
         if ((va[i] == PB_NONE) != (vb[i] == PB_NONE)) return false;
-        if (va[i] != PB_NONE && a->program->home[va[i]] != b->program->home[vb[i]]) return false;
+        if (va[i] != PB_NONE && place_of(a, va[i]) != place_of(b, vb[i])) return false;
     }
     return true;
 }
 
 // All programs work on the same bytes, so they must agree on where they are.
 static bool agree(const pb_pass_program *a, const pb_pass_program *b) {
-    if (a->program->persistent_bytes != b->program->persistent_bytes) return false;
     const pb_module *const ma[] = {a->step->unet, a->step->clip}, *const mb[] = {b->step->unet, b->step->clip};
     for (int m = 0; m < 2; m++)
         for (uint32_t i = 0; ma[m] && i < ma[m]->param_count; i++)
@@ -66,7 +70,7 @@ static pb_status compile_all(const pb_step_request *request, const pb_batching *
         PB_RETURN_IF(compile(request, budget, sums, p));
         if (!agree(&programs->items[0], p))
             return pb_error(PB_ERR_INTERNAL, "two programs of a step disagree on where the weights are");
-        if (p->program->slab_bytes > programs->slab_bytes) programs->slab_bytes = p->program->slab_bytes;
+        if (p->program->tier_bytes[PB_TIER_DEVICE] > programs->slab_bytes) programs->slab_bytes = p->program->tier_bytes[PB_TIER_DEVICE];
     }
     return PB_OK;
 }

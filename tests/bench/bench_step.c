@@ -146,7 +146,7 @@ int main(int argc, char **argv) {
            "%d, "
            "\"seconds\": %.3f, \"gflops\": %.1f, \"rss_gib\": %.2f, \"slab_gib\": %.2f, \"loss\": %g}\n",
            preset, dtype, batch, size, pb_threads(), from[counted / 2], flops / from[counted / 2] / 1e9,
-           (double)usage.ru_maxrss / 0x1p20, (double)program->slab_bytes / 0x1p30, (double)loss);
+           (double)usage.ru_maxrss / 0x1p20, (double)program->tier_bytes[PB_TIER_DEVICE] / 0x1p30, (double)loss);
 fail:
     if (status != PB_OK) fprintf(stderr, "bench_step: %s\n", pb_error_message());
     pb_executor_destroy(executor);

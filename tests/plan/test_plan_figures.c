@@ -25,7 +25,7 @@ static const struct {
 static pb_program *plan(pb_step_graph **step, const pb_architecture *a, int batch) {
     const pb_step_request request = {
         .unet = &a->unet, .compute = PB_F16, .batch = batch, .latent_h = 64, .latent_w = 64, .tokens = 77};
-    const pb_plan_request limits = {.device_budget = UINT64_MAX};
+    const pb_plan_request limits = {.budget = {UINT64_MAX}};
     pb_program *program = NULL;
     CHECK_OK(pb_step_graph_create(&request, step));
     CHECK_OK(pb_plan((*step)->graph, &limits, &program));
@@ -57,12 +57,12 @@ int main(void) {
     for (size_t i = 0; i < sizeof sd14_table / sizeof *sd14_table; i++) {
         pb_step_graph *step = NULL;
         pb_program *program = plan(&step, &a, sd14_table[i].batch);
-        const double device = (double)program->slab_bytes / 0x1p30;
+        const double device = (double)program->tier_bytes[PB_TIER_DEVICE] / 0x1p30;
         CHECK_THAT(fabs(device - sd14_table[i].device) < 0.015 * device, "batch %d takes %.3f GiB, not %.1f",
                    sd14_table[i].batch, device, sd14_table[i].device);
-        uint64_t classes = program->padding_bytes;
-        for (int c = 0; c < PB_CLASS_COUNT; c++) classes += program->peak_by_class[c];
-        CHECK(classes == program->slab_bytes);
+        uint64_t classes = program->padding_bytes[PB_TIER_DEVICE];
+        for (int c = 0; c < PB_CLASS_COUNT; c++) classes += program->peak_by_class[PB_TIER_DEVICE][c];
+        CHECK(classes == program->tier_bytes[PB_TIER_DEVICE]);
         pb_program_destroy(program);
         pb_step_graph_destroy(step);
     }

@@ -9,7 +9,7 @@
 enum { GRAPHS = 60, MUTATIONS = 200 };
 
 static pb_plan_request request(uint64_t budget) {
-    return (pb_plan_request){.workspaces = pb_backend_reference()->workspaces, .device_budget = budget};
+    return (pb_plan_request){.workspaces = pb_backend_reference()->workspaces, .budget = {budget}};
 }
 
 typedef enum mutation {
@@ -59,7 +59,7 @@ static bool mutate(pb_program *p, const pb_graph *g, mutation kind, uint64_t *ra
         if (insn->in[slot].value == PB_NONE) return false;
         insn->in[slot].value = support_random(random, g->value_count);
         return true;
-    case SHRINK_SLAB: p->slab_bytes -= shift; return true;
+    case SHRINK_SLAB: p->tier_bytes[PB_TIER_DEVICE] -= shift; return true;
     default: {
         const pb_vid v = support_random(random, g->value_count);
         if (p->home[v] == UINT64_MAX) return false;
@@ -107,14 +107,14 @@ int main(void) {
         pb_program *program = NULL;
         CHECK_OK(pb_compile(g, pb_backend_reference(), UINT64_MAX, &program));
         if (program) {
-            CHECK(program->slab_bytes >= program->lower_bound);
+            CHECK(program->tier_bytes[PB_TIER_DEVICE] >= program->lower_bound);
             CHECK_THAT(support_program_agrees(g, program, seed, expected), "seed %llu: the plan changes the results",
                        (unsigned long long)seed);
             uint64_t random = seed;
             for (int m = 0; m < MUTATIONS; m++)
                 try_mutation(g, program, seed, expected, (mutation)(m % MUTATION_KINDS), &random);
             pb_program *again = NULL;
-            const pb_plan_request tight = request(program->slab_bytes), impossible = request(program->slab_bytes - 1);
+            const pb_plan_request tight = request(program->tier_bytes[PB_TIER_DEVICE]), impossible = request(program->tier_bytes[PB_TIER_DEVICE] - 1);
             CHECK_OK(pb_plan(g, &tight, &again));
             pb_program_destroy(again);
             CHECK(pb_plan(g, &impossible, &again) == PB_ERR_BUDGET);
