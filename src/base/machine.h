@@ -31,4 +31,9 @@ typedef struct pb_machine {
     uint64_t device_bytes, host_bytes, nvme_bytes;  // what `auto` takes, margins already left; nvme 0: none
 } pb_machine;
 
+// A machine that is built in ("rtx3060", "rtx3090", "rtx4090", "h200"; "generic": something middling), from its maker's
+// published figures. NULL: there is none of that name.
+const pb_machine *pb_machine_builtin(const char *name);
+const char *pb_machine_builtin_name(int index);  // from 0; NULL past the last
+
 #endif
