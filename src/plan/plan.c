@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "plan/place.h"
+#include "plan/storage.h"
 
 static uint64_t aligned(uint64_t bytes) {
     return (bytes + PB_ALIGNMENT - 1) / PB_ALIGNMENT * PB_ALIGNMENT;
@@ -25,36 +26,6 @@ static uint64_t node_workspace(const planner *p, uint32_t n) {
     pb_kernel_args args;
     pb_node_kernel_args(p->graph, node, &args);
     return p->request->workspaces[node->op](&args);
-}
-
-// An op may write its output over an input that dies there. Both then live in one block.
-static void take_over(planner *p, uint32_t n) {
-    const pb_graph *g = p->graph;
-    const pb_node *node = &g->nodes[n];
-    const int slot = pb_op_inplace(node->op);
-    if (slot < 0 || node->in[slot] == PB_NONE || node->out[0] == PB_NONE) return;
-    const pb_vid from = node->in[slot], to = node->out[0];
-    const pb_value *a = &g->values[from], *b = &g->values[to];
-    if (a->persistent || a->output || b->persistent || b->alias != PB_NONE) return;
-    if (p->last_read[from] != n || pb_value_bytes(a) != pb_value_bytes(b)) return;
-    for (int i = 0; i < PB_MAX_INPUTS; i++)
-        if (i != slot && node->in[i] == from) return;
-    p->storage[to] = p->storage[from];
-}
-
-static void find_storage(planner *p) {
-    const pb_graph *g = p->graph;
-    for (pb_vid v = 0; v < g->value_count; v++) p->storage[v] = v;
-    for (uint32_t n = 0; n < g->node_count; n++)
-        for (int i = 0; i < PB_MAX_INPUTS; i++)
-            if (g->nodes[n].in[i] != PB_NONE) p->last_read[g->nodes[n].in[i]] = n;
-    for (uint32_t n = 0; n < g->node_count; n++) {
-        take_over(p, n);
-        for (int i = 0; i < PB_MAX_OUTPUTS; i++) {
-            const pb_vid v = g->nodes[n].out[i];
-            if (v != PB_NONE && g->values[v].alias != PB_NONE) p->storage[v] = p->storage[g->values[v].alias];
-        }
-    }
 }
 
 static void find_lifetimes(planner *p) {
@@ -191,7 +162,7 @@ pb_status pb_plan(const pb_graph *graph, const pb_plan_request *request, pb_prog
     if (!program->insns || !program->home || !program->pieces || !program->first_piece) PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
     for (pb_vid v = 0; v < graph->value_count; v++) program->home[v] = UINT64_MAX;
 
-    find_storage(&p);
+    pb_storage_find(graph, p.storage, p.last_read);
     find_lifetimes(&p);
     const uint64_t persistent = place_persistent(&p, program);
     uint64_t height;
