@@ -14,7 +14,7 @@ uint64_t pb_layout_slice_bytes(const pb_value *value, int64_t elements, int64_t 
     return (uint64_t)((count + block - 1) / block) * pb_dtype_size(value->dtype);
 }
 
-static pb_status find_roots(pb_arena *arena, const pb_graph *g, pb_layout *l) {
+static pb_status find_roots(pb_arena *arena, const pb_graph *g, pb_chunking *l) {
     l->roots = pb_arena_array(arena, g->value_count + 1, sizeof *l->roots);
     if (!l->roots) return pb_error(PB_ERR_MEMORY, "no memory for a plan");
     for (pb_vid v = 0; v < g->value_count; v++)
@@ -89,6 +89,7 @@ static uint64_t state_bytes(const pb_graph *g, const pb_layout_param *p, int64_t
 
 // Elements per slice so that its state takes at most `unit_bytes`.
 static int64_t slice_elements(const pb_graph *g, const pb_layout_param *p, uint64_t unit_bytes) {
+    if (!unit_bytes) return p->elements;
     const uint64_t block = state_bytes(g, p, PB_SLICE_ELEMENTS);
     const uint64_t blocks = block ? unit_bytes / block : UINT64_MAX;
     const int64_t most = (p->elements + PB_SLICE_ELEMENTS - 1) / PB_SLICE_ELEMENTS;
@@ -96,7 +97,7 @@ static int64_t slice_elements(const pb_graph *g, const pb_layout_param *p, uint6
 }
 
 // Adds elements [first, first + count) of a parameter to the newest unit.
-static void add_slice(pb_layout *l, const pb_graph *g, uint32_t param, int64_t first, int64_t count) {
+static void add_slice(pb_chunking *l, const pb_graph *g, uint32_t param, int64_t first, int64_t count) {
     pb_layout_unit *unit = &l->units[l->unit_count - 1];
     const pb_layout_param *p = &l->params[param];
     pb_layout_slice *slice = &l->slices[l->slice_count++];
@@ -108,14 +109,14 @@ static void add_slice(pb_layout *l, const pb_graph *g, uint32_t param, int64_t f
     }
 }
 
-static void begin_unit(pb_layout *l) {
+static void begin_unit(pb_chunking *l) {
     pb_layout_chunk *chunk = &l->chunks[l->chunk_count - 1];
     if (!chunk->unit_count++) chunk->first_unit = l->unit_count;
     l->units[l->unit_count++] = (pb_layout_unit){.chunk = l->chunk_count - 1, .first_slice = l->slice_count};
 }
 
 // Weights and gradients of a parameter join the newest chunk's segments.
-static void join_chunk(pb_layout *l, const pb_graph *g, uint32_t param) {
+static void join_chunk(pb_chunking *l, const pb_graph *g, uint32_t param) {
     pb_layout_chunk *chunk = &l->chunks[l->chunk_count - 1];
     pb_layout_param *p = &l->params[param];
     chunk->param_count++;
@@ -132,19 +133,19 @@ static bool has_copy(const pb_graph *g, const pb_layout_param *p) {
 }
 
 // Chunks of one kind: those whose weights live on themselves, and those that are copies.
-static void cut(pb_layout *l, const pb_graph *g, uint64_t unit_bytes, uint32_t begin, uint32_t end) {
+static void cut(pb_chunking *l, const pb_graph *g, uint64_t unit_bytes, uint32_t begin, uint32_t end) {
     uint64_t filled = UINT64_MAX;  // of the newest chunk, if it is one of several parameters
     for (uint32_t i = begin; i < end; i++) {
         const pb_layout_param *p = &l->params[i];
         uint64_t bytes = state_bytes(g, p, p->elements);
         if (bytes < pb_value_bytes(&g->values[p->gradient])) bytes = pb_value_bytes(&g->values[p->gradient]);
-        if (filled == UINT64_MAX || bytes > unit_bytes || filled + bytes > unit_bytes) {
+        if (!unit_bytes || filled == UINT64_MAX || bytes > unit_bytes || filled + bytes > unit_bytes) {
             l->chunks[l->chunk_count++] = (pb_layout_chunk){.first_param = i};
             filled = 0;
-            if (bytes <= unit_bytes) begin_unit(l);
+            if (!unit_bytes || bytes <= unit_bytes) begin_unit(l);
         }
         join_chunk(l, g, i);
-        if (bytes <= unit_bytes) {
+        if (!unit_bytes || bytes <= unit_bytes) {
             filled += bytes;
             add_slice(l, g, i, 0, p->elements);
             continue;
@@ -158,7 +159,7 @@ static void cut(pb_layout *l, const pb_graph *g, uint64_t unit_bytes, uint32_t b
     }
 }
 
-static pb_status find_others(pb_arena *arena, const pb_graph *g, pb_layout *l) {
+static pb_status find_others(pb_arena *arena, const pb_graph *g, pb_chunking *l) {
     bool *taken = calloc(g->value_count + 1, sizeof *taken);
     l->others = pb_arena_array(arena, l->root_count + 1, sizeof *l->others);
     if (!taken || !l->others) {
@@ -177,7 +178,7 @@ static pb_status find_others(pb_arena *arena, const pb_graph *g, pb_layout *l) {
     return PB_OK;
 }
 
-static bool allocate(pb_arena *arena, pb_layout *l, uint32_t params, uint32_t slices) {
+static bool allocate(pb_arena *arena, pb_chunking *l, uint32_t params, uint32_t slices) {
     l->params = pb_arena_array(arena, params + 1, sizeof *l->params);
     l->slices = pb_arena_array(arena, slices + 1, sizeof *l->slices);
     l->units = pb_arena_array(arena, slices + 1, sizeof *l->units);
@@ -190,16 +191,16 @@ static bool allocate(pb_arena *arena, pb_layout *l, uint32_t params, uint32_t sl
            l->other_home;
 }
 
-pb_status pb_layout_create(pb_arena *arena, const pb_graph *g, uint64_t unit_bytes, pb_layout *l) {
+pb_status pb_layout_create(pb_arena *arena, const pb_graph *g, uint64_t unit_bytes, pb_chunking *l) {
     pb_status status = PB_OK;
     ranked *items = NULL;
     uint32_t count = 0, slices = 0;
-    *l = (pb_layout){0};
+    *l = (pb_chunking){0};
     PB_TRY(find_roots(arena, g, l));
     PB_TRY(rank(g, &items, &count));
     for (uint32_t i = 0; i < count; i++) {
         const int64_t step = slice_elements(g, &items[i].param, unit_bytes);
-        slices += (uint32_t)((items[i].param.elements + step - 1) / step);
+        if (step) slices += (uint32_t)((items[i].param.elements + step - 1) / step);
     }
     if (!allocate(arena, l, count, slices)) PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
     for (int copies = 0; copies < 2; copies++) {
@@ -214,7 +215,7 @@ fail:
     return status;
 }
 
-static pb_vid mapped(const pb_layout *from, const pb_layout *to, pb_vid v) {
+static pb_vid mapped(const pb_chunking *from, const pb_chunking *to, pb_vid v) {
     for (uint32_t low = 0, high = from->root_count; low < high;) {
         const uint32_t middle = (low + high) / 2;
         if (from->roots[middle] == v) return to->roots[middle];
@@ -226,7 +227,7 @@ static pb_vid mapped(const pb_layout *from, const pb_layout *to, pb_vid v) {
     return PB_NONE;  // a value that does not live on: it is found again from the node that makes it
 }
 
-static pb_status adopt_params(const pb_layout *from, const pb_graph *g, pb_layout *l) {
+static pb_status adopt_params(const pb_chunking *from, const pb_graph *g, pb_chunking *l) {
     uint32_t *param_of = malloc((g->value_count + 1) * sizeof *param_of);
     if (!param_of) return pb_error(PB_ERR_MEMORY, "no memory for a plan");
     memset(param_of, 0xff, (g->value_count + 1) * sizeof *param_of);
@@ -262,11 +263,12 @@ static void *copy(pb_arena *arena, const void *data, size_t bytes) {
     return made;
 }
 
-pb_status pb_layout_adopt(pb_arena *arena, const pb_layout *from, const pb_graph *g, pb_layout *l) {
-    *l = (pb_layout){.param_count = from->param_count,
+pb_status pb_layout_adopt(pb_arena *arena, const pb_chunking *from, const pb_graph *g, pb_chunking *l) {
+    *l = (pb_chunking){.param_count = from->param_count,
                      .slice_count = from->slice_count,
                      .unit_count = from->unit_count,
                      .chunk_count = from->chunk_count,
+                     .paged = from->paged,
                      .host_updates = from->host_updates,
                      .extent_count = from->extent_count};
     PB_RETURN_IF(find_roots(arena, g, l));

@@ -60,7 +60,7 @@ typedef struct pb_home {
 
 // All that lives on, and where. A persistent root's ordinal among its graph's is the same in all graphs of a run; so a
 // layout that was made for one of them can be adopted by another.
-typedef struct pb_layout {
+typedef struct pb_chunking {
     pb_vid *roots;  // of the graph that it is for, by ordinal
     uint32_t root_count;
     pb_layout_param *params;
@@ -73,18 +73,19 @@ typedef struct pb_layout {
     // Chosen by the planner: homes of chunks' weights and gradients, of units' states, of others. Meaningful for
     // segments that live on.
     pb_home *weight_home, *gradient_home, *state_home, *other_home;
+    bool paged;             // something may be elsewhere than on the device
     bool host_updates;      // chunks whose state is not on the device are updated on the host
     uint32_t extent_count;  // of segments that live on
-} pb_layout;
+} pb_chunking;
 
 // Bytes of the elements [0, count) of a state value of a parameter with `elements` elements: the value has as many, or
 // one per block of a block-wise codec.
 uint64_t pb_layout_slice_bytes(const pb_value *value, int64_t elements, int64_t count);
 
-// Cuts the parameters of a graph with updates into units of at most `unit_bytes`. Arrays live in `arena`.
-pb_status pb_layout_create(pb_arena *arena, const pb_graph *graph, uint64_t unit_bytes, pb_layout *layout);
+// Cuts the parameters of a graph with updates into units of at most `unit_bytes`, or, with 0, leaves each alone. Arrays live in `arena`.
+pb_status pb_layout_create(pb_arena *arena, const pb_graph *graph, uint64_t unit_bytes, pb_chunking *layout);
 
 // The layout of a program of the same run, homes included, for another of its graphs. PB_ERR_INTERNAL where the two do not have the same persistent values.
-pb_status pb_layout_adopt(pb_arena *arena, const pb_layout *from, const pb_graph *graph, pb_layout *layout);
+pb_status pb_layout_adopt(pb_arena *arena, const pb_chunking *from, const pb_graph *graph, pb_chunking *layout);
 
 #endif

@@ -35,7 +35,7 @@ typedef struct pb_pager {
     const pb_plan_request *request;
     const pb_machine *machine;
     pb_arena *arena;  // of the attempt
-    pb_layout *layout;
+    pb_chunking *layout;
     bool adopted;  // the layout's homes are given
     pb_attempt attempt;
     pb_slot *slots;

@@ -30,7 +30,7 @@ static void add_updates(pb_pager *p, uint32_t chunk, bool *done) {
 // nothing reads that any more (the update ends the step), behind everything else.
 static pb_status order_slots(pb_pager *p) {
     const pb_graph *g = p->graph;
-    const pb_layout *l = p->layout;
+    const pb_chunking *l = p->layout;
     pb_status status = PB_OK;
     p->slots = pb_arena_array(p->arena, (size_t)g->node_count + l->unit_count + 1, sizeof *p->slots);
     uint32_t *chunk_of = malloc((g->value_count + 1) * sizeof *chunk_of);
@@ -76,7 +76,7 @@ fail:
 }
 
 static void time_slots(pb_pager *p) {
-    const pb_layout *l = p->layout;
+    const pb_chunking *l = p->layout;
     const pb_lane lane = p->attempt.strategy == PB_STRATEGY_HOST ? PB_LANE_HOST : PB_LANE_COMPUTE;
     double now = 0;
     for (uint32_t s = 0; s < p->slot_count; s++) {
@@ -109,7 +109,7 @@ static bool lives_on(const pb_pager *p, pb_vid v) {
 }
 
 static void declare_chunks(pb_pager *p) {
-    const pb_layout *l = p->layout;
+    const pb_chunking *l = p->layout;
     for (uint32_t c = 0; c < l->chunk_count; c++) {
         const pb_layout_chunk *chunk = &l->chunks[c];
         const pb_layout_param *first = &l->params[chunk->first_param];
@@ -136,7 +136,7 @@ static void set_place(pb_pager *p, pb_vid v, uint32_t segment, uint64_t offset) 
 // one.
 static pb_status place_values(pb_pager *p) {
     const pb_graph *g = p->graph;
-    const pb_layout *l = p->layout;
+    const pb_chunking *l = p->layout;
     pb_vid *storage = malloc((g->value_count + 1) * sizeof *storage);
     uint32_t *last_read = malloc((g->value_count + 1) * sizeof *last_read);
     bool *is_state = calloc(g->value_count + 1, sizeof *is_state);
@@ -212,13 +212,15 @@ static void node_events(pb_pager *p, event_list *list, uint32_t slot, const pb_n
 }
 
 static void unit_events(pb_pager *p, event_list *list, uint32_t slot, uint32_t unit) {
-    const pb_layout *l = p->layout;
+    const pb_chunking *l = p->layout;
     const pb_layout_unit *u = &l->units[unit];
     const pb_layout_chunk *chunk = &l->chunks[u->chunk];
     const pb_layout_param *param = &l->params[chunk->first_param];
     const uint32_t weights = p->weight_segment + u->chunk;
     if (u->state_bytes) add_event(list, p->state_segment + unit, slot, PB_ACCESS_MODIFY, true);
     add_event(list, p->gradient_segment + u->chunk, slot, PB_ACCESS_READ, true);
+    const pb_node *node = &p->graph->nodes[param->node];
+    for (int i = 1; i < 3; i++) add_event(list, p->place[node->in[i]].segment, slot, PB_ACCESS_READ, false);
     if (param->weight == PB_NONE) return;
     const bool copy = param->key != pb_graph_root(p->graph, param->weight);
     add_event(list, weights, slot, copy && unit == chunk->first_unit ? PB_ACCESS_WRITE : PB_ACCESS_MODIFY, true);
@@ -289,7 +291,7 @@ static void find_scratch(pb_pager *p) {
 }
 
 pb_status pb_pager_build(pb_pager *p) {
-    const pb_layout *l = p->layout;
+    const pb_chunking *l = p->layout;
     p->weight_segment = 0;
     p->gradient_segment = l->chunk_count;
     p->state_segment = p->gradient_segment + l->chunk_count;

@@ -146,7 +146,7 @@ static uint64_t operand_offset(const pb_pager *p, pb_vid v, uint32_t slot, uint3
 
 static void add_unit(writer *w, uint32_t slot, uint32_t unit) {
     const pb_pager *p = w->p;
-    const pb_layout *l = p->layout;
+    const pb_chunking *l = p->layout;
     const pb_layout_unit *u = &l->units[unit];
     const bool on_host = p->device.segments[p->gradient_segment + u->chunk].alternate;
     for (uint32_t i = u->first_slice; i < u->first_slice + u->slice_count; i++) {
@@ -230,7 +230,7 @@ static pb_piece piece_at(pb_home home, uint64_t within, uint64_t begin, uint64_t
 static pb_status write_pieces(writer *w) {
     pb_pager *p = w->p;
     const pb_graph *g = p->graph;
-    const pb_layout *l = p->layout;
+    const pb_chunking *l = p->layout;
     pb_program *program = w->program;
     uint32_t *count = calloc(g->value_count + 2, sizeof *count);
     program->pieces = pb_arena_array(program->arena, (size_t)l->root_count + (size_t)l->slice_count * PB_LAYOUT_STATES + 1,
@@ -372,7 +372,7 @@ pb_status pb_pager_emit(pb_pager *p, pb_program **result) {
     report_nvme(p, program);
     report_kept(p, program);
     PB_TRY(pb_program_synchronize(arena, p->graph, program));
-    pb_layout *layout = pb_arena_alloc(arena, sizeof *layout);
+    pb_chunking *layout = pb_arena_alloc(arena, sizeof *layout);
     if (!layout) PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
     PB_TRY(pb_layout_adopt(arena, p->layout, p->graph, layout));
     program->layout = layout;

@@ -86,7 +86,7 @@ static bool add_bundle(pb_pager *p, relief_list *list, uint32_t chunk, uint32_t 
 }
 
 static bool list_device_reliefs(pb_pager *p, relief_list *list) {
-    const pb_layout *l = p->layout;
+    const pb_chunking *l = p->layout;
     const uint64_t budget = p->request->budget[PB_TIER_DEVICE];
     const uint64_t share = budget / SMALLEST_SHARE;
     const uint64_t smallest = share < SMALLEST_BYTES ? share : SMALLEST_BYTES;
@@ -236,7 +236,7 @@ static uint32_t eviction_slot(const pb_tier_problem *t, const pb_tier_block *b) 
 // What the host's updates of a chunk touch of one of its segments.
 static void host_update_events(const pb_pager *p, uint32_t device_segment, uint32_t slot, uint32_t unit,
                                pb_accesses *use) {
-    const pb_layout *l = p->layout;
+    const pb_chunking *l = p->layout;
     const uint32_t chunk = l->units[unit].chunk;
     const pb_layout_param *param = &l->params[l->chunks[chunk].first_param];
     if (device_segment == p->state_segment + unit) pb_accesses_add(use, slot, PB_ACCESS_MODIFY);
@@ -253,7 +253,7 @@ static int by_access(const void *left, const void *right) {
 }
 
 static pb_home home_of(const pb_pager *p, uint32_t s) {
-    const pb_layout *l = p->layout;
+    const pb_chunking *l = p->layout;
     if (s < p->gradient_segment) return l->weight_home[s - p->weight_segment];
     if (s < p->state_segment) return l->gradient_home[s - p->gradient_segment];
     if (s < p->other_segment) return l->state_home[s - p->state_segment];
@@ -380,7 +380,7 @@ static pb_status assign_extents(pb_pager *p, uint64_t *total) {
 // --- All of it ---
 
 static void adopt_decisions(pb_pager *p) {
-    const pb_layout *l = p->layout;
+    const pb_chunking *l = p->layout;
     for (uint32_t c = 0; c < l->chunk_count && p->adopted && l->host_updates; c++) {
         const pb_layout_chunk *chunk = &l->chunks[c];
         if (!chunk->unit_count || l->state_home[chunk->first_unit].tier == PB_TIER_DEVICE) continue;
@@ -395,7 +395,7 @@ static void adopt_decisions(pb_pager *p) {
 }
 
 static void keep_homes(pb_pager *p) {
-    pb_layout *l = p->layout;
+    pb_chunking *l = p->layout;
     for (uint32_t s = 0; s < p->value_segment; s++) {
         const pb_tier_segment *d = &p->device.segments[s];
         if (!persistent(d)) continue;
@@ -414,6 +414,7 @@ static void keep_homes(pb_pager *p) {
         else
             l->other_home[s - p->other_segment] = home;
     }
+    l->paged = p->request->budget[PB_TIER_HOST] > 0;
     l->host_updates = host_updates(p);
 }
 
