@@ -76,8 +76,7 @@ static pb_status check_piece(const pb_checker *c, pb_vid v, const pb_piece *piec
         PB_UNSAFE("a piece of value %u (%s) lies nowhere", v, pb_check_name(c, v));
     const uint64_t capacity = c->program->extent_bytes[piece->extent];
     if (piece->offset % PB_ALIGNMENT || piece->offset > capacity || piece->bytes > capacity - piece->offset)
-        PB_UNSAFE("a piece of value %u (%s) leaves extent %u or is not aligned", v, pb_check_name(c, v),
-                  piece->extent);
+        PB_UNSAFE("a piece of value %u (%s) leaves extent %u or is not aligned", v, pb_check_name(c, v), piece->extent);
     return PB_OK;
 }
 
@@ -181,8 +180,7 @@ static pb_status check_left(const pb_checker *c, pb_vid v) {
     if (!value->persistent) {
         PB_RETURN_IF(pb_check_within(c, PB_TIER_DEVICE, p->home[v], pb_value_bytes(value), PB_ALIGNMENT,
                                      "the home of value", v));
-        if (pb_value_bytes(value) &&
-            !pb_check_holds(c, PB_TIER_DEVICE, 0, p->home[v], pb_value_bytes(value), v, 0))
+        if (pb_value_bytes(value) && !pb_check_holds(c, PB_TIER_DEVICE, 0, p->home[v], pb_value_bytes(value), v, 0))
             PB_UNSAFE("value %u (%s) is not at home after the step", v, value->name);
         return PB_OK;
     }

@@ -79,9 +79,10 @@ static pb_status check_overlap(const pb_checker *c, const pb_insn *insn, const p
                       pb_check_name(c, out->value));
         for (int i = 0; i < PB_MAX_INPUTS; i++)
             if (!disjoint(&p->in[i], out) && !may_share(c, insn, p, i, o))
-                PB_UNSAFE("instruction %u: output %d (value %u, %s) overwrites input %d (value %u, %s) while it is read",
-                          c->now, o, out->value, pb_check_name(c, out->value), i, p->in[i].value,
-                          pb_check_name(c, p->in[i].value));
+                PB_UNSAFE(
+                    "instruction %u: output %d (value %u, %s) overwrites input %d (value %u, %s) while it is read",
+                    c->now, o, out->value, pb_check_name(c, out->value), i, p->in[i].value,
+                    pb_check_name(c, p->in[i].value));
         for (int other = 0; other < o; other++)
             if (!disjoint(&p->out[other], out))
                 PB_UNSAFE("instruction %u: outputs %d and %d (values %u and %u) overlap", c->now, other, o,
@@ -93,11 +94,11 @@ static pb_status check_overlap(const pb_checker *c, const pb_insn *insn, const p
 static pb_status check_bounds(const pb_checker *c, const pb_insn *insn, const parts *p, pb_tier tier) {
     const uint64_t alignment = insn->kind == PB_INSN_UPDATE ? UPDATE_ALIGNMENT : PB_ALIGNMENT;
     for (int i = 0; i < PB_MAX_INPUTS; i++)
-        PB_RETURN_IF(pb_check_within(c, tier, p->in[i].offset, p->in[i].bytes, alignment, "an input of instruction",
-                                     c->now));
+        PB_RETURN_IF(
+            pb_check_within(c, tier, p->in[i].offset, p->in[i].bytes, alignment, "an input of instruction", c->now));
     for (int o = 0; o < PB_MAX_OUTPUTS; o++)
-        PB_RETURN_IF(pb_check_within(c, tier, p->out[o].offset, p->out[o].bytes, alignment,
-                                     "an output of instruction", c->now));
+        PB_RETURN_IF(
+            pb_check_within(c, tier, p->out[o].offset, p->out[o].bytes, alignment, "an output of instruction", c->now));
     if (!p->scratch.bytes) return PB_OK;
     return pb_check_within(c, tier, p->scratch.offset, p->scratch.bytes, PB_ALIGNMENT, "the scratch of instruction",
                            c->now);

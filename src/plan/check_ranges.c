@@ -17,8 +17,8 @@ struct pb_ranges {
     uint32_t count, capacity;
 };
 
-static const pb_touch untouched = {
-    UINT32_MAX, {UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX}};
+static const pb_touch untouched = {UINT32_MAX,
+                                   {UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX}};
 _Static_assert(PB_LANE_COUNT == 6, "untouched has a reader for each lane");
 
 // Makes room for a block at `index`, which is left unset.
@@ -147,8 +147,7 @@ static void remove_behind(pb_ranges *r, pb_range_place place, uint64_t end) {
     if (reached) return;
     // Blocks that vanish as a whole, then the beginning of the one that does not.
     uint32_t gone = place.block + 1;
-    while (gone < r->count && r->blocks[gone]->ranges[r->blocks[gone]->count - 1].begin < end)
-        free(r->blocks[gone++]);
+    while (gone < r->count && r->blocks[gone]->ranges[r->blocks[gone]->count - 1].begin < end) free(r->blocks[gone++]);
     memmove(r->blocks + place.block + 1, r->blocks + gone, (r->count - gone) * sizeof *r->blocks);
     memmove(r->first + place.block + 1, r->first + gone, (r->count - gone) * sizeof *r->first);
     r->count -= gone - place.block - 1;

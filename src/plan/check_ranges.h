@@ -34,7 +34,7 @@ typedef struct pb_range_place {
 // The range that holds byte `offset`; offset < bytes.
 pb_range_place pb_ranges_find(const pb_ranges *ranges, uint64_t offset);
 pb_range *pb_ranges_at(const pb_ranges *ranges, pb_range_place place);
-uint64_t pb_ranges_end(const pb_ranges *ranges, pb_range_place place);  // where the range ends
+uint64_t pb_ranges_end(const pb_ranges *ranges, pb_range_place place);         // where the range ends
 pb_range_place pb_ranges_next(const pb_ranges *ranges, pb_range_place place);  // not past the slab's end
 
 // Makes [begin, end) begin and end where ranges do; begin < end <= bytes. Where begin is. False: no memory.

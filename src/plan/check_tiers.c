@@ -33,11 +33,11 @@ static bool known(const pb_checker *c, uint32_t before) {
 }
 
 static pb_status race(const pb_checker *c, const char *deed, pb_vid value, uint32_t other, const char *others_deed) {
-    PB_UNSAFE("instruction %u (%s, lane %s) %s bytes of value %d (%s) that instruction %u (%s, lane %s) may still be %s: "
-              "a WAIT is missing",
-              c->now, pb_check_deed(c, c->now), lanes[c->program->insns[c->now].lane], deed, (int)value,
-              pb_check_name(c, value), other, pb_check_deed(c, other), lanes[c->program->insns[other].lane],
-              others_deed);
+    PB_UNSAFE(
+        "instruction %u (%s, lane %s) %s bytes of value %d (%s) that instruction %u (%s, lane %s) may still be %s: "
+        "a WAIT is missing",
+        c->now, pb_check_deed(c, c->now), lanes[c->program->insns[c->now].lane], deed, (int)value,
+        pb_check_name(c, value), other, pb_check_deed(c, other), lanes[c->program->insns[other].lane], others_deed);
 }
 
 static pb_status touch_to_read(pb_checker *c, pb_touch *touch, pb_vid value) {
@@ -66,10 +66,11 @@ pb_status pb_check_read(pb_checker *c, pb_tier tier, uint64_t offset, uint64_t b
     for (;; place = pb_ranges_next(slab, place)) {
         pb_range *r = pb_ranges_at(slab, place);
         if (r->value != value || r->from - from != r->begin - offset)
-            PB_UNSAFE("instruction %u (%s) reads value %u (%s), whose byte %llu is not at %s offset %llu: value %d (%s) is",
-                      c->now, pb_check_deed(c, c->now), value, pb_check_name(c, value),
-                      (unsigned long long)(from + (r->begin - offset)), pb_check_tier(tier),
-                      (unsigned long long)r->begin, (int)r->value, pb_check_name(c, r->value));
+            PB_UNSAFE(
+                "instruction %u (%s) reads value %u (%s), whose byte %llu is not at %s offset %llu: value %d (%s) is",
+                c->now, pb_check_deed(c, c->now), value, pb_check_name(c, value),
+                (unsigned long long)(from + (r->begin - offset)), pb_check_tier(tier), (unsigned long long)r->begin,
+                (int)r->value, pb_check_name(c, r->value));
         PB_RETURN_IF(touch_to_read(c, &r->touch, value));
         if (pb_ranges_end(slab, place) >= offset + bytes) return PB_OK;
     }

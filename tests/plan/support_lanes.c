@@ -23,10 +23,10 @@ struct support_lanes {
     uint32_t extent_capacity;
     state *states;  // by instruction
     uint32_t insn_capacity;
-    uint32_t *queue[PB_LANE_COUNT];  // indices of its instructions
+    uint32_t *queue[PB_LANE_COUNT];                                                 // indices of its instructions
     uint32_t queued[PB_LANE_COUNT], begun[PB_LANE_COUNT], complete[PB_LANE_COUNT];  // complete: a prefix of the queue
-    word **carried;                                                                // by instruction: what a move has read
-    uint64_t *covered;                                                             // by node: elements
+    word **carried;     // by instruction: what a move has read
+    uint64_t *covered;  // by node: elements
     bool broken;
 };
 
@@ -151,9 +151,11 @@ static void write_outputs(support_lanes *s, const pb_insn *insn, bool end) {
         const pb_vid v = insn->out[o].value, old = s->g->values[v].alias;
         // An output may be written while inputs are still read, unless the op works in place.
         const int slot = pb_op_inplace(s->g->nodes[insn->node].op);
-        bool in_place = o == 0 && slot >= 0 && insn->in[slot].value != PB_NONE && insn->in[slot].offset == insn->out[o].offset;
+        bool in_place =
+            o == 0 && slot >= 0 && insn->in[slot].value != PB_NONE && insn->in[slot].offset == insn->out[o].offset;
         for (int i = 0; i < PB_MAX_INPUTS; i++)
-            if (old != PB_NONE && insn->in[i].value == old && insn->in[i].offset == insn->out[o].offset) in_place = true;
+            if (old != PB_NONE && insn->in[i].value == old && insn->in[i].offset == insn->out[o].offset)
+                in_place = true;
         if (end)
             fill(s, at, bytes, v, from);
         else if (!in_place)
@@ -206,9 +208,9 @@ static void end(support_lanes *s, uint32_t i) {
         write_outputs(s, insn, true);
         const pb_node *node = &s->g->nodes[insn->node];
         const bool part = insn->kind == PB_INSN_UPDATE;
-        s->covered[insn->node] +=
-            part ? (uint64_t)insn->count : node->op == PB_OP_ADAMW
-                ? (uint64_t)pb_shape_count(s->g->values[node->in[3]].shape) : 1;
+        s->covered[insn->node] += part                      ? (uint64_t)insn->count
+                                  : node->op == PB_OP_ADAMW ? (uint64_t)pb_shape_count(s->g->values[node->in[3]].shape)
+                                                            : 1;
         return;
     }
     const word *from = s->carried[i] ? s->carried[i] : move_side(s, insn, false);
@@ -255,8 +257,7 @@ static void expect_left(support_lanes *s) {
     const pb_graph *g = s->g;
     for (uint32_t n = 0; n < g->node_count; n++) {
         const pb_node *node = &g->nodes[n];
-        const uint64_t whole =
-            node->op == PB_OP_ADAMW ? (uint64_t)pb_shape_count(g->values[node->in[3]].shape) : 1;
+        const uint64_t whole = node->op == PB_OP_ADAMW ? (uint64_t)pb_shape_count(g->values[node->in[3]].shape) : 1;
         if (s->covered[n] != whole) s->broken = true;
     }
     bool *replaced = calloc(g->value_count + 1, sizeof *replaced);

@@ -26,7 +26,7 @@ typedef struct pager {
     uint64_t random;
     pb_program *p;
     uint32_t capacity, lasting_extents;
-    uint64_t *at;      // by value: its device offset in the resident plan
+    uint64_t *at;       // by value: its device offset in the resident plan
     uint64_t *scratch;  // by node: its workspace
     storage *storages;  // by value, of roots
     uint64_t extent_fill;
@@ -290,7 +290,8 @@ static void run_node(pager *b, uint32_t n) {
 
 // --- Waits ---
 
-static void access_add(support_access *accesses, int *count, uint64_t where, uint64_t begin, uint64_t bytes, bool writes) {
+static void access_add(support_access *accesses, int *count, uint64_t where, uint64_t begin, uint64_t bytes,
+                       bool writes) {
     if (bytes) accesses[(*count)++] = (support_access){where, begin, begin + bytes, writes};
 }
 

@@ -33,20 +33,25 @@ typedef enum mutation {
     MUTATION_KINDS
 } mutation;
 
-static const char *const names[MUTATION_KINDS] = {
-    "drop an instruction", "drop a WAIT",      "move one",     "swap two neighbours", "shift an offset", "change a lane",
-    "change a WAIT's lane", "change a WAIT's on", "change a slice", "change an extent",    "change a node",   "shrink a tier",
-    "change a move's bytes", "shrink an extent",   "swap two pieces", "cut a piece",         "move a home",     "grow a scratch",
-    "change moved"};
+static const char *const names[MUTATION_KINDS] = {"drop an instruction",   "drop a WAIT",        "move one",
+                                                  "swap two neighbours",   "shift an offset",    "change a lane",
+                                                  "change a WAIT's lane",  "change a WAIT's on", "change a slice",
+                                                  "change an extent",      "change a node",      "shrink a tier",
+                                                  "change a move's bytes", "shrink an extent",   "swap two pieces",
+                                                  "cut a piece",           "move a home",        "grow a scratch",
+                                                  "change moved"};
 
 static void renumber(pb_program *p, uint32_t from, uint32_t to) {
     // The instruction at `from` is about to go to `to` (or, UINT32_MAX, away): what waits for others follows them.
     for (uint32_t i = 0; i < p->insn_count; i++) {
         uint32_t *on = &p->insns[i].on;
         if (p->insns[i].kind != PB_INSN_WAIT) continue;
-        if (*on == from) *on = to == UINT32_MAX ? (from ? from - 1 : 0) : to;
-        else if (to == UINT32_MAX ? *on > from : *on > from && *on <= to) (*on)--;
-        else if (to < from && *on >= to && *on < from) (*on)++;
+        if (*on == from)
+            *on = to == UINT32_MAX ? (from ? from - 1 : 0) : to;
+        else if (to == UINT32_MAX ? *on > from : *on > from && *on <= to)
+            (*on)--;
+        else if (to < from && *on >= to && *on < from)
+            (*on)++;
     }
 }
 
@@ -66,7 +71,10 @@ static bool change_slice(pb_insn *insn, uint64_t *random) {
     switch (support_random(random, 3)) {
     case 0: insn->first += by; return true;
     case 1: insn->count += by; return true;
-    default: insn->first += by; insn->count -= by; return true;
+    default:
+        insn->first += by;
+        insn->count -= by;
+        return true;
     }
 }
 
@@ -136,8 +144,10 @@ static bool mutate(pb_program *p, const pb_graph *g, mutation kind, uint64_t *ra
         const uint64_t change = by[support_random(random, 5)];
         if (insn->bytes <= change && (int64_t)change > 0) return false;
         insn->bytes -= change;
-        const int link = insn->lane == PB_LANE_UPLOAD ? PB_LINK_UPLOAD : insn->lane == PB_LANE_DOWNLOAD ? PB_LINK_DOWNLOAD
-                         : insn->lane == PB_LANE_READ ? PB_LINK_NVME_READ : PB_LINK_NVME_WRITE;
+        const int link = insn->lane == PB_LANE_UPLOAD     ? PB_LINK_UPLOAD
+                         : insn->lane == PB_LANE_DOWNLOAD ? PB_LINK_DOWNLOAD
+                         : insn->lane == PB_LANE_READ     ? PB_LINK_NVME_READ
+                                                          : PB_LINK_NVME_WRITE;
         p->moved[link] -= change;
         return true;
     }
@@ -217,8 +227,9 @@ static void try_mutation(const pb_graph *g, const pb_program *good, const pb_pla
                 confirmed += !judge(lanes, &bad, 40, random);
             }
         } else {
-            CHECK_THAT(judge(lanes, &bad, ORDERS, random), "seed %llu: \"%s\" changes what is computed and was accepted",
-                       (unsigned long long)seed, names[kind]);
+            CHECK_THAT(judge(lanes, &bad, ORDERS, random),
+                       "seed %llu: \"%s\" changes what is computed and was accepted", (unsigned long long)seed,
+                       names[kind]);
         }
     }
     free(bad.insns);
@@ -264,8 +275,8 @@ int main(void) {
         all += tried[k];
         bad += rejected[k];
     }
-    printf("%d programs, %u instructions, %u of them WAITs; %d mutations, %d rejected\n", GRAPHS, instructions, waits, all,
-           bad);
+    printf("%d programs, %u instructions, %u of them WAITs; %d mutations, %d rejected\n", GRAPHS, instructions, waits,
+           all, bad);
     printf("of %d rejected for a dropped WAIT, 40 random orders show %d to be wrong\n", asked, confirmed);
     CHECK(all > 5000 && bad > all / 2);
     return CHECK_DONE();
