@@ -46,6 +46,11 @@ typedef struct pb_insn {
     uint32_t on;  // an earlier instruction, no WAIT, on another lane or on this one (READ, WRITE)
 } pb_insn;
 
+// When an instruction ran, in seconds from the beginning of the program; both 0 for a WAIT.
+typedef struct pb_insn_times {
+    double begin, end;
+} pb_insn_times;
+
 // Where bytes [begin, begin + bytes) of a persistent value are between two steps.
 typedef struct pb_piece {
     uint64_t begin, bytes;
