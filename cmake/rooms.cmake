@@ -21,9 +21,10 @@ pb_library(plan src/plan pb_inc_plan pb_inc_graph ${base} pb_graph)
 pb_library(nn src/nn pb_inc_nn pb_inc_graph ${base} pb_graph)
 pb_library(io src/io pb_inc_io ${base} pb_base PkgConfig::YAML PkgConfig::TURBOJPEG PkgConfig::SPNG ZLIB::ZLIB)
 pb_library(offload offload pb_inc_offload ${base} pb_base PkgConfig::XXHASH PkgConfig::URING Threads::Threads)
-pb_library(cpu kernels/cpu pb_inc_kernels ${base} pb_base)
+pb_library(cpu kernels/cpu pb_inc_kernels ${base} pb_base Threads::Threads)
 pb_library(ref kernels/ref pb_inc_kernels ${base} pb_base)
-pb_library(exec src/exec pb_inc_exec pb_inc_plan pb_inc_graph pb_inc_kernels ${base} pb_plan pb_cpu pb_ref)
+pb_library(exec src/exec pb_inc_exec pb_inc_plan pb_inc_graph pb_inc_kernels pb_inc_offload ${base} pb_plan pb_cpu
+  pb_ref pb_offload Threads::Threads)
 pb_library(train src/train pb_inc_train pb_inc_exec pb_inc_plan pb_inc_graph pb_inc_nn pb_inc_io pb_inc_kernels ${base}
   pb_exec pb_nn pb_io)
 target_link_libraries(pb_graph PRIVATE pb_base)

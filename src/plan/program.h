@@ -46,8 +46,10 @@ typedef struct pb_insn {
     uint32_t on;  // an earlier instruction, no WAIT, on another lane or on this one (READ, WRITE)
 } pb_insn;
 
-// When an instruction began and ended, in seconds from the step's begin: predicted or measured.
-typedef struct pb_insn_times { double begin, end; } pb_insn_times;
+// When an instruction ran, in seconds from the beginning of the program: predicted or measured.
+typedef struct pb_insn_times {
+    double begin, end;
+} pb_insn_times;
 
 // Where bytes [begin, begin + bytes) of a persistent value are between two steps.
 typedef struct pb_piece {

@@ -125,7 +125,7 @@ void support_fill(const pb_graph *g, pb_vid v, uint64_t seed, void *data) {
         if (value->class_ == PB_CLASS_STATE || !strcmp(value->name, "scale")) x = x * x + 0.1;
         if (!strcmp(value->name, "norm")) x = 0;
         if (!strcmp(value->name, "hyper")) x = 0.5;
-        pb_store(value->dtype, data, (size_t)i, x);
+        pb_dtype_store(value->dtype, data, (size_t)i, x);
     }
 }
 

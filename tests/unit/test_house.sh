@@ -34,7 +34,7 @@ declare -A sees=(
     [io]="io base"
     [kernels]="kernels base"
     [offload]="offload base"
-    [exec]="exec plan graph kernels base"
+    [exec]="exec plan graph kernels offload base"
     [train]="train exec plan graph nn io kernels base"
     [cli]="cli train exec plan graph nn io kernels base"
 )

@@ -72,7 +72,7 @@ static double read_value(const fixture *f, pb_vid v, uint64_t index) {
     const pb_dtype dtype = pb_graph_value(f->graph, v)->dtype;
     double bytes[1] = {0};
     CHECK_OK(pb_executor_read(f->executor, v, index * pb_dtype_size(dtype), bytes, pb_dtype_size(dtype)));
-    return pb_load(dtype, bytes, 0);
+    return pb_dtype_load(dtype, bytes, 0);
 }
 
 // Kernels become O,H,W,I; the working copy is rounded once, the master is exact.
