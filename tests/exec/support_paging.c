@@ -1,4 +1,4 @@
-#include "exec/support_paged.h"
+#include "exec/support_paging.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -343,7 +343,7 @@ static void find_frame_bytes(paging *b) {
     b->frame_bytes[PB_TIER_HOST] *= 2;
 }
 
-pb_program *support_paged_program(const pb_graph *g, const pb_backend *backend, uint64_t seed) {
+pb_program *support_paging_program(const pb_graph *g, const pb_backend *backend, uint64_t seed) {
     paging b = {.g = g, .backend = backend, .random = seed * 7919 + 3};
     pb_arena *arena = pb_arena_create();
     if (!arena) return NULL;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "check.h"
-#include "exec/support_paged.h"
+#include "exec/support_paging.h"
 #include "exec/support_runs.h"
 #include "offload/store.h"
 #include "plan/support_graphs.h"
@@ -41,7 +41,7 @@ static void run_graph(uint64_t seed) {
     unsigned char *expected = support_run_resident(g, backend, seed);
     CHECK(expected);
     for (uint64_t k = 0; k < PROGRAMS && expected; k++) {
-        pb_program *p = support_paged_program(g, backend, seed * PROGRAMS + k);
+        pb_program *p = support_paging_program(g, backend, seed * PROGRAMS + k);
         CHECK(p);
         count(p);
         paged_run how = {.directory = scratch_path("store"), .engine = PB_STORE_AUTO};
