@@ -7,14 +7,16 @@
 
 #include "exec/executor_parts.h"
 
-pb_status pb_compile(const pb_graph *graph, const pb_backend *backend, uint64_t device_budget, pb_program **program) {
+pb_status pb_compile(const pb_graph *graph, const pb_backend *backend, const pb_plan_request *limits,
+                     pb_program **program) {
     if (graph->status != PB_OK) return graph->status;
     for (uint32_t n = 0; n < graph->node_count; n++) {
         pb_kernel_args args;
         pb_node_kernel_args(graph, &graph->nodes[n], &args);
         if (backend->supports) PB_RETURN_IF(backend->supports(graph->nodes[n].op, &args));
     }
-    const pb_plan_request request = {.workspaces = backend->workspaces, .budget = {device_budget}};
+    pb_plan_request request = limits ? *limits : (pb_plan_request){.budget = {UINT64_MAX}};
+    request.workspaces = backend->workspaces;
     pb_program *made;
     PB_RETURN_IF(pb_plan(graph, &request, &made));
     const pb_status status = pb_program_check(graph, made, &request);

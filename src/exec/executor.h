@@ -8,9 +8,11 @@
 #include "kernels/backend.h"
 #include "plan/plan.h"
 
-// Plans `graph` for `backend` within `device_budget` bytes (UINT64_MAX: no limit) and proves the program safe.
+// Plans `graph` for `backend` within `limits` (NULL: all of it on the device, however much that takes; the workspaces
+// are the backend's in any case) and proves the program safe.
 // Errors: PB_ERR_BUDGET, PB_ERR_UNSUPPORTED (an op that the backend lacks), PB_ERR_INTERNAL, the graph's own status.
-pb_status pb_compile(const pb_graph *graph, const pb_backend *backend, uint64_t device_budget, pb_program **program);
+pb_status pb_compile(const pb_graph *graph, const pb_backend *backend, const pb_plan_request *limits,
+                     pb_program **program);
 
 typedef struct pb_executor pb_executor;
 

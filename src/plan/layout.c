@@ -127,12 +127,16 @@ static void join_chunk(pb_chunking *l, const pb_graph *g, uint32_t param) {
     chunk->gradient_bytes += aligned(pb_value_bytes(&g->values[p->gradient]));
 }
 
-// Whether the update writes a working copy beside the state, which then need not live on.
-static bool has_copy(const pb_graph *g, const pb_layout_param *p) {
-    return p->weight == PB_NONE || !g->values[p->weight].persistent;
+enum { KINDS = 4 };
+
+// A segment lives on as a whole or not at all, so a chunk's parameters agree about their weights (a working copy beside
+// the state need not live on) and about their gradients (of this step, or held from one to the next).
+static int kind_of(const pb_graph *g, const pb_layout_param *p) {
+    const bool copy = p->weight == PB_NONE || !g->values[p->weight].persistent;
+    return (copy ? 2 : 0) + (g->values[p->gradient].persistent ? 1 : 0);
 }
 
-// Chunks of one kind: those whose weights live on themselves, and those that are copies.
+// Chunks of one kind.
 static void cut(pb_chunking *l, const pb_graph *g, uint64_t unit_bytes, uint32_t begin, uint32_t end) {
     uint64_t filled = UINT64_MAX;  // of the newest chunk, if it is one of several parameters
     for (uint32_t i = begin; i < end; i++) {
@@ -203,10 +207,10 @@ pb_status pb_layout_create(pb_arena *arena, const pb_graph *g, uint64_t unit_byt
         if (step) slices += (uint32_t)((items[i].param.elements + step - 1) / step);
     }
     if (!allocate(arena, l, count, slices)) PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
-    for (int copies = 0; copies < 2; copies++) {
+    for (int kind = 0; kind < KINDS; kind++) {
         const uint32_t begin = l->param_count;
         for (uint32_t i = 0; i < count; i++)
-            if (has_copy(g, &items[i].param) == (copies == 1)) l->params[l->param_count++] = items[i].param;
+            if (kind_of(g, &items[i].param) == kind) l->params[l->param_count++] = items[i].param;
         cut(l, g, unit_bytes, begin, l->param_count);
     }
     PB_TRY(find_others(arena, g, l));

@@ -69,20 +69,6 @@ fail:
     return status;
 }
 
-static pb_status refuse(const pb_plan_request *request, const outcome *o) {
-    static const char *const names[PB_TIER_COUNT] = {"memory.device", "memory.host", "memory.nvme_size"};
-    for (int t = 0; t < PB_TIER_COUNT; t++) {
-        if (o->needed[t] == UINT64_MAX) continue;
-        const char *where = t == PB_TIER_DEVICE ? "device memory" : t == PB_TIER_HOST ? "host memory" : "NVMe";
-        return pb_error(PB_ERR_BUDGET,
-                        "the step needs %.3f GiB of %s, and %s allows %.3f GiB; the smallest budget that works is "
-                        "%llu bytes (a smaller train_batch_size or resolution needs less)",
-                        (double)o->needed[t] / 0x1p30, where, names[t], (double)request->budget[t] / 0x1p30,
-                        (unsigned long long)o->needed[t]);
-    }
-    return pb_error(PB_ERR_BUDGET, "the step does not fit the memory");
-}
-
 // What is worth trying when not everything fits: who updates, how much is left for moves, what leaves the host first.
 static pb_status try_paged(const pb_graph *graph, const pb_plan_request *request, outcome *o) {
     static const double reserves[] = {0.25, 0.1, 0};
@@ -114,6 +100,51 @@ static pb_status try_all(const pb_graph *graph, const pb_plan_request *request, 
     return request->budget[PB_TIER_HOST] ? try_paged(graph, request, o) : PB_OK;
 }
 
+// --- Refusals ---
+
+enum { PROBES = 8 };
+
+// The smallest budget of tier `t` that works, all else as it is: from what the attempts asked for upwards, since
+// fragmentation can take more.
+static uint64_t smallest_budget(const pb_graph *graph, const pb_plan_request *request, pb_tier t, uint64_t asked) {
+    pb_plan_request probe = *request;
+    uint64_t budget = asked;
+    for (int i = 0; i < PROBES; i++) {
+        outcome o = {.needed = {UINT64_MAX, UINT64_MAX, UINT64_MAX}};
+        probe.budget[t] = budget;
+        const pb_status status = try_all(graph, &probe, &o);
+        const bool works = o.program != NULL;
+        pb_program_destroy(o.program);
+        if (works) return budget;
+        if (status != PB_OK && status != PB_ERR_BUDGET) return 0;
+        // Where another tier is what lacks, no budget of this one helps.
+        if (o.needed[t] == UINT64_MAX) return 0;
+        budget = o.needed[t] > budget ? o.needed[t] : budget + budget / 64;
+    }
+    return 0;
+}
+
+static pb_status refuse(const pb_graph *graph, const pb_plan_request *request, const outcome *o) {
+    static const char *const keys[PB_TIER_COUNT] = {"memory.device", "memory.host", "memory.nvme_size"};
+    static const char *const names[PB_TIER_COUNT] = {"device memory", "host memory", "NVMe"};
+    // Where the device does for some attempts, and only the host or the disk is too small, that is what to name.
+    for (int t = PB_TIER_COUNT - 1; t >= 0; t--) {
+        if (o->needed[t] == UINT64_MAX) continue;
+        const uint64_t works = smallest_budget(graph, request, (pb_tier)t, o->needed[t]);
+        if (works)
+            return pb_error(PB_ERR_BUDGET,
+                            "the step needs %.3f GiB of %s, and %s allows %.3f GiB; the smallest budget that works is "
+                            "%llu bytes (a smaller train_batch_size or resolution needs less)",
+                            (double)works / 0x1p30, names[t], keys[t], (double)request->budget[t] / 0x1p30,
+                            (unsigned long long)works);
+        return pb_error(PB_ERR_BUDGET,
+                        "the step needs at least %.3f GiB of %s, and %s allows %.3f GiB; that alone does not do, the "
+                        "other budgets of `memory` are too small as well",
+                        (double)o->needed[t] / 0x1p30, names[t], keys[t], (double)request->budget[t] / 0x1p30);
+    }
+    return pb_error(PB_ERR_BUDGET, "the step does not fit the memory");
+}
+
 pb_status pb_plan(const pb_graph *graph, const pb_plan_request *wanted, pb_program **result) {
     if (graph->status != PB_OK) return graph->status;
     pb_plan_request request = *wanted;
@@ -124,7 +155,7 @@ pb_status pb_plan(const pb_graph *graph, const pb_plan_request *wanted, pb_progr
         pb_program_destroy(o.program);
         return status;
     }
-    if (!o.program) return refuse(&request, &o);
+    if (!o.program) return refuse(graph, &request, &o);
     pb_error_clear();
     *result = o.program;
     return PB_OK;

@@ -346,7 +346,7 @@ pb_status pb_evaluate(const pb_eval_request *request) {
     if (e.graph->status != PB_OK) status = pb_error_context(e.graph->status, "%s", request->inputs);
     if (status != PB_OK) goto fail;
     PB_TRY(pb_graph_prune(e.graph));
-    PB_TRY(pb_compile(e.graph, request->backend, UINT64_MAX, &e.program));
+    PB_TRY(pb_compile(e.graph, request->backend, NULL, &e.program));
     PB_TRY(pb_executor_create(request->backend, e.graph, e.program, NULL, &e.executor));
     PB_TRY(pb_weights_load(e.module, e.weights, e.executor));
     for (int i = 0; i < e.in_count; i++) PB_TRY(upload(&e, &e.in[i]));

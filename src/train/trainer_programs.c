@@ -33,7 +33,7 @@ static pb_status compile(const pb_step_request *request, uint64_t budget, bool s
     r.pass = p->pass;
     r.sums = sums;
     PB_RETURN_IF(pb_step_graph_create(&r, &p->step));
-    return pb_compile(p->step->graph, pb_backend_cpu(), budget, &p->program);
+    return pb_compile(p->step->graph, pb_backend_cpu(), &(pb_plan_request){.budget = {budget}}, &p->program);
 }
 
 static uint64_t place_of(const pb_pass_program *p, pb_vid v) {

@@ -118,7 +118,7 @@ int main(int argc, char **argv) {
                                             : PB_F32,
     };
     PB_TRY(pb_step_graph_create(&request, &step));
-    PB_TRY(pb_compile(step->graph, pb_backend_cpu(), UINT64_MAX, &program));
+    PB_TRY(pb_compile(step->graph, pb_backend_cpu(), NULL, &program));
     PB_TRY(pb_executor_create(pb_backend_cpu(), step->graph, program, NULL, &executor));
     uint64_t random = 1;
     for (pb_vid v = 0; v < step->graph->value_count; v++)

@@ -72,7 +72,7 @@ unsigned char *support_run_resident(const pb_graph *g, const pb_backend *backend
     pb_program *program = NULL;
     pb_executor *executor = NULL;
     unsigned char *result = NULL;
-    pb_status status = pb_compile(g, backend, UINT64_MAX, &program);
+    pb_status status = pb_compile(g, backend, NULL, &program);
     if (status == PB_OK) status = pb_executor_create(backend, g, program, NULL, &executor);
     if (status == PB_OK) result = support_run_steps(executor, g, seed, &status);
     pb_executor_destroy(executor);

@@ -172,10 +172,17 @@ void support_free(const pb_graph *g, void **data) {
     free(data);
 }
 
-bool support_program_agrees(const pb_graph *g, const pb_program *program, uint64_t seed, void **expected) {
+bool support_program_agrees(const pb_graph *g, const pb_program *program, uint64_t seed, void **expected,
+                            const char *nvme, uint64_t stress) {
+    const pb_memory_options options = {.nvme = nvme};
+    pb_memory *memory;
     pb_executor *executor;
-    if (pb_executor_create(pb_backend_reference(), g, program, NULL, &executor) != PB_OK) return false;
-    bool agrees = true;
+    if (pb_memory_create_for(pb_backend_reference(), &program, 1, &options, &memory) != PB_OK) return false;
+    if (pb_executor_create(pb_backend_reference(), g, program, memory, &executor) != PB_OK) {
+        pb_memory_destroy(memory);
+        return false;
+    }
+    bool agrees = !stress || pb_executor_stress(executor, stress) == PB_OK;
     for (pb_vid v = 0; v < g->value_count; v++) {
         if (!starts_filled(&g->values[v])) continue;
         const uint64_t bytes = pb_value_bytes(&g->values[v]);
@@ -197,5 +204,6 @@ bool support_program_agrees(const pb_graph *g, const pb_program *program, uint64
     }
     free(replaced);
     pb_executor_destroy(executor);
+    pb_memory_destroy(memory);
     return agrees;
 }
