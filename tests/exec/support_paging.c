@@ -374,13 +374,12 @@ pb_program *support_paging_program(const pb_graph *g, const pb_backend *backend,
     return p;
 }
 
-pb_program *support_program_without(const pb_program *program, const pb_graph *g, uint32_t without) {
+pb_program *support_program_without(const pb_program *program, uint32_t without) {
     pb_arena *arena = pb_arena_create();
     if (!arena) return NULL;
     pb_program *p = pb_arena_alloc(arena, sizeof *p);
     *p = *program;
     p->arena = arena;
-    (void)g;
     p->insns = pb_arena_array(arena, program->insn_count, sizeof *p->insns);
     p->insn_count = 0;
     for (uint32_t i = 0; i < program->insn_count; i++) {

@@ -10,6 +10,6 @@
 pb_program *support_paging_program(const pb_graph *g, const pb_backend *backend, uint64_t seed);
 
 // A copy without instruction `without`; all others keep their order, and WAITs what they wait for.
-pb_program *support_program_without(const pb_program *program, const pb_graph *g, uint32_t without);
+pb_program *support_program_without(const pb_program *program, uint32_t without);
 
 #endif
