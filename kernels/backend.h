@@ -25,9 +25,9 @@ typedef struct pb_device_calls {
     pb_status (*run)(pb_device *device, pb_lane lane, pb_opcode op, const pb_kernel_args *args);
     pb_status (*copy)(pb_device *device, pb_lane lane, void *to, const void *from, uint64_t bytes);
     // Marks: `mark` numbers what has been issued on a lane so far, in ascending order; it is reached when all of that
-    // is complete. lane_wait: nothing that is issued on `lane` from now on begins before `mark` of lane `on` is reached.
+    // is complete. lane_wait: nothing that is issued on `lane` from now on begins before `mark` of lane `on` is
+    // reached; `on` is READ or WRITE only where there is `signal`.
     pb_status (*record)(pb_device *device, pb_lane lane, uint64_t mark);
-    // `on` is READ or WRITE only where there is `signal`.
     pb_status (*lane_wait)(pb_device *device, pb_lane lane, pb_lane on, uint64_t mark);
     // The calling thread waits for a mark that was recorded, or looks whether it is reached. Also from the I/O thread,
     // beside any other call.

@@ -25,7 +25,8 @@ typedef struct pb_io_job {
     pb_insn_times *times;   // by instruction, absolute; or NULL
 } pb_io_job;
 
-pb_status pb_io_create(const pb_device_calls *calls, pb_device *device, pb_store *store, unsigned char *host, pb_io **io);
+pb_status pb_io_create(const pb_device_calls *calls, pb_device *device, pb_store *store, unsigned char *host,
+                       pb_io **io);
 void pb_io_destroy(pb_io *io);  // NULL is allowed
 
 // --- From the executor's thread ---

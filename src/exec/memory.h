@@ -16,9 +16,9 @@ typedef struct pb_memory_options {
     const struct pb_store_hook *hook;  // of the store's system calls; NULL outside tests
 } pb_memory_options;
 
-// Slabs of tier_bytes[PB_TIER_DEVICE] and [PB_TIER_HOST] bytes, zeroed, and a scratch store of `extent_count` extents of
-// these capacities (multiples of PB_EXTENT_ALIGNMENT). `options` may be NULL. A backend without a device of its own is
-// given the CPU's, with its kernels. Errors: PB_ERR_MEMORY; PB_ERR_USAGE (extents without a directory); those of the
+// Slabs of tier_bytes[PB_TIER_DEVICE] and [PB_TIER_HOST] bytes, zeroed, and a scratch store of `extent_count` extents
+// of these capacities (multiples of PB_EXTENT_ALIGNMENT). `options` may be NULL. A backend without a device of its own
+// is given the CPU's, with its kernels. Errors: PB_ERR_MEMORY; PB_ERR_USAGE (extents without a directory); those of the
 // store.
 pb_status pb_memory_create(const pb_backend *backend, const uint64_t tier_bytes[PB_TIER_COUNT],
                            const uint64_t *extent_bytes, uint32_t extent_count, const pb_memory_options *options,

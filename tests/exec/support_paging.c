@@ -95,7 +95,8 @@ static void emit(paging *b, pb_insn insn) {
 
 static void copy(paging *b, pb_lane lane, uint64_t from, uint64_t to, uint64_t bytes) {
     const bool towards = lane == PB_LANE_UPLOAD;
-    const pb_tier from_tier = towards ? PB_TIER_HOST : PB_TIER_DEVICE, to_tier = towards ? PB_TIER_DEVICE : PB_TIER_HOST;
+    const pb_tier from_tier = towards ? PB_TIER_HOST : PB_TIER_DEVICE;
+    const pb_tier to_tier = towards ? PB_TIER_DEVICE : PB_TIER_HOST;
     touches(b, from_tier, from, bytes, false);
     touches(b, to_tier, to, bytes, true);
     emit(b, (pb_insn){.kind = towards ? PB_INSN_FETCH : PB_INSN_EVICT,
@@ -206,7 +207,8 @@ static uint64_t bring(paging *b, pb_vid v, pb_tier tier) {
     if (lies_in(b, root, tier)) return b->places[root].piece[0].offset;
     if (b->at[tier][root] != UINT64_MAX) return b->at[tier][root];
     const home *place = &b->places[root];
-    uint64_t to = tier == PB_TIER_DEVICE || place->piece[0].tier == PB_TIER_DEVICE ? take(b, tier, bytes_of(b, root)) : 0;
+    const bool in_frame = tier == PB_TIER_DEVICE || place->piece[0].tier == PB_TIER_DEVICE;
+    uint64_t to = in_frame ? take(b, tier, bytes_of(b, root)) : 0;
     for (uint32_t i = 0; i < place->count; i++) {
         const pb_piece *piece = &place->piece[i];
         uint64_t from = piece->offset;

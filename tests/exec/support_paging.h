@@ -1,6 +1,6 @@
-// Paged programs made without a planner, from a graph alone: every node fetches what it reads into one of two frames and
-// sends away what it has made, and persistent values lie in all tiers. Naive, but with every kind of instruction, and
-// with exactly the WAITs that the lanes need: a hazard that follows from no earlier WAIT gets one.
+// Paged programs made without a planner, from a graph alone: every node fetches what it reads into one of two frames
+// and sends away what it has made, and persistent values lie in all tiers. Naive, but with every kind of instruction,
+// and with exactly the WAITs that the lanes need: a hazard that follows from no earlier WAIT gets one.
 #ifndef PB_TESTS_EXEC_SUPPORT_PAGING_H
 #define PB_TESTS_EXEC_SUPPORT_PAGING_H
 

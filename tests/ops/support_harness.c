@@ -183,7 +183,8 @@ bool op_run_agrees(const op_run *got, const op_run *expected, char *why, size_t 
         if (pb_dtype_size(b->dtype) == 2) limit.relative *= 1 + got->spec->inner_roundings;
         double error = 0, size = 0;
         for (int64_t k = 0; k < pb_shape_count(b->shape); k++) {
-            const double x = pb_dtype_load(a->dtype, a->data, (size_t)k), y = pb_dtype_load(b->dtype, b->data, (size_t)k);
+            const double x = pb_dtype_load(a->dtype, a->data, (size_t)k);
+            const double y = pb_dtype_load(b->dtype, b->data, (size_t)k);
             const double off = fabs(x - y), scale = fabs(y) + addend_at(expected, i, k);
             error += off * off;
             size += y * y;

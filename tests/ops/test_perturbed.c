@@ -30,7 +30,8 @@ static int64_t largest(const pb_tensor *t) {
 // Below the resolution of 16 bits.
 static bool scale_all(pb_tensor *t) {
     const double most = load(t, largest(t));
-    for (int64_t i = 0; i < pb_shape_count(t->shape); i++) pb_dtype_store(t->dtype, t->data, (size_t)i, 1.001 * load(t, i));
+    for (int64_t i = 0; i < pb_shape_count(t->shape); i++)
+        pb_dtype_store(t->dtype, t->data, (size_t)i, 1.001 * load(t, i));
     return most != 0 && isfinite(most) && pb_dtype_size(t->dtype) > 2;
 }
 
