@@ -62,15 +62,22 @@ static copy_lane *lane_of(pb_device *d, pb_lane lane) {
     return &d->copies[lane == PB_LANE_DOWNLOAD];
 }
 
-// Mostly nothing or little, now and then long enough for everybody else to run far ahead.
-static void dawdle(const pb_device *d, uint64_t *random) {
+// How long a lane under stress puts off what it does. Every seed has lanes that hurry and lanes that idle, so that some
+// run as far ahead of others as they may.
+static void dawdle(const pb_device *d, pb_lane lane, uint64_t *random) {
     const uint64_t seed = atomic_load(&d->stress);
     if (!seed) return;
-    *random = (*random ^ seed) * 6364136223846793005u + 1442695040888963407u;
-    const uint32_t draw = (uint32_t)(*random >> 33), kind = draw % 8;
-    const long microseconds = kind < 4 ? 0 : kind < 7 ? draw / 8 % 100 : draw / 8 % 1000;
+    const long microseconds = pb_cpu_device_delay(seed, lane, random);
     const struct timespec nap = {0, microseconds * 1000};
     if (microseconds) nanosleep(&nap, NULL);
+}
+
+long pb_cpu_device_delay(uint64_t seed, pb_lane lane, uint64_t *random) {
+    const uint64_t tempo = (seed * 0x9e3779b97f4a7c15u) >> (8 + 2 * (int)lane) & 3;
+    *random = *random * 6364136223846793005u + 1442695040888963407u + seed;
+    const uint32_t draw = (uint32_t)(*random >> 33), kind = draw % 8;
+    const long microseconds = kind < 4 ? 0 : kind < 7 ? draw / 8 % 100 : draw / 8 % 500;
+    return tempo ? microseconds * (long)(2 * tempo - 1) : 0;
 }
 
 // --- The copy lanes' threads ---
@@ -78,7 +85,7 @@ static void dawdle(const pb_device *d, uint64_t *random) {
 static void copy_now(copy_lane *l, const entry *e) {
     if (e->begin) *e->begin = now();
     if (atomic_load(&l->device->stress)) memset(e->to, 0xff, e->bytes);
-    dawdle(l->device, &l->random);
+    dawdle(l->device, l->lane, &l->random);
     memcpy(e->to, e->from, e->bytes);
     if (e->end) *e->end = now();
 }
@@ -92,7 +99,7 @@ static void *work(void *context) {
         if (e->kind == ENTRY_COPY) copy_now(l, e);
         if (e->kind == ENTRY_WAIT) pb_gate_wait(&l->device->reached[e->on], e->mark);
         if (e->kind == ENTRY_MARK) {
-            dawdle(l->device, &l->random);
+            dawdle(l->device, l->lane, &l->random);
             pb_gate_set(&l->device->reached[l->lane], e->mark);
         }
         pb_gate_set(&l->done, done + 1);
@@ -185,7 +192,7 @@ static void release(pb_device *d, void *memory) {
 // --- Issuing ---
 
 static pb_status run(pb_device *d, pb_lane lane, pb_opcode op, const pb_kernel_args *args) {
-    dawdle(d, &d->random);
+    dawdle(d, lane, &d->random);
     double *begin = d->begin[lane];
     if (begin) *begin = now();
     d->kernels[op](args);
@@ -221,6 +228,11 @@ static pb_status lane_wait(pb_device *d, pb_lane lane, pb_lane on, uint64_t mark
     else
         push(lane_of(d, lane), (entry){.kind = ENTRY_WAIT, .on = on, .mark = mark});
     return PB_OK;
+}
+
+static uint32_t room(pb_device *d, pb_lane lane) {
+    const copy_lane *l = lane_of(d, lane);
+    return (uint32_t)(RING - (pb_gate_value(&l->pushed) - pb_gate_value(&l->done)));
 }
 
 static pb_status wait_for(pb_device *d, pb_lane lane, uint64_t mark) {
@@ -271,6 +283,7 @@ const pb_device_calls pb_cpu_device_calls = {
     .copy = copy,
     .record = record,
     .lane_wait = lane_wait,
+    .room = room,
     .wait = wait_for,
     .reached = reached,
     .signal = signal_lane,

@@ -16,5 +16,7 @@ pb_status pb_cpu_device_open_default(int ordinal, pb_device **device);
 // For tests: from now on everything begins and ends late by short random times, and a copy's destination is filled with
 // 0xff (NaN in every dtype) when the copy begins, so that what does not wait for it shows. 0 ends it.
 void pb_cpu_device_stress(pb_device *device, uint64_t seed);
+// Microseconds by which something on a lane is put off; the next of the sequence whose state is *random.
+long pb_cpu_device_delay(uint64_t seed, pb_lane lane, uint64_t *random);
 
 #endif

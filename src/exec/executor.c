@@ -51,8 +51,7 @@ void pb_executor_destroy(pb_executor *e) {
     free(e->mark);
     free(e->behind);
     free(e->first_reads);
-    free(e->io_list[0]);
-    free(e->io_list[1]);
+    for (int l = 0; l < PB_LANE_COUNT; l++) free(e->list[l]);
     free(e->kept);
     pb_memory_destroy(e->own_memory);
     free(e);
@@ -93,7 +92,6 @@ static pb_status issue_wait(const pb_executor *e, const pb_insn *insn) {
 static pb_status issue(pb_executor *e, uint32_t i) {
     const pb_insn *insn = &e->program->insns[i];
     const pb_memory *m = e->memory;
-    if (pb_is_io_lane(insn->lane)) return PB_OK;  // the I/O thread's
     if (insn->kind == PB_INSN_WAIT) return issue_wait(e, insn);
     if (e->times && m->calls->time)
         PB_RETURN_IF(m->calls->time(m->device, insn->lane, &e->times[i].begin, &e->times[i].end));
@@ -106,6 +104,56 @@ static pb_status issue(pb_executor *e, uint32_t i) {
     const uint64_t mark = m->mark[insn->lane] + e->mark[i];
     PB_RETURN_IF(m->calls->record(m->device, insn->lane, mark));
     if (e->behind[i] & PB_TELL_IO) pb_io_issued(m->io, insn->lane, mark);
+    return PB_OK;
+}
+
+static bool is_copy_lane(pb_lane lane) {
+    return lane == PB_LANE_UPLOAD || lane == PB_LANE_DOWNLOAD;
+}
+
+// Whether what instruction i stands for has been issued, so that a lane can be told to wait for it.
+static bool is_issued(const pb_executor *e, uint32_t i) {
+    const pb_lane lane = e->program->insns[i].lane;
+    if (pb_is_io_lane(lane)) return e->memory->calls->signal;
+    if (!is_copy_lane(lane)) return i < e->now;
+    return e->issued[lane] == e->count[lane] || i < e->list[lane][e->issued[lane]];
+}
+
+// Copies need not stand back behind kernels that happen to come first in the list: before the executor's thread is busy
+// with one, it issues what its lane's WAITs permit. Never more than the lane takes at once, and never a wait for what is
+// not issued yet, so that this cannot block.
+static pb_status issue_ahead(pb_executor *e) {
+    static const pb_lane lanes[] = {PB_LANE_UPLOAD, PB_LANE_DOWNLOAD};
+    const pb_memory *m = e->memory;
+    for (bool moved = m->calls->room != NULL; moved;) {
+        moved = false;
+        for (int k = 0; k < 2; k++) {
+            const pb_lane lane = lanes[k];
+            while (e->issued[lane] < e->count[lane] && m->calls->room(m->device, lane) >= 2) {
+                const uint32_t i = e->list[lane][e->issued[lane]];
+                const pb_insn *insn = &e->program->insns[i];
+                if (insn->kind == PB_INSN_WAIT && !is_issued(e, insn->on)) break;
+                PB_RETURN_IF(issue(e, i));
+                e->issued[lane]++;
+                moved = true;
+            }
+        }
+    }
+    return PB_OK;
+}
+
+// The next instruction of the list, in whose order everything can be issued without waiting for what is not issued.
+static pb_status issue_next(pb_executor *e) {
+    const pb_insn *insn = &e->program->insns[e->now];
+    if (pb_is_io_lane(insn->lane)) return PB_OK;  // the I/O thread's
+    if (!is_copy_lane(insn->lane)) {
+        PB_RETURN_IF(issue_ahead(e));
+        return issue(e, e->now);
+    }
+    const uint32_t issued = e->issued[insn->lane];
+    if (issued == e->count[insn->lane] || e->now < e->list[insn->lane][issued]) return PB_OK;  // was issued ahead
+    PB_RETURN_IF(issue(e, e->now));
+    e->issued[insn->lane]++;
     return PB_OK;
 }
 
@@ -155,14 +203,15 @@ pb_status pb_executor_run(pb_executor *e) {
     if (m->failed) return pb_error(m->failed, "%s", m->failure);
     PB_RETURN_IF(settle_store(e));
     if (e->stress) pb_executor_poison(e);
-    const bool io = e->io_count[0] || e->io_count[1];
+    const bool io = e->count[PB_LANE_READ] || e->count[PB_LANE_WRITE];
     const double start = e->times ? now() : 0;
     if (e->times) memset(e->times, 0, e->program->insn_count * sizeof *e->times);
     if (io) begin_io(e);
     pb_status status = PB_OK;
-    for (uint32_t i = 0; i < e->program->insn_count && status == PB_OK; i++) {
+    memset(e->issued, 0, sizeof e->issued);
+    for (e->now = 0; e->now < e->program->insn_count && status == PB_OK; e->now++) {
         if (io && pb_io_failed(m->io)) break;
-        status = issue(e, i);
+        status = issue_next(e);
     }
     status = finish(e, io, status);
     for (uint32_t i = 0; e->times && i < e->program->insn_count; i++) {

@@ -22,8 +22,10 @@ struct pb_executor {
     uint64_t *mark;          // by instruction; see pb_io_job
     unsigned char *behind;   // by instruction: PB_RECORD, PB_TELL_IO
     uint64_t total[PB_LANE_COUNT];  // marks of a run
-    uint32_t *io_list[2];    // READ, WRITE
-    uint32_t io_count[2];
+    uint32_t *list[PB_LANE_COUNT];  // instructions of each lane, WAITs among them
+    uint32_t count[PB_LANE_COUNT];
+    uint32_t issued[PB_LANE_COUNT];  // of a copy lane's list, in this run
+    uint32_t now;                    // where the executor's thread is in the program
     uint32_t *first_reads;   // extents that the program reads before it writes them: they must have been written
     uint32_t first_read_count;
     bool filled;

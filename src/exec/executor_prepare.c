@@ -116,7 +116,7 @@ static void number_marks(pb_executor *e) {
     }
     for (uint32_t i = 0; i < e->program->insn_count; i++) {
         const pb_lane lane = insns[i].lane;
-        if (pb_is_io_lane(lane)) e->io_list[lane == PB_LANE_WRITE][e->io_count[lane == PB_LANE_WRITE]++] = i;
+        e->list[lane][e->count[lane]++] = i;
         if (insns[i].kind == PB_INSN_WAIT) continue;
         if (pb_is_io_lane(lane) || e->behind[i] & PB_RECORD) e->mark[i] = ++e->total[lane];
     }
@@ -173,17 +173,19 @@ pb_status pb_executor_prepare(pb_executor *e) {
     e->mark = calloc(n, sizeof *e->mark);
     e->behind = calloc(n, sizeof *e->behind);
     e->first_reads = calloc((size_t)p->extent_count + 1, sizeof *e->first_reads);
-    for (int l = 0; l < 2; l++) e->io_list[l] = calloc(n, sizeof **e->io_list);
-    if (!e->args || !e->mark || !e->behind || !e->first_reads || !e->io_list[0] || !e->io_list[1])
+    bool lists = true;
+    for (int l = 0; l < PB_LANE_COUNT; l++) lists = (e->list[l] = calloc(n, sizeof **e->list)) && lists;
+    if (!e->args || !e->mark || !e->behind || !e->first_reads || !lists)
         return pb_error(PB_ERR_MEMORY, "no memory for an executor");
     PB_RETURN_IF(check_insns(e));
     number_marks(e);
     PB_RETURN_IF(find_contents(e));
     e->job = (pb_io_job){.insns = p->insns, .mark = e->mark};
     for (int l = 0; l < 2; l++) {
-        e->job.list[l] = e->io_list[l];
-        e->job.count[l] = e->io_count[l];
-        e->job.total[l] = e->total[l ? PB_LANE_WRITE : PB_LANE_READ];
+        const pb_lane lane = l ? PB_LANE_WRITE : PB_LANE_READ;
+        e->job.list[l] = e->list[lane];
+        e->job.count[l] = e->count[lane];
+        e->job.total[l] = e->total[lane];
     }
     return PB_OK;
 }

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "base/gate.h"
+#include "kernels/cpu/cpu_device.h"
 
 // Transfers that a lane has under way at most; both together, the store's operations less some slack.
 enum { WINDOW = 28 };
@@ -21,6 +22,7 @@ typedef struct io_lane {
     pb_ticket tickets[WINDOW];  // of transfer n at n % WINDOW
     uint32_t insns[WINDOW];
     bool done[WINDOW];
+    double not_before;  // 0: not drawn; see pb_executor_stress
 } io_lane;
 
 struct pb_io {
@@ -53,14 +55,14 @@ static bool is_io(pb_lane lane) {
     return lane == PB_LANE_READ || lane == PB_LANE_WRITE;
 }
 
-// Stress: transfers start late by a random time.
-static void dawdle(pb_io *io) {
+// Under stress a lane starts nothing before a time that is drawn anew for every transfer.
+static bool is_early(pb_io *io, io_lane *l, pb_lane lane) {
     const uint64_t seed = atomic_load(&io->stress);
-    if (!seed) return;
-    io->random = (io->random ^ seed) * 6364136223846793005u + 1442695040888963407u;
-    const uint32_t draw = (uint32_t)(io->random >> 33);
-    const struct timespec nap = {0, draw % 2 ? 0 : draw / 2 % 500 * 1000};
-    if (nap.tv_nsec) nanosleep(&nap, NULL);
+    if (!seed) return false;
+    if (l->not_before == 0) l->not_before = now() + (double)pb_cpu_device_delay(seed, lane, &io->random) * 1e-6;
+    if (now() < l->not_before) return io->glances = true;
+    l->not_before = 0;
+    return false;
 }
 
 // --- The thread ---
@@ -101,7 +103,6 @@ static void start(pb_io *io, io_lane *l, uint32_t i) {
     const bool read = insn->lane == PB_LANE_READ;
     if (io->job->times) io->job->times[i].begin = now();
     if (read && atomic_load(&io->stress)) memset(io->host + insn->to, 0xff, insn->bytes);
-    dawdle(io);
     const pb_status status = read ? pb_store_read(io->store, insn->extent, insn->extent, io->host + insn->to,
                                                   insn->bytes, &l->tickets[slot])
                                   : pb_store_write(io->store, insn->extent, insn->extent, io->job->step,
@@ -125,7 +126,7 @@ static bool advance(pb_io *io, int which) {
         if (io->job->insns[i].kind == PB_INSN_WAIT) {
             if (!is_satisfied(io, io->job->insns[i].on)) break;
         } else {
-            if (l->started - l->retired == WINDOW) break;
+            if (l->started - l->retired == WINDOW || is_early(io, l, io->job->insns[i].lane)) break;
             start(io, l, i);
         }
     }
@@ -150,7 +151,6 @@ static bool complete(pb_io *io, int which) {
     }
     while (l->retired < l->started && l->done[l->retired % WINDOW]) l->retired++;
     if (l->retired == before) return false;
-    dawdle(io);
     publish(io, which, l->retired);
     return true;
 }
