@@ -11,6 +11,8 @@
 
 enum { MOST_SHAPES = 6, MOST_RUNS = 15, TOKENS = 77 };
 
+static const double least_speed = 1e3;  // of a profile
+
 // Nodes of one op, dtypes and shapes.
 typedef struct kind {
     uint32_t node;   // one of them
@@ -149,7 +151,7 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-// The median of some runs after one that is not counted.
+// The lower quartile of some runs after one that is not counted: what a step meets when nothing else runs.
 static void time_kind(bench *b, kind *k) {
     const pb_node *node = &b->graph->nodes[k->node];
     double runs[MOST_RUNS], sum = 0;
@@ -158,7 +160,7 @@ static void time_kind(bench *b, kind *k) {
     while (count < b->least_runs || (count < MOST_RUNS && sum < b->least_seconds))
         sum += runs[count++] = run_once(b, node);
     qsort(runs, (size_t)count, sizeof *runs, by_value);
-    k->seconds = fmax(runs[count / 2] - b->overhead, 1e-8);
+    k->seconds = fmax(runs[count / 4] - b->overhead, 1e-8);
 }
 
 // --- The fit ---
@@ -176,17 +178,20 @@ static double misfit(const kind *kinds, uint32_t count, pb_op_speed s) {
 }
 
 // Every shape says what the speed would be if it alone bound it; of all pairs of such speeds the one is taken that fits
-// the step best, and scaled so that the sum over the step is as measured.
-static pb_op_speed fit(const kind *kinds, uint32_t count) {
-    pb_op_speed best = {1e3, 1e3};
+// the step best, and scaled so that the sum over the step is as measured. Where all shapes are bound by arithmetic
+// nothing is learnt of the bandwidth: `dram` then stands.
+static pb_op_speed fit(const kind *kinds, uint32_t count, double dram) {
+    pb_op_speed best = {0};
     double least = INFINITY, measured = 0, modelled = 0;
     for (uint32_t i = 0; i < count; i++)
-        for (uint32_t j = 0; j < count && kinds[i].seconds > 0; j++) {
-            if (!(kinds[j].seconds > 0)) continue;
-            const pb_op_speed s = {fmax(kinds[i].flops / kinds[i].seconds, 1e3), kinds[j].bytes / kinds[j].seconds};
+        for (uint32_t j = 0; j <= count && kinds[i].seconds > 0; j++) {
+            if (j < count && !(kinds[j].seconds > 0)) continue;
+            const pb_op_speed s = {fmax(kinds[i].flops / kinds[i].seconds, least_speed),
+                                   j == count ? dram : fmax(kinds[j].bytes / kinds[j].seconds, least_speed)};
             const double error = misfit(kinds, count, s);
-            if (error < least) {
-                least = error;
+            // What fits nearly as well with a higher bandwidth is the simpler explanation.
+            if (error < 0.98 * least || (error < 1.02 * least && s.bandwidth > best.bandwidth)) {
+                least = error < least ? error : least;
                 best = s;
             }
         }
@@ -195,18 +200,31 @@ static pb_op_speed fit(const kind *kinds, uint32_t count) {
         measured += kinds[i].count * kinds[i].seconds;
         modelled += kinds[i].count * fitted(&kinds[i], best);
     }
-    best.flops *= modelled / measured;
-    best.bandwidth *= modelled / measured;
+    best.flops = fmax(best.flops * modelled / measured, least_speed);
+    best.bandwidth = fmax(best.bandwidth * modelled / measured, least_speed);
     return best;
 }
 
-static void bench_op(bench *b, kind *kinds, uint32_t count, const char *dtype, pb_op_speed *speed,
+// Of a list that is sorted by cost: the one with the least arithmetic per byte, which says most about bandwidth.
+static uint32_t leanest(const kind *kinds, uint32_t count) {
+    uint32_t found = 0;
+    for (uint32_t i = 1; i < count; i++)
+        if (kinds[i].flops / kinds[i].bytes < kinds[found].flops / kinds[found].bytes) found = i;
+    return found;
+}
+
+static void bench_op(bench *b, kind *kinds, uint32_t count, const char *dtype, pb_op_speed *speed, double dram,
                      void (*report)(void *context, const pb_bench_op *op), void *context) {
     pb_bench_op r = {
         .op = pb_op_name(b->graph->nodes[kinds[0].node].op), .dtype = dtype, .kinds = (int)count, .worst = 1};
     const uint32_t most = b->least_runs == 1 ? 3 : MOST_SHAPES;
     for (uint32_t i = 0; i < count && i < most; i++, r.shapes++) time_kind(b, &kinds[i]);
-    r.speed = *speed = fit(kinds, count);
+    const uint32_t lean = leanest(kinds, count);
+    if (kinds[lean].seconds == 0) {
+        time_kind(b, &kinds[lean]);
+        r.shapes++;
+    }
+    r.speed = *speed = fit(kinds, count, dram);
     double seconds = 0, flops = 0, bytes = 0;
     for (uint32_t i = 0; i < count; i++) {
         r.seconds += kinds[i].count * (b->overhead + fitted(&kinds[i], r.speed));
@@ -270,7 +288,7 @@ static pb_status bench_dtype(const pb_architecture *a, int resolution, bool quic
     for (uint32_t first = 0, last; first < b.kind_count; first = last) {
         const pb_opcode op = b.graph->nodes[b.kinds[first].node].op;
         for (last = first; last < b.kind_count && b.graph->nodes[b.kinds[last].node].op == op;) last++;
-        bench_op(&b, b.kinds + first, last - first, names[d], &machine->op[op][d], report, context);
+        bench_op(&b, b.kinds + first, last - first, names[d], &machine->op[op][d], machine->dram, report, context);
         have[op] = true;
     }
 fail:

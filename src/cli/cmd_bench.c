@@ -1,5 +1,6 @@
 // pagebooth bench: measures this machine and writes its profile, by which `plan` and `train` then decide.
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -69,6 +70,24 @@ static pb_status measure(int resolution, const char *nvme, bool quick, pb_machin
     return pb_bench_ops(resolution, quick, machine, print_op, NULL);
 }
 
+// Four digits: measurements have no more.
+static void round_to_four(double *value) {
+    char text[32];
+    snprintf(text, sizeof text, "%.3e", *value);
+    *value = strtod(text, NULL);
+}
+
+static void round_all(pb_machine *m) {
+    double *const values[] = {&m->overhead,  &m->upload,     &m->download,  &m->copy_both, &m->dram,
+                              &m->nvme_read, &m->nvme_write, &m->nvme_both, &m->host_adamw};
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) round_to_four(values[i]);
+    for (int op = 0; op < PB_OP_COUNT; op++)
+        for (int d = 0; d < PB_SPEED_DTYPES; d++) {
+            round_to_four(&m->op[op][d].flops);
+            round_to_four(&m->op[op][d].bandwidth);
+        }
+}
+
 static pb_status write_profile(const char *path, int resolution, bool quick, const pb_machine *machine) {
     char heading[256], day[16] = "";
     const time_t now = time(NULL);
@@ -112,5 +131,6 @@ pb_status pb_command_bench(int argc, char **argv) {
     if (resolution % 64)
         return pb_error(PB_ERR_USAGE, "--resolution must be a multiple of 64, not %lld", (long long)resolution);
     PB_RETURN_IF(measure((int)resolution, nvme, quick, &machine));
+    round_all(&machine);
     return write_profile(profile, (int)resolution, quick, &machine);
 }
