@@ -1,6 +1,7 @@
 // test: links=io,base
 // Machine profiles: what is printed reads back as the same, the files in configs/machines are the built-in machines
 // (run with --write after a change), and what is wrong in a file is named with its place and the nearest right thing.
+// --read FILE|NAME reads one, for test_bench_profile.sh.
 #include "check.h"
 
 #include <stdlib.h>
@@ -143,6 +144,15 @@ static int write_files(pb_arena *arena) {
 int main(int argc, char **argv) {
     pb_arena *arena = pb_arena_create();
     if (argc == 2 && !strcmp(argv[1], "--write")) return write_files(arena);
+    if (argc == 3 && !strcmp(argv[1], "--read")) {
+        pb_machine m;
+        CHECK_OK(pb_machine_find(arena, argv[2], &m));
+        printf("%s: %.4g GB/s up, linear %.4g GFLOP/s in fp32\n", m.name, 1e-9 * m.upload,
+               1e-9 * m.op[PB_OP_LINEAR][PB_SPEED_F32].flops);
+        test_round_trip(arena, &m);
+        pb_arena_destroy(arena);
+        return CHECK_DONE();
+    }
     test_files(arena);
     test_measured(arena);
     test_errors(arena);
