@@ -383,7 +383,7 @@ pb_program *support_page(const pb_graph *g, const pb_program *resident, const su
     }
     settle_all(&b, resident);
     lay_out_frames(&b);
-    for (uint32_t n = 0; n < g->node_count; n++) run_node(&b, n);
+    for (uint32_t i = 0; i < resident->insn_count; i++) run_node(&b, resident->insns[i].node);
     add_waits(&b, paging->chain);
     pb_insn *insns = p->insns;
     p->insns = pb_arena_array(arena, p->insn_count + 1, sizeof *insns);
