@@ -79,6 +79,8 @@ static pb_vid gather(const pb_step_request *r, pb_graph *g, const pb_param *p) {
     case PB_PASS_NEXT:
     case PB_PASS_LAST: return pb_accumulate(g, p->grad, p->grad_sum);
     default:
+        // In a run that accumulates, one pass alone is a sum of one: all its programs update from the sums.
+        if (r->sums) return pb_store_gradient(g, p->grad, p->grad_sum);
         if (r->deferred) pb_keep_gradient(g, p->grad, p->grad_sum);
         return p->grad;
     }

@@ -53,9 +53,15 @@ static void drop(pb_pass_program *p) {
 
 // All programs work on the same bytes, so one of them decides where those are: the one that needs most, as a rule the
 // one with the most pictures that updates. Where another turns out to need more, that one decides.
+// `spared`: the share of the budgets that it leaves to the others, which have to do with its decisions; *others: it is
+// one of those that does not fit.
 static pb_status compile_around(const pb_step_request *request, const pb_plan_request *limits, pb_programs *programs,
-                                int first) {
-    PB_RETURN_IF(compile(request, limits, programs, NULL, &programs->items[first]));
+                                int first, double spared, bool *others) {
+    pb_plan_request own = *limits;
+    for (int t = 0; t <= PB_TIER_HOST; t++) own.budget[t] -= (uint64_t)((double)own.budget[t] * spared);
+    *others = false;
+    PB_RETURN_IF(compile(request, &own, programs, NULL, &programs->items[first]));
+    *others = true;
     for (int i = 0; i < programs->count; i++)
         if (i != first)
             PB_RETURN_IF(compile(request, limits, programs, &programs->items[first], &programs->items[i]));
@@ -71,6 +77,7 @@ static bool decides(const pb_programs *programs, int i) {
 }
 
 static pb_status compile_kind(const pb_step_request *request, const pb_plan_request *limits, pb_programs *programs) {
+    static const double shares[] = {0, 0.03, 0.08, 0.15, 0.25};
     bool tried[PB_PASS_PROGRAMS] = {false};
     pb_status status = PB_ERR_BUDGET;
     for (int round = 0; round < programs->count && status == PB_ERR_BUDGET; round++) {
@@ -80,10 +87,14 @@ static pb_status compile_kind(const pb_step_request *request, const pb_plan_requ
                 most = i;
         if (most < 0) break;
         tried[most] = true;
-        status = compile_around(request, limits, programs, most);
-        if (status == PB_OK) break;
-        for (int i = 0; i < programs->count; i++) drop(&programs->items[i]);
-        drop(&programs->flush);
+        bool others = true;
+        for (size_t k = 0; k < sizeof shares / sizeof *shares && others; k++) {
+            status = compile_around(request, limits, programs, most, shares[k], &others);
+            if (status == PB_OK) return status;
+            for (int i = 0; i < programs->count; i++) drop(&programs->items[i]);
+            drop(&programs->flush);
+            if (status != PB_ERR_BUDGET) return status;
+        }
     }
     return status;
 }
