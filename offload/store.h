@@ -146,6 +146,14 @@ bool pb_store_poll(pb_store *store, pb_ticket ticket);
 // PB_OK when the transfer is done and, for a read, the bytes are what was written. PB_ERR_IO with the file, the extent
 // and the reason else; each failure is told once: by the wait for its ticket, or by drain, commit or close.
 pb_status pb_store_wait(pb_store *store, pb_ticket ticket);
+// Blocks until a transfer is done, well or not, another thread calls pb_store_wake, or `timeout_ms` have passed (-1: no
+// limit). True: at least one was done since the last call that said so; which, pb_store_poll tells. A thread that keeps
+// many transfers under way rests here between two rounds of polls and misses nothing: what was done during the polls
+// counts.
+bool pb_store_wait_any(pb_store *store, int timeout_ms);
+// Ends the wait_any that is under way, or the next one at once. The one function that other threads may call, until
+// close.
+void pb_store_wake(pb_store *store);
 // Waits for everything; the first failure not told yet, one per call.
 pb_status pb_store_drain(pb_store *store);
 

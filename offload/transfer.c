@@ -2,6 +2,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "offload/store_internal.h"
 
@@ -59,6 +60,7 @@ static void finish(pb_store *store, pb_operation *op) {
         store->info.bytes_read += op->entry.bytes;
     }
     op->state = op->failing ? PB_OP_FAILED : PB_OP_FREE;
+    store->done++;
 }
 
 // The extent's turn has come: which slot, and what a read has to find there.
@@ -165,6 +167,7 @@ static void progress(pb_store *store, bool block) {
         if (op->state != PB_OP_RUNNING && op->state != PB_OP_QUEUED) continue;
         fail(store, op, "the system does not finish its requests");
         op->state = PB_OP_FAILED;
+        store->done++;
     }
     store->in_flight = 0;
     store->queue = NULL;
@@ -253,6 +256,31 @@ pb_status pb_store_wait(pb_store *store, pb_ticket ticket) {
     while (is_under_way(store, ticket)) progress(store, true);
     pb_operation *op = operation_of(store, ticket);
     return op ? tell(op) : PB_OK;
+}
+
+static int64_t milliseconds_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+bool pb_store_wait_any(pb_store *store, int timeout_ms) {
+    const int64_t end = timeout_ms > 0 ? milliseconds_now() + timeout_ms : 0;
+    int left = timeout_ms;
+    for (bool woken = false;;) {
+        progress(store, false);
+        if (store->done != store->noticed) {
+            store->noticed = store->done;
+            return true;
+        }
+        if (timeout_ms > 0) left = (int)(end - milliseconds_now());
+        if (woken || (timeout_ms >= 0 && left <= 0)) return false;
+        woken = store->engine->kind->await(store->engine, left);
+    }
+}
+
+void pb_store_wake(pb_store *store) {
+    store->engine->kind->wake(store->engine);
 }
 
 void pb_store_settle(pb_store *store) {
