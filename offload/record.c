@@ -9,12 +9,6 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the file's numbers ar
 
 static const char magic[8] = "PBSWAP1";
 
-void pb_hash_bytes(const void *data, size_t bytes, uint64_t hash[2]) {
-    const XXH128_hash_t value = XXH3_128bits(data, bytes);
-    hash[0] = value.low64;
-    hash[1] = value.high64;
-}
-
 uint64_t pb_record_layout(const uint32_t *capacities, size_t count) {
     return XXH3_64bits(capacities, count * sizeof *capacities);
 }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "offload/store_internal.h"
 
@@ -53,6 +54,7 @@ static pb_status allocate_store(const pb_store_options *o, pb_store **out) {
     s->request_count = o->depth ? o->depth : DEFAULT_DEPTH;
     s->operation_count = o->operations ? o->operations : DEFAULT_OPERATIONS;
     s->queue_end = &s->queue;
+    s->arrived_end = &s->arrived;
     s->layout = pb_record_layout(o->capacities, o->extent_count);
     s->extents = calloc(s->extent_count, sizeof *s->extents);
     s->operations = calloc(s->operation_count, sizeof *s->operations);
@@ -145,6 +147,17 @@ static pb_status resume(pb_store *s, const uint32_t *capacities, uint64_t found)
     return PB_OK;
 }
 
+// A transfer goes to the disk in as many pieces as its memory has, and scattered 4 KiB pages can halve the speed. So
+// the system is asked to put the memory together in large pages, now and without its contents changing. It need not.
+static void join_pages(void *memory, size_t bytes) {
+    const int collapse = 25;  // MADV_COLLAPSE, Linux 6.1, which the C library's headers may not know
+    const uintptr_t page = 2 << 20, begin = ((uintptr_t)memory + page - 1) / page * page;
+    const uintptr_t end = ((uintptr_t)memory + bytes) / page * page;
+    if (!memory || begin >= end || madvise((void *)begin, end - begin, MADV_HUGEPAGE)) return;
+    // One that cannot be joined must not keep the others from it.
+    for (uintptr_t at = begin; at < end; at += page) madvise((void *)at, page, collapse);
+}
+
 static pb_status start_engine(pb_store *s, const pb_store_options *o) {
     if (o->engine != PB_STORE_THREADS) {
         const pb_status status =
@@ -177,6 +190,7 @@ pb_status pb_store_open(const pb_store_options *options, pb_store **store) {
     PB_TRY(pb_swap_file_find(&s->file, options, &found));
     if (s->file.fd >= 0) PB_TRY(resume(s, options->capacities, found));
     if (!s->info.resumed) PB_TRY(pb_swap_file_create(&s->file, options, s->info.file_bytes));
+    if (s->file.direct) join_pages(options->memory, options->memory_bytes);
     PB_TRY(start_engine(s, options));
     s->info.engine = s->engine->kind->name;
     s->info.direct = s->file.direct;

@@ -80,8 +80,8 @@ typedef struct pb_store_options {
     unsigned operations;     // reads and writes of extents at once, at most 4096; 0: 64
     pb_store_engine engine;
     bool buffered;  // through the page cache even where O_DIRECT works
-    // Memory that transfers will mostly use (a host slab), registered with io_uring where the limits let it. May be
-    // NULL.
+    // Memory that transfers will mostly use (a host slab), registered with io_uring where the limits let it and put
+    // together in large pages where the system does that (which takes up all of it at once). May be NULL.
     void *memory;
     size_t memory_bytes;
     const pb_store_hook *hook;  // NULL outside tests; must outlive the store
@@ -105,6 +105,7 @@ typedef struct pb_store_info {
     bool registered_file, registered_memory;
     uint64_t file_bytes;
     uint64_t bytes_read, bytes_written;  // of extents, finished
+    double hash_seconds;                 // spent on hashes of extents, in the thread that uses the store
     const char *path;                    // for messages, also of a file without a name
     const char *note;                    // why a file that was found was not used, or ""
     bool resumed;
