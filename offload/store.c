@@ -140,6 +140,7 @@ static pb_status resume(pb_store *s, const uint32_t *capacities, uint64_t found)
     const bool second =
         faults[0] || (both && pb_record_head_of(records[1])->generation > pb_record_head_of(records[0])->generation);
     const unsigned slot = both ? second : !second;
+    PB_RETURN_IF(pb_swap_file_fill(&s->file, found));
     PB_RETURN_IF(transfer_record(s, PB_STORE_WRITE, slot, records[second], pb_record_seal(records[second])));
     PB_RETURN_IF(sync_file(s));
     adopt(s, records[second], slot);
@@ -271,6 +272,7 @@ pb_status pb_store_commit(pb_store *store, uint64_t step, const void *blob, size
         return pb_error(PB_ERR_USAGE, "a commit takes %d bytes along, not %zu", PB_STORE_BLOB_MAX, bytes);
     PB_RETURN_IF(pb_store_drain(s));
     if (s->broken[0]) return pb_error(PB_ERR_IO, "%s", s->broken);
+    if (s->handed_over) return pb_error(PB_ERR_USAGE, "%s was handed over and is not written any more", s->file.path);
     for (size_t i = 0; i < s->extent_count; i++)
         if (s->extents[i].state == PB_EXTENT_BROKEN)
             return pb_error(PB_ERR_IO, "%s: extent %zu cannot be committed: its last write failed", s->file.path, i);

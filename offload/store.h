@@ -33,6 +33,9 @@ typedef enum pb_store_op {
     PB_STORE_SYNC,  // of the file or of its directory
     PB_STORE_READ,
     PB_STORE_WRITE,
+    PB_STORE_CLONE,   // a file's blocks into another file
+    PB_STORE_COPY,    // some of a file's bytes into another file
+    PB_STORE_RENAME,  // never over another file
     PB_STORE_RING_SETUP,
     PB_STORE_RING_FILE,     // registration of the file
     PB_STORE_RING_BUFFERS,  // registration of the caller's memory
@@ -42,12 +45,14 @@ typedef enum pb_store_op {
 
 typedef struct pb_store_call {
     pb_store_op op;
-    int fd;            // of the file; of the directory for OPEN, UNLINK
-    const char *name;  // in the directory: OPEN, UNLINK
-    int flags;         // OPEN
-    void *data;        // READ, WRITE
-    size_t bytes;      // READ, WRITE, ALLOCATE
-    uint64_t offset;   // READ, WRITE
+    int fd;              // of the file; of the directory for OPEN, UNLINK, RENAME
+    const char *name;    // in the directory: OPEN, UNLINK, RENAME
+    int from;            // CLONE, COPY: the other file; RENAME: the other directory
+    const char *source;  // RENAME: the name there
+    int flags;           // OPEN
+    void *data;          // READ, WRITE
+    size_t bytes;        // READ, WRITE, COPY, ALLOCATE
+    uint64_t offset;     // READ, WRITE; COPY: in both files
 } pb_store_call;
 
 // Where the threads do the transfers, READ and WRITE come from several threads at once.
@@ -165,5 +170,23 @@ pb_status pb_store_drain(pb_store *store);
 // committed; when that came from an fsync or from the record, the store refuses everything further, and opening the
 // file again finds this commit or the one before, whole. PB_ERR_UNSUPPORTED for scratch.
 pb_status pb_store_commit(pb_store *store, uint64_t step, const void *blob, size_t bytes);
+
+// --- Checkpoints: the last commit as a file of its own ---
+//
+// `path` is a new name in a directory that exists; whatever has that name already is PB_ERR_IO. The new file has mode
+// 0600 and is on the disk, its directory too, when these return PB_OK; after an error there is none. Opened under the
+// same run id and layout (its name: pagebooth-RUN.swap), it is the last commit. PB_ERR_UNSUPPORTED for scratch,
+// PB_ERR_USAGE before the first commit, PB_ERR_IO for what the system refuses.
+
+// Shares the blocks: no copy, no room. PB_ERR_UNSUPPORTED where the file system does not share blocks, or not with that
+// directory: hand the file over, or copy it.
+pb_status pb_store_clone(pb_store *store, const char *path);
+// Copies the committed slots, once there is room for them, and reads them back against their hashes. What is free in
+// the store's file is a hole in the copy, which opening fills.
+pb_status pb_store_copy(pb_store *store, const char *path);
+// The file itself gets the new name; after an error of a directory's fsync it may have either (info: path). The store
+// can then only be read and closed, which leaves the file where it is; a new store of the same run can be opened beside
+// it, to be written to. PB_ERR_UNSUPPORTED where `path` is on another file system.
+pb_status pb_store_hand_over(pb_store *store, const char *path);
 
 #endif

@@ -64,6 +64,7 @@ struct pb_store {
     unsigned in_flight;
     uint64_t order;                 // of the newest operation
     uint64_t done, noticed;         // operations finished, those that wait_any has told of
+    bool handed_over;               // to a checkpoint: read only
     bool lost;                      // requests that never came back
     char broken[PB_STORE_MESSAGE];  // why nothing goes any more, or ""
     // Commits.

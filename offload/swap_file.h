@@ -21,6 +21,8 @@ typedef struct pb_swap_file {
 pb_status pb_swap_file_find(pb_swap_file *file, const pb_store_options *options, uint64_t *found);
 // Makes a file of `bytes`, all of it allocated, in the place of the one that was found.
 pb_status pb_swap_file_create(pb_swap_file *file, const pb_store_options *options, uint64_t bytes);
+// Allocates what a file that was found has for holes.
+pb_status pb_swap_file_fill(const pb_swap_file *file, uint64_t bytes);
 // A read or write of all of `call`, but for its fd, at once; drops O_DIRECT where it turns out to be refused. 0 or
 // -errno.
 long pb_swap_file_transfer(pb_swap_file *file, pb_store_call call);

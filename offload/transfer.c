@@ -247,6 +247,8 @@ static pb_status find_free(pb_store *store, pb_operation **found) {
 static pb_status take_on(pb_store *store, bool write, size_t index, pb_entry entry, void *data, size_t bytes,
                          pb_ticket *ticket) {
     if (store->broken[0]) return pb_error(PB_ERR_IO, "%s", store->broken);
+    if (write && store->handed_over)
+        return pb_error(PB_ERR_USAGE, "%s was handed over and is not written any more", store->file.path);
     if (index >= store->extent_count) return pb_error(PB_ERR_USAGE, "%s has no extent %zu", store->file.path, index);
     pb_extent *extent = &store->extents[index];
     if (bytes == 0 || bytes > extent->capacity || bytes % PB_STORE_BLOCK || (uintptr_t)data % PB_STORE_BLOCK)

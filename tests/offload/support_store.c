@@ -84,10 +84,12 @@ static bool before(void *context, pb_store_call *call, long *result) {
 }
 
 static long after(void *context, const pb_store_call *call, long result) {
-    const store_injector *injector = context;
+    store_injector *injector = context;
     if (!injector->struck || call->op != injector->op || call->data != injector->data) return result;
     if (injector->fault == FAULT_KILL_AFTER) kill(getpid(), SIGKILL);
-    if (injector->fault == FAULT_FLIP && call->op == PB_STORE_READ && result > 0)
+    // Once: the same memory may be read into again.
+    if (injector->fault == FAULT_FLIP && call->op == PB_STORE_READ && result > 0 &&
+        !atomic_exchange(&injector->read, 1))
         ((unsigned char *)call->data)[result / 3] ^= 0x10;
     return result;
 }

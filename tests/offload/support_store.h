@@ -38,7 +38,7 @@ typedef struct store_injector {
     long at;
     store_fault fault;
     bool lasting;
-    atomic_bool struck;  // it happened; to this call:
+    atomic_bool struck, read;  // it happened, the flipped bytes were read; to this call:
     pb_store_op op;
     void *data;
     void *flipped;  // memory for the bytes of a flipped write
