@@ -161,10 +161,10 @@ static void destroy(pb_engine *engine) {
 }
 
 static long setup(ring_engine *e, unsigned depth) {
-    pb_store_call call = {.op = PB_STORE_RING_SETUP, .fd = -1};
+    pb_store_call call = {.op = PB_STORE_RING_SETUP, .fd = -1, .bytes = depth};
     long result = 0;
     const bool decided = pb_store_call_begin(e->base.hook, &call, &result);
-    if (!decided) result = io_uring_queue_init(depth, &e->ring, 0);
+    if (!decided) result = io_uring_queue_init((unsigned)call.bytes, &e->ring, 0);
     const long told = pb_store_call_end(e->base.hook, &call, result);
     if (told < 0 && !decided && result == 0) io_uring_queue_exit(&e->ring);
     return told;

@@ -51,7 +51,7 @@ typedef struct pb_store_call {
     const char *source;  // RENAME: the name there
     int flags;           // OPEN
     void *data;          // READ, WRITE
-    size_t bytes;        // READ, WRITE, COPY, ALLOCATE
+    size_t bytes;        // READ, WRITE, COPY, ALLOCATE; the entries of RING_SETUP
     uint64_t offset;     // READ, WRITE; COPY: in both files
 } pb_store_call;
 
