@@ -96,8 +96,9 @@ typedef struct pb_store pb_store;
 
 // Creates the file, or finds the one of the same run and layout as its last commit left it (info: resumed). What else
 // lies under that name and is this user's own is replaced (info: note says why). Errors: PB_ERR_IO (a symbolic link, a
-// second hard link, a special file, another owner, an open mode; in use by another process; no room; a system call),
-// PB_ERR_USAGE (options out of range), PB_ERR_UNSUPPORTED (PB_STORE_URING refused), PB_ERR_MEMORY.
+// second hard link, a special file, another owner, an open mode; in use by another process; no room, or a margin of
+// less than 1 GiB, or of 5% of a small disk, after it; a system call), PB_ERR_USAGE (options out of range),
+// PB_ERR_UNSUPPORTED (PB_STORE_URING refused), PB_ERR_MEMORY.
 pb_status pb_store_open(const pb_store_options *options, pb_store **store);
 
 // Waits for what is under way and frees everything. Returns the first failure that nobody was told of. A file with a

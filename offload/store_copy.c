@@ -173,7 +173,7 @@ pb_status pb_store_copy(pb_store *store, const char *path) {
     target t = {.hook = s->hook, .path = path, .directory = -1, .fd = -1};
     pb_status status = PB_OK;
     PB_TRY(prepare(s, &t));
-    PB_TRY(pb_fs_require_space(t.parent, committed_bytes(s), "a copy of the swap file"));
+    PB_TRY(pb_swap_file_require_room(t.parent, committed_bytes(s), "a copy of the swap file and a margin"));
     PB_TRY(create(&t));
     if (ftruncate(t.fd, (off_t)s->file.bytes)) {
         status = refusal("size", &t, -errno);

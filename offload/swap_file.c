@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/fs.h"
@@ -211,6 +212,13 @@ static pb_status sync_directory(const pb_swap_file *file) {
     return result ? pb_swap_file_error(file, "write out the directory of", result) : PB_OK;
 }
 
+pb_status pb_swap_file_require_room(const char *directory, uint64_t bytes, const char *what) {
+    struct statvfs info;
+    if (statvfs(directory, &info)) return pb_error(PB_ERR_IO, "cannot look at %s: %s", directory, strerror(errno));
+    const uint64_t twentieth = (uint64_t)info.f_blocks * info.f_frsize / 20, most = 1 << 30;
+    return pb_fs_require_space(directory, bytes + (twentieth < most ? twentieth : most), what);
+}
+
 pb_status pb_swap_file_create(pb_swap_file *file, const pb_store_options *options, uint64_t bytes) {
     if (options->run_id)
         PB_RETURN_IF(create_named(file, options));
@@ -218,7 +226,7 @@ pb_status pb_swap_file_create(pb_swap_file *file, const pb_store_options *option
         PB_RETURN_IF(create_scratch(file, options));
     pb_status status = PB_OK;
     uint64_t found = 0;
-    PB_TRY(pb_fs_require_space(options->directory, bytes, "the swap file"));
+    PB_TRY(pb_swap_file_require_room(options->directory, bytes, "the swap file and a margin"));
     if (fchmod(file->fd, 0600)) PB_FAIL(PB_ERR_IO, "cannot make %s private: %s", file->path, strerror(errno));
     if (options->run_id) PB_TRY(check_file(file, &found));
     PB_TRY(allocate(file, bytes));

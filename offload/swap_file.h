@@ -16,6 +16,9 @@ typedef struct pb_swap_file {
 } pb_swap_file;
 #define PB_SWAP_FILE_NONE ((pb_swap_file){.directory = -1, .fd = -1})
 
+// PB_ERR_IO where a new file of `bytes` in `directory` would leave less than the low-water mark free: 1 GiB, or a
+// twentieth of a file system under 20 GiB.
+pb_status pb_swap_file_require_room(const char *directory, uint64_t bytes, const char *what);
 // Opens the directory (made where it is missing) and, with a run id, the file that lies there, locked. file->fd is -1
 // when there is none. `found` is its size. Errors as pb_store_open. Close the file in any case.
 pb_status pb_swap_file_find(pb_swap_file *file, const pb_store_options *options, uint64_t *found);
