@@ -1,6 +1,6 @@
 #include "kernels/backend.h"
 #include "kernels/cpu/cpu_kernels.h"
-#include "kernels/cpu/isa.h"
+#include "base/isa.h"
 
 static const pb_kernel kernels[PB_OP_COUNT] = {
 #define PB_OP(name, NAME, gradient, kind, inplace) pb_cpu_##name,
