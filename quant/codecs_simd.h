@@ -5,10 +5,8 @@
 
 typedef int32_t vi __attribute__((vector_size(4 * LANES)));
 typedef int16_t vs __attribute__((vector_size(2 * LANES)));
-typedef int8_t vc __attribute__((vector_size(LANES)));
 typedef uint64_t vq __attribute__((vector_size(4 * LANES)));
 typedef int16_t vs_memory __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
-typedef int8_t vc_memory __attribute__((vector_size(LANES), aligned(1), may_alias));
 typedef uint32_t vu_memory __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 SIMD int64_t least(int64_t a, int64_t b) {
@@ -30,58 +28,105 @@ SIMD vf select_signed(vi mask, vf a, vf b) {
 
 // --- 8-bit blocks ---
 
-// The constants of the decades, one to a lane.
+// The constants of the decades, one to a lane. Which decade a distance from the middle lies in goes by its exponent: by
+// all of the exponent's bits but the last, of which the low three choose the lane of `base` and `from`, for of two
+// neighbouring powers of two at most one can have the beginning of a decade between.
 typedef struct decade_table {
-    vf from[PB_BLOCK8_DECADES], slope, offset, last;
-    int zero;
+    vf from, slope, offset, last;
+    vi base, zero;
 } decade_table;
 
 SIMD decade_table load_decades(bool is_signed) {
     const pb_block8_decade *d = pb_block8_decades[!is_signed];
-    decade_table t = {.zero = PB_BLOCK8_ZERO(is_signed)};
-    float slope[LANES] = {0}, offset[LANES] = {0}, last[LANES] = {0};
+    float from[LANES] = {0}, slope[LANES] = {0}, offset[LANES] = {0}, last[LANES] = {0};
+    int32_t base[LANES] = {0};
     for (int k = 0; k < PB_BLOCK8_DECADES; k++) {
-        t.from[k] = simd_set(d[k].from);
         slope[k] = d[k].slope;
         offset[k] = d[k].offset;
         last[k] = d[k].last;
     }
-    t.slope = simd_load(slope);
-    t.offset = simd_load(offset);
-    t.last = simd_load(last);
+    for (uint32_t pair = 63; pair <= 70; pair++) {  // distances are 0.5 and up, and below 32768
+        const float low = pb_f32_from_bits(pair << 24);
+        int k = 0;
+        while (k + 1 < PB_BLOCK8_DECADES && d[k + 1].from <= low) k++;
+        base[pair & 7] = k;
+        from[pair & 7] = k + 1 < PB_BLOCK8_DECADES ? d[k + 1].from : 65536;
+    }
+    decade_table t = {.from = simd_load(from),
+                      .slope = simd_load(slope),
+                      .offset = simd_load(offset),
+                      .last = simd_load(last),
+                      .zero = (vi){0} + PB_BLOCK8_ZERO(is_signed)};
+    memcpy(&t.base, base, sizeof base);
     return t;
 }
 
+#if defined(PB_SIMD_512)
+SIMD vf pick(vf table, vi index) {
+    return (vf)_mm512_permutexvar_ps((__m512i)index, (__m512)table);
+}
+
+// Where one is a NaN: `b`.
+SIMD vf greater_of(vf a, vf b) {
+    return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+}
+
+SIMD vf lesser_of(vf a, vf b) {
+    return (vf)_mm512_min_ps((__m512)a, (__m512)b);
+}
+
+SIMD vf round_down(vf x) {
+    return (vf)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+}
+
+SIMD vi next_if_beyond(vi index, vf x, vf from) {
+    return (vi)_mm512_mask_add_epi32((__m512i)index, _mm512_cmp_ps_mask((__m512)x, (__m512)from, _CMP_GT_OQ),
+                                     (__m512i)index, _mm512_set1_epi32(1));
+}
+#else
+SIMD vf pick(vf table, vi index) {
+    return (vf)_mm256_permutevar8x32_ps((__m256)table, (__m256i)index);
+}
+
+SIMD vf greater_of(vf a, vf b) {
+    return (vf)_mm256_max_ps((__m256)a, (__m256)b);
+}
+
+SIMD vf lesser_of(vf a, vf b) {
+    return (vf)_mm256_min_ps((__m256)a, (__m256)b);
+}
+
+SIMD vf round_down(vf x) {
+    return (vf)_mm256_floor_ps((__m256)x);
+}
+
+SIMD vi next_if_beyond(vi index, vf x, vf from) {
+    return index - (vi)(x > from);
+}
+#endif
+
 // Codes as integers; those below 0 stand for 0.
 SIMD vi encode_lanes(vf x, vf inverse, const decade_table *t) {
-    const vf y = simd_clamp(x * inverse, -1, 1);
-    // A NaN converts to the number that has the top bit alone.
-    const vi point = __builtin_convertvector(simd_fma((y + 1) * 0.5f, simd_set(65535), simd_set(0.5f)), vi) & 0xffff;
-    const vf g = __builtin_convertvector(point, vf) - 32767.5f, distance = simd_abs(g);
+    // A NaN goes where -1 goes, which has code 0 in both sets.
+    const vf y = lesser_of(greater_of(x * inverse, simd_set(-1)), simd_set(1));
+    const vf g = round_down(simd_fma((y + 1) * 0.5f, simd_set(65535), simd_set(0.5f))) - 32767.5f;
+    const vf distance = simd_abs(g);
 #if defined(PB_SIMD_512)
-    __m512i d = _mm512_setzero_si512();
-    for (int k = 1; k < PB_BLOCK8_DECADES; k++)
-        d = _mm512_mask_add_epi32(d, _mm512_cmp_ps_mask((__m512)distance, (__m512)t->from[k], _CMP_GT_OQ), d,
-                                  _mm512_set1_epi32(1));
-    const vf slope = (vf)_mm512_permutexvar_ps(d, (__m512)t->slope);
-    const vf offset = (vf)_mm512_permutexvar_ps(d, (__m512)t->offset);
-    const vf last = (vf)_mm512_permutexvar_ps(d, (__m512)t->last);
-    const vf level = (vf)_mm512_min_ps((__m512)simd_fma(distance, slope, offset), (__m512)last);
+    const vi pair = (vi)((simd_bits(distance) >> 24) & 7u);
 #else
-    vi d = {0};
-    for (int k = 1; k < PB_BLOCK8_DECADES; k++) d -= (vi)(distance > t->from[k]);
-    const vf slope = (vf)_mm256_permutevar8x32_ps((__m256)t->slope, (__m256i)d);
-    const vf offset = (vf)_mm256_permutevar8x32_ps((__m256)t->offset, (__m256i)d);
-    const vf last = (vf)_mm256_permutevar8x32_ps((__m256)t->last, (__m256i)d);
-    const vf level = (vf)_mm256_min_ps((__m256)simd_fma(distance, slope, offset), (__m256)last);
+    const vi pair = (vi)(simd_bits(distance) >> 24);  // the instruction looks at three bits
 #endif
-    const vi sign = (vi)g >> 31;
-    return t->zero + ((__builtin_convertvector(level, vi) ^ sign) - sign);
+    const vi decade = next_if_beyond((vi)pick((vf)t->base, pair), distance, pick(t->from, pair));
+    const vf level = simd_fma(distance, pick(t->slope, decade), pick(t->offset, decade));
+    const vf cut = lesser_of(level, pick(t->last, decade));
+    // Towards zero, so the sign may go before.
+    return t->zero + __builtin_convertvector(simd_from_bits(simd_bits(cut) | (simd_bits(g) & 0x80000000u)), vi);
 }
 
 // 4 LANES codes.
 SIMD void store_codes(uint8_t *codes, const vi c[4]) {
 #if defined(PB_SIMD_512)
+    UNROLLED
     for (int k = 0; k < 4; k++)
         _mm_storeu_si128((__m128i *)(codes + k * LANES),
                          _mm512_cvtepi32_epi8(_mm512_max_epi32((__m512i)c[k], _mm512_setzero_si512())));
@@ -94,23 +139,15 @@ SIMD void store_codes(uint8_t *codes, const vi c[4]) {
 #endif
 }
 
-SIMD vf larger(vf largest, vf x) {
-    const vf magnitude = simd_abs(x);
-    // The instruction gives its second operand where one is a NaN.
-#if defined(PB_SIMD_512)
-    return (vf)_mm512_max_ps((__m512)magnitude, (__m512)largest);
-#else
-    return (vf)_mm256_max_ps((__m256)magnitude, (__m256)largest);
-#endif
-}
-
 // A whole block.
 SIMD void encode_block(const float *x, const decade_table *t, uint8_t *codes, float *scale) {
     vf most[4] = {simd_set(0), simd_set(0), simd_set(0), simd_set(0)};
-    for (int i = 0; i < PB_BLOCK8; i += 4 * LANES)
-        for (int k = 0; k < 4; k++) most[k] = larger(most[k], simd_load(x + i + k * LANES));
+    for (int i = 0; i < PB_BLOCK8; i += 4 * LANES) {
+        UNROLLED
+        for (int k = 0; k < 4; k++) most[k] = greater_of(simd_abs(simd_load(x + i + k * LANES)), most[k]);
+    }
     float lanes[LANES], largest = 0;
-    simd_store(lanes, larger(larger(most[0], most[1]), larger(most[2], most[3])));
+    simd_store(lanes, greater_of(greater_of(most[0], most[1]), greater_of(most[2], most[3])));
     for (int i = 0; i < LANES; i++) largest = lanes[i] > largest ? lanes[i] : largest;
     *scale = largest;
     if (largest == 0) {
@@ -119,7 +156,9 @@ SIMD void encode_block(const float *x, const decade_table *t, uint8_t *codes, fl
     }
     const vf inverse = simd_set(1 / largest);
     for (int i = 0; i < PB_BLOCK8; i += 4 * LANES) {
+        for (int k = 0; k < 4 * LANES; k += 16) __builtin_prefetch(x + PB_BLOCK8 + i + k);
         vi c[4];
+        UNROLLED
         for (int k = 0; k < 4; k++) c[k] = encode_lanes(simd_load(x + i + k * LANES), inverse, t);
         store_codes(codes + i, c);
     }
@@ -142,7 +181,10 @@ SIMD vf look_up(const float map[256], const uint8_t *c) {
 #if defined(PB_SIMD_512)
     return (vf)_mm512_i32gather_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)c)), map, 4);
 #else
-    return (vf){map[c[0]], map[c[1]], map[c[2]], map[c[3]], map[c[4]], map[c[5]], map[c[6]], map[c[7]]};
+    uint64_t all;
+    memcpy(&all, c, sizeof all);
+    return (vf){map[all & 255],       map[all >> 8 & 255],  map[all >> 16 & 255], map[all >> 24 & 255],
+                map[all >> 32 & 255], map[all >> 40 & 255], map[all >> 48 & 255], map[all >> 56]};
 #endif
 }
 
@@ -202,32 +244,77 @@ SIMD vf join_f16(vh half, vi residual, bool wide) {
     return select_signed(finite, sum, work);
 }
 
-SIMD void split_vector(pb_dtype type, bool wide, const float *x, uint16_t *work, void *residual) {
-    const split_lanes s = type == PB_BF16 ? split_bf16(simd_load(x), wide) : split_f16(simd_load(x), wide);
-    *(vh_memory *)work = __builtin_convertvector(s.work, vh);
-    if (wide)
-        *(vs_memory *)residual = __builtin_convertvector(s.residual, vs);
-    else
-        *(vc_memory *)residual = __builtin_convertvector(s.residual, vc);
+// 2 LANES integers as 16 bits, and 4 LANES as 8 bits. They fit.
+SIMD void store_16(int16_t *to, vi low, vi high) {
+#if defined(PB_SIMD_512)
+    *(vs_memory *)to = __builtin_convertvector(low, vs);
+    *(vs_memory *)(to + LANES) = __builtin_convertvector(high, vs);
+#else
+    // The instruction works in halves: 0 1 2 3 of the first, 0 1 2 3 of the second, then the rest.
+    _mm256_storeu_si256((__m256i *)to, _mm256_permute4x64_epi64(_mm256_packs_epi32((__m256i)low, (__m256i)high), 0xd8));
+#endif
 }
 
-SIMD void join_vector(pb_dtype type, bool wide, const uint16_t *work, const void *residual, float *x) {
-    const vi r = wide ? __builtin_convertvector(*(const vs_memory *)residual, vi)
-                      : __builtin_convertvector(*(const vc_memory *)residual, vi);
-    const vh half = *(const vh_memory *)work;
-    simd_store(x, type == PB_BF16 ? join_bf16(__builtin_convertvector(half, vu), r, wide) : join_f16(half, r, wide));
+SIMD void store_8(int8_t *to, const vi x[4]) {
+#if defined(PB_SIMD_512)
+    UNROLLED
+    for (int k = 0; k < 4; k++) _mm_storeu_si128((__m128i *)(to + k * LANES), _mm512_cvtepi32_epi8((__m512i)x[k]));
+#else
+    const __m256i low = _mm256_packs_epi32((__m256i)x[0], (__m256i)x[1]);
+    const __m256i high = _mm256_packs_epi32((__m256i)x[2], (__m256i)x[3]);
+    _mm256_storeu_si256((__m256i *)to, _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high),
+                                                                   _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
+#endif
+}
+
+SIMD vi load_8(const int8_t *from) {
+#if defined(PB_SIMD_512)
+    return (vi)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)from));
+#else
+    return (vi)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)from));
+#endif
+}
+
+enum { GROUP = 4 * LANES };  // elements at a time
+
+SIMD void split_group(pb_dtype type, bool wide, const float *x, uint16_t *work, void *residual) {
+    vi w[4], r[4];
+    UNROLLED
+    for (int k = 0; k < 4; k++) {
+        const vf v = simd_load(x + k * LANES);
+        const split_lanes s = type == PB_BF16 ? split_bf16(v, wide) : split_f16(v, wide);
+        w[k] = (vi)(s.work << 16) >> 16;  // with the sign that 16 bits have
+        r[k] = s.residual;
+    }
+    UNROLLED
+    for (int k = 0; k < 4; k += 2) {
+        store_16((int16_t *)work + k * LANES, w[k], w[k + 1]);
+        if (wide) store_16((int16_t *)residual + k * LANES, r[k], r[k + 1]);
+    }
+    if (!wide) store_8(residual, r);
+}
+
+SIMD void join_group(pb_dtype type, bool wide, const uint16_t *work, const void *residual, float *x) {
+    UNROLLED
+    for (int i = 0; i < GROUP; i += LANES) {
+        const vi r = wide ? __builtin_convertvector(*(const vs_memory *)((const int16_t *)residual + i), vi)
+                          : load_8((const int8_t *)residual + i);
+        const vh half = *(const vh_memory *)(work + i);
+        simd_store(x + i,
+                   type == PB_BF16 ? join_bf16(__builtin_convertvector(half, vu), r, wide) : join_f16(half, r, wide));
+    }
 }
 
 SIMD void split_as(pb_dtype type, bool wide, const float *x, int64_t n, uint16_t *work, char *residual) {
     const int64_t bytes = wide ? 2 : 1;
     int64_t i = 0;
-    for (; i + LANES <= n; i += LANES) split_vector(type, wide, x + i, work + i, residual + i * bytes);
+    for (; i + GROUP <= n; i += GROUP) split_group(type, wide, x + i, work + i, residual + i * bytes);
     if (i == n) return;
-    float last[LANES] = {0};
-    uint16_t last_work[LANES];
-    char last_residual[2 * LANES];
+    float last[GROUP] = {0};
+    uint16_t last_work[GROUP];
+    int16_t last_residual[GROUP];
     memcpy(last, x + i, (size_t)(n - i) * sizeof *x);
-    split_vector(type, wide, last, last_work, last_residual);
+    split_group(type, wide, last, last_work, last_residual);
     memcpy(work + i, last_work, (size_t)(n - i) * sizeof *work);
     memcpy(residual + i * bytes, last_residual, (size_t)((n - i) * bytes));
 }
@@ -235,14 +322,14 @@ SIMD void split_as(pb_dtype type, bool wide, const float *x, int64_t n, uint16_t
 SIMD void join_as(pb_dtype type, bool wide, const uint16_t *work, const char *residual, int64_t n, float *x) {
     const int64_t bytes = wide ? 2 : 1;
     int64_t i = 0;
-    for (; i + LANES <= n; i += LANES) join_vector(type, wide, work + i, residual + i * bytes, x + i);
+    for (; i + GROUP <= n; i += GROUP) join_group(type, wide, work + i, residual + i * bytes, x + i);
     if (i == n) return;
-    float last[LANES];
-    uint16_t last_work[LANES] = {0};
-    char last_residual[2 * LANES] = {0};
+    float last[GROUP];
+    uint16_t last_work[GROUP] = {0};
+    int16_t last_residual[GROUP] = {0};
     memcpy(last_work, work + i, (size_t)(n - i) * sizeof *work);
     memcpy(last_residual, residual + i * bytes, (size_t)((n - i) * bytes));
-    join_vector(type, wide, last_work, last_residual, last);
+    join_group(type, wide, last_work, last_residual, last);
     memcpy(x + i, last, (size_t)(n - i) * sizeof *x);
 }
 
@@ -284,10 +371,18 @@ typedef struct product {
     vu low, high;
 } product;
 
+// The odd 32-bit lanes of `odd`, the even ones of `even`.
+SIMD vu weave(vq even, vq odd) {
+#if defined(PB_SIMD_512)
+    return (vu)_mm512_mask_blend_epi32(0xaaaa, (__m512i)even, (__m512i)odd);
+#else
+    return (vu)_mm256_blend_epi32((__m256i)even, (__m256i)odd, 0xaa);
+#endif
+}
+
 SIMD product multiply(vu a, uint32_t b) {
-    const vq upper = (vq){0} + 0xffffffff00000000u;
     const vq even = multiply_wide((vq)a, b), odd = multiply_wide((vq)a >> 32, b);
-    return (product){(vu)((even & ~upper) | (odd << 32)), (vu)((even >> 32) | (odd & upper))};
+    return (product){weave(even, odd << 32), weave(even >> 32, odd)};
 }
 
 enum { DRAWN = LANES * PB_PHILOX_ELEMENTS };  // elements that LANES blocks serve
@@ -312,8 +407,11 @@ SIMD void draw(const pb_random_key *key, uint64_t block, uint16_t random[DRAWN])
     }
     uint32_t words[4][LANES];
     for (int w = 0; w < 4; w++) *(vu_memory *)words[w] = c[w];
-    for (int i = 0; i < LANES; i++)
+    UNROLLED
+    for (int i = 0; i < LANES; i++) {
+        UNROLLED
         for (int w = 0; w < 4; w++) memcpy(random + i * PB_PHILOX_ELEMENTS + 2 * w, &words[w][i], sizeof words[w][i]);
+    }
 }
 
 SIMD vh round_lanes(vf x, vh random) {

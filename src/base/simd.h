@@ -38,6 +38,13 @@ typedef uint16_t vh_memory __attribute__((vector_size(2 * LANES), aligned(2), ma
 
 #define SIMD static inline __attribute__((always_inline))
 
+// Loops over an array of vectors, which then stay in registers.
+#if defined(__clang__)
+#define UNROLLED _Pragma("unroll")
+#else
+#define UNROLLED _Pragma("GCC unroll 16")
+#endif
+
 SIMD vf simd_set(float x) {
     return x - (vf){0};
 }

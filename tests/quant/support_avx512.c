@@ -66,6 +66,12 @@ EMULATED __m512 max_ps(__m512 x, __m512 y) {
     return r.f;
 }
 
+EMULATED __m512 round_down_ps(__m512 x) {
+    lanes512 a = {.f = x}, r;
+    LANE(16) r.x[i] = floorf(a.x[i]);
+    return r.f;
+}
+
 EMULATED __m512i max_epi32(__m512i x, __m512i y) {
     lanes512 a = {.v = x}, b = {.v = y}, r;
     LANE(16) r.s[i] = a.s[i] > b.s[i] ? a.s[i] : b.s[i];
@@ -84,6 +90,20 @@ EMULATED __m512i cvtepu8_epi32(__m128i x) {
     lanes512 r;
     _mm_storeu_si128((__m128i *)bytes, x);
     LANE(16) r.u[i] = bytes[i];
+    return r.v;
+}
+
+EMULATED __m512i cvtepi8_epi32(__m128i x) {
+    int8_t bytes[16];
+    lanes512 r;
+    _mm_storeu_si128((__m128i *)bytes, x);
+    LANE(16) r.s[i] = bytes[i];
+    return r.v;
+}
+
+EMULATED __m512i mask_blend_epi32(__mmask16 mask, __m512i x, __m512i y) {
+    lanes512 a = {.v = x}, b = {.v = y}, r;
+    LANE(16) r.s[i] = mask >> i & 1 ? b.s[i] : a.s[i];
     return r.v;
 }
 
@@ -130,9 +150,13 @@ EMULATED __m512 cvtph_ps(__m256i x) {
 #define _mm512_permutexvar_ps permutexvar_ps
 #define _mm512_min_ps min_ps
 #define _mm512_max_ps max_ps
+#undef _mm512_roundscale_ps
+#define _mm512_roundscale_ps(x, mode) round_down_ps(x)
 #define _mm512_max_epi32 max_epi32
 #define _mm512_cvtepi32_epi8 cvtepi32_epi8
 #define _mm512_cvtepu8_epi32 cvtepu8_epi32
+#define _mm512_cvtepi8_epi32 cvtepi8_epi32
+#define _mm512_mask_blend_epi32 mask_blend_epi32
 #undef _mm512_i32gather_ps
 #define _mm512_i32gather_ps(index, base, scale) i32gather_ps(index, base)
 #define _mm512_mul_epu32 mul_epu32
