@@ -88,11 +88,11 @@ static pb_status try_paged(const pb_graph *graph, const pb_plan_request *request
 
 static pb_status try_all(const pb_graph *graph, const pb_plan_request *request, outcome *o) {
     // What fits is not moved.
-    if (!request->like) {
+    if (!request->like && request->state <= PB_STATE_ON_DEVICE) {
         pb_plan_request resident = *request;
         resident.budget[PB_TIER_HOST] = resident.budget[PB_TIER_NVME] = 0;
         const pb_status status = try_attempt(graph, &resident, 0, (pb_attempt){0}, o);
-        if (status != PB_ERR_BUDGET) return status;
+        if (status != PB_ERR_BUDGET || request->state == PB_STATE_ON_DEVICE) return status;
         if (request->budget[PB_TIER_HOST])
             for (int t = 0; t < PB_TIER_COUNT; t++) o->needed[t] = UINT64_MAX;
     }
