@@ -23,6 +23,7 @@ pb_library(io src/io pb_inc_io ${base} pb_base PkgConfig::YAML PkgConfig::TURBOJ
 pb_library(offload offload pb_inc_offload ${base} pb_base PkgConfig::XXHASH PkgConfig::URING Threads::Threads)
 pb_library(cpu kernels/cpu pb_inc_kernels ${base} pb_base)
 pb_library(ref kernels/ref pb_inc_kernels ${base} pb_base)
+pb_cuda_library(pb_inc_kernels ${base} pb_base)
 pb_library(exec src/exec pb_inc_exec pb_inc_plan pb_inc_graph pb_inc_kernels ${base} pb_plan pb_cpu pb_ref)
 pb_library(train src/train pb_inc_train pb_inc_exec pb_inc_plan pb_inc_graph pb_inc_nn pb_inc_io pb_inc_kernels ${base}
   pb_exec pb_nn pb_io)
