@@ -20,6 +20,9 @@ typedef struct pb_device_calls {
     void (*device_release)(pb_device *device, void *memory);  // NULL is allowed
     pb_status (*host_allocate)(pb_device *device, uint64_t bytes, void **memory);
     void (*host_release)(pb_device *device, void *memory);
+    // Settles what `run` will need for these arguments, so that `run` neither searches nor allocates. For every
+    // instruction, with its final pointers, before the first run. NULL: nothing to prepare.
+    pb_status (*prepare)(pb_device *device, pb_lane lane, pb_opcode op, const pb_kernel_args *args);
     // Issue. `args` stay valid and unchanged while the device is open. run: COMPUTE or HOST; copy: UPLOAD or DOWNLOAD.
     pb_status (*run)(pb_device *device, pb_lane lane, pb_opcode op, const pb_kernel_args *args);
     pb_status (*copy)(pb_device *device, pb_lane lane, void *to, const void *from, uint64_t bytes);

@@ -17,9 +17,9 @@ typedef struct pb_cuda_math {
     cublasLtHandle_t blas_handle;
     const pb_cudnn_api *dnn;
     cudnnHandle_t dnn_handle;
-    pb_plan_cache gemms;         // pb_gemm_plan by shape
-    pb_plan_cache convolutions;  // pb_cudnn_plan by shape
-    pb_plan_cache packs;         // cudnnBackendDescriptor_t by plan and pointers
+    pb_plan_cache gemms;         // by shape
+    pb_plan_cache convolutions;  // by shape
+    pb_plan_cache packs;         // by convolution and pointers
     struct pb_cuda_math *next;
 } pb_cuda_math;
 
@@ -37,6 +37,11 @@ pb_status pb_cuda_math_dnn(pb_cuda_math *math);
 pb_status pb_cuda_prepare(pb_opcode op, const pb_kernel_args *args, void *stream);
 pb_status pb_cuda_prepare_linear(pb_cuda_math *math, pb_opcode op, const pb_kernel_args *args);
 pb_status pb_cuda_prepare_conv(pb_cuda_math *math, pb_opcode op, const pb_kernel_args *args);
+
+// What the caches hold.
+void pb_cuda_gemm_plan_destroy(void *plan);
+void pb_cuda_conv_plan_destroy(void *plan);
+void pb_cuda_pack_destroy(void *pack);
 
 // Whether cuDNN has a plan for a convolution op; PB_OK as well where that cannot be known here (no cuDNN).
 pb_status pb_cuda_conv_supported(pb_opcode op, const pb_kernel_args *args);

@@ -2,10 +2,12 @@
 #ifndef PB_KERNELS_CUDA_TARGET_H
 #define PB_KERNELS_CUDA_TARGET_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/op.h"
 
 // As the CUDA runtime's device attributes have them.
 typedef struct pb_cuda_target {
@@ -37,5 +39,16 @@ void pb_cuda_target_json(const pb_cuda_target *target, char *text, size_t bytes)
 
 // Scratch of a matrix product in cuBLASLt, in bytes. A constant, since its handle cannot be made without a GPU.
 uint64_t pb_cuda_gemm_scratch(int capability);
+
+// What cuDNN will do with a convolution op (of arguments without data) on the current target. No GPU is needed.
+typedef struct pb_cuda_conv_facts {
+    uint64_t scratch;  // bytes, of cuDNN's own
+    bool product;      // a matrix product in truth: cuBLASLt's
+    bool tensor_core;
+    int rank;  // among cuDNN's candidates by expected speed, from 0; those before it were not deterministic, say
+} pb_cuda_conv_facts;
+
+// PB_ERR_UNSUPPORTED where cuDNN is missing or before 9.11 (*asked is false), or has no plan (*asked is true).
+pb_status pb_cuda_conv_look_up(pb_opcode op, const pb_kernel_args *args, pb_cuda_conv_facts *facts, bool *asked);
 
 #endif
