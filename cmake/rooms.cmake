@@ -30,7 +30,7 @@ pb_library(train src/train pb_inc_train pb_inc_exec pb_inc_plan pb_inc_graph pb_
 target_link_libraries(pb_graph PRIVATE pb_base)
 # The commands; src/cli/main.c alone is the program.
 pb_library(cli src/cli pb_inc_cli pb_inc_train pb_inc_exec pb_inc_nn pb_inc_io pb_inc_plan pb_inc_graph pb_inc_kernels
-  ${base} pb_train pb_exec pb_nn pb_io pb_plan pb_graph pb_cpu pb_ref pb_base)
+  pb_inc_offload ${base} pb_train pb_exec pb_nn pb_io pb_plan pb_graph pb_cuda pb_cpu pb_ref pb_offload pb_base)
 get_target_property(cli_sources pb_cli SOURCES)
 list(FILTER cli_sources EXCLUDE REGEX "/main\\.c$")
 set_target_properties(pb_cli PROPERTIES SOURCES "${cli_sources}")

@@ -54,7 +54,7 @@ const pb_backend *pb_backend_cpu(void);
 // Scalar loops in double for any storage dtype, PB_F64 among them: what every other kernel is held against.
 const pb_backend *pb_backend_reference(void);
 
-// NVIDIA GPUs. NULL in a build without CUDA; whether there is a GPU, its device's `open` says.
+// NVIDIA GPUs. NULL, with the error recorded, in a build without CUDA; whether there is a GPU, its device's `open` says.
 const pb_backend *pb_backend_cuda(void);
 
 #endif

@@ -36,7 +36,7 @@ declare -A sees=(
     [offload]="offload base"
     [exec]="exec plan graph kernels base"
     [train]="train exec plan graph nn io kernels base"
-    [cli]="cli train exec plan graph nn io kernels base"
+    [cli]="cli train exec plan graph nn io kernels offload base"
 )
 for file in $sources; do
     case $file in
