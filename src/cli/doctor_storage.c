@@ -7,6 +7,7 @@
 #include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #include "cli/doctor.h"
 #include "offload/store.h"
@@ -76,8 +77,19 @@ static void try_store(pb_doctor *d, const char *directory) {
     free(memory);
 }
 
+// A virtual machine's disk: what it says of itself says nothing about the host's.
+static bool is_virtual(const struct stat *s) {
+    char path[64], name[512];
+    snprintf(path, sizeof path, "/sys/dev/block/%u:%u", major(s->st_dev), minor(s->st_dev));
+    const ssize_t length = readlink(path, name, sizeof name - 1);
+    if (length < 0) return true;
+    name[length] = 0;
+    return strstr(name, "/virtual/") || strstr(name, "/virtio") || strstr(name, "/block/vd") || strstr(name, "/block/xvd");
+}
+
 // Whether the disk below a directory turns; -1 where that is not known.
 static int is_rotational(const struct stat *s) {
+    if (is_virtual(s)) return -1;
     static const char *const places[] = {"queue", "../queue"};  // of a disk, of a partition
     for (int i = 0; i < 2; i++) {
         char path[128];
