@@ -1,4 +1,5 @@
 #include "kernels/backend.h"
+#include "kernels/cpu/cpu_device.h"
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/isa.h"
 
@@ -79,8 +80,13 @@ static pb_status supports(pb_opcode op, const pb_kernel_args *args) {
     return PB_OK;
 }
 
+pb_status pb_cpu_device_open_default(int ordinal, pb_device **device) {
+    (void)ordinal;  // there is one
+    return pb_cpu_device_open(kernels, device);
+}
+
 const pb_backend *pb_backend_cpu(void) {
-    static const pb_backend backend = {"cpu", kernels, workspaces, supports, NULL};
+    static const pb_backend backend = {"cpu", kernels, workspaces, supports, &pb_cpu_device_calls};
     pb_cpu_isa();  // found out here, by one thread
     return &backend;
 }

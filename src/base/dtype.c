@@ -42,7 +42,7 @@ uint16_t pb_f16_from_f32(float x) {
     return (uint16_t)(sign | ((rounded - 0x38000000u) >> 13));
 }
 
-double pb_load(pb_dtype dtype, const void *array, size_t i) {
+double pb_dtype_load(pb_dtype dtype, const void *array, size_t i) {
     switch (dtype) {
     case PB_F32: return ((const float *)array)[i];
     case PB_F16: return pb_f16_to_f32(((const uint16_t *)array)[i]);
@@ -57,7 +57,7 @@ double pb_load(pb_dtype dtype, const void *array, size_t i) {
     return 0;
 }
 
-void pb_store(pb_dtype dtype, void *array, size_t i, double value) {
+void pb_dtype_store(pb_dtype dtype, void *array, size_t i, double value) {
     switch (dtype) {
     case PB_F32: ((float *)array)[i] = (float)value; return;
     case PB_F16: ((uint16_t *)array)[i] = pb_f16_from_f32((float)value); return;
@@ -88,5 +88,5 @@ void pb_convert(pb_dtype to_dtype, void *to, pb_dtype from_dtype, const void *fr
     else if (to_dtype == PB_BF16 && from_dtype == PB_F32)
         for (size_t i = 0; i < count; i++) ((uint16_t *)to)[i] = pb_bf16_from_f32(wide[i]);
     else
-        for (size_t i = 0; i < count; i++) pb_store(to_dtype, to, i, pb_load(from_dtype, from, i));
+        for (size_t i = 0; i < count; i++) pb_dtype_store(to_dtype, to, i, pb_dtype_load(from_dtype, from, i));
 }

@@ -38,8 +38,8 @@ uint16_t pb_f16_from_f32(float x);
 
 // Element `i` of an array of any floating or integer dtype, as a double; and back, rounded once per step (a double
 // goes through float on its way to the 16-bit types).
-double pb_load(pb_dtype dtype, const void *array, size_t i);
-void pb_store(pb_dtype dtype, void *array, size_t i, double value);
+double pb_dtype_load(pb_dtype dtype, const void *array, size_t i);
+void pb_dtype_store(pb_dtype dtype, void *array, size_t i, double value);
 
 // Converts `count` elements between any two floating dtypes; single-threaded, for loading and saving.
 void pb_convert(pb_dtype to_dtype, void *to, pb_dtype from_dtype, const void *from, size_t count);

@@ -50,15 +50,15 @@ typedef struct pb_pass_program {
 typedef struct pb_programs {
     pb_pass_program items[PB_PASS_PROGRAMS];
     int count;
-    pb_slab *slab;
-    uint64_t slab_bytes;
+    pb_memory *memory;
+    uint64_t slab_bytes;  // on the device
 } pb_programs;
 
 // Plans every pass that an epoch has. `request` has all but batch, pass and sums. PB_ERR_BUDGET names the
 // memory.micro_batch that would fit.
 pb_status pb_programs_compile(const pb_step_request *request, const pb_batching *batching, uint64_t budget,
                               pb_programs *programs);
-// Makes the slab and the executors.
+// Makes the memory and the executors.
 pb_status pb_programs_start(pb_programs *programs);
 void pb_programs_deinit(pb_programs *programs);
 pb_pass_program *pb_programs_find(pb_programs *programs, int64_t images, pb_pass pass);

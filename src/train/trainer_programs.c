@@ -33,7 +33,7 @@ static pb_status compile(const pb_step_request *request, uint64_t budget, bool s
     r.pass = p->pass;
     r.sums = sums;
     PB_RETURN_IF(pb_step_graph_create(&r, &p->step));
-    return pb_compile(p->step->graph, pb_backend_cpu(), budget, &p->program);
+    return pb_compile(p->step->graph, pb_backend_cpu(), &(pb_plan_request){.budget = {budget}}, &p->program);
 }
 
 static uint64_t place_of(const pb_pass_program *p, pb_vid v) {
@@ -70,7 +70,8 @@ static pb_status compile_all(const pb_step_request *request, const pb_batching *
         PB_RETURN_IF(compile(request, budget, sums, p));
         if (!agree(&programs->items[0], p))
             return pb_error(PB_ERR_INTERNAL, "two programs of a step disagree on where the weights are");
-        if (p->program->tier_bytes[PB_TIER_DEVICE] > programs->slab_bytes) programs->slab_bytes = p->program->tier_bytes[PB_TIER_DEVICE];
+        const uint64_t bytes = p->program->tier_bytes[PB_TIER_DEVICE];
+        if (bytes > programs->slab_bytes) programs->slab_bytes = bytes;
     }
     return PB_OK;
 }
@@ -103,10 +104,12 @@ pb_status pb_programs_compile(const pb_step_request *request, const pb_batching 
 }
 
 pb_status pb_programs_start(pb_programs *programs) {
-    PB_RETURN_IF(pb_slab_create(programs->slab_bytes, &programs->slab));
+    const pb_program *all[PB_PASS_PROGRAMS];
+    for (int i = 0; i < programs->count; i++) all[i] = programs->items[i].program;
+    PB_RETURN_IF(pb_memory_create_for(pb_backend_cpu(), all, (uint32_t)programs->count, NULL, &programs->memory));
     for (int i = 0; i < programs->count; i++) {
         pb_pass_program *p = &programs->items[i];
-        PB_RETURN_IF(pb_executor_create(pb_backend_cpu(), p->step->graph, p->program, programs->slab, &p->executor));
+        PB_RETURN_IF(pb_executor_create(pb_backend_cpu(), p->step->graph, p->program, programs->memory, &p->executor));
     }
     return PB_OK;
 }
@@ -117,6 +120,6 @@ void pb_programs_deinit(pb_programs *programs) {
         pb_program_destroy(programs->items[i].program);
         pb_step_graph_destroy(programs->items[i].step);
     }
-    pb_slab_destroy(programs->slab);
+    pb_memory_destroy(programs->memory);
     *programs = (pb_programs){0};
 }

@@ -49,7 +49,7 @@ static pb_status fill(pb_executor *e, const pb_graph *g, pb_vid v, uint64_t *ran
         for (int64_t i = 0; i < n; i++) {
             *random = *random * 6364136223846793005u + 1442695040888963407u;
             const double x = (double)(*random >> 40) / (1 << 23) - 1;
-            pb_store(value->dtype, chunk, (size_t)i, bound * (matrix ? x * 1.7 * __builtin_sqrt(size) : 1));
+            pb_dtype_store(value->dtype, chunk, (size_t)i, bound * (matrix ? x * 1.7 * __builtin_sqrt(size) : 1));
         }
         PB_RETURN_IF(pb_executor_write(e, v, (uint64_t)done * bytes, chunk, (uint64_t)n * bytes));
         done += n;
@@ -118,7 +118,7 @@ int main(int argc, char **argv) {
                                             : PB_F32,
     };
     PB_TRY(pb_step_graph_create(&request, &step));
-    PB_TRY(pb_compile(step->graph, pb_backend_cpu(), UINT64_MAX, &program));
+    PB_TRY(pb_compile(step->graph, pb_backend_cpu(), NULL, &program));
     PB_TRY(pb_executor_create(pb_backend_cpu(), step->graph, program, NULL, &executor));
     uint64_t random = 1;
     for (pb_vid v = 0; v < step->graph->value_count; v++)

@@ -21,7 +21,7 @@ tracked() {
         [ -f "$file" ] && echo "$file"
     done
 }
-[ -d .git ] || { echo "skipped: not a git checkout, so what belongs to the tree is not known"; exit 77; }
+[ -e .git ] || { echo "skipped: not a git checkout, so what belongs to the tree is not known"; exit 77; }
 sources=$(tracked 'src/*.[ch]' 'kernels/*.[ch]' 'offload/*.[ch]' 'tests/*.[ch]')
 [ "$(wc -w <<<"$sources")" -gt 20 ] || fail "only these sources were found: $sources"
 
@@ -34,7 +34,7 @@ declare -A sees=(
     [io]="io base"
     [kernels]="kernels base"
     [offload]="offload base"
-    [exec]="exec plan graph kernels base"
+    [exec]="exec plan graph kernels offload base"
     [train]="train exec plan graph nn io kernels base"
     [cli]="cli train exec plan graph nn io kernels offload base"
 )
