@@ -38,9 +38,9 @@ set_target_properties(pb_cli PROPERTIES SOURCES "${cli_sources}")
 target_compile_definitions(pb_cli PRIVATE PB_VERSION="${PROJECT_VERSION}")
 
 # Vector code for one instruction set sits in a file named for it; the callers choose at run time.
-file(GLOB avx512 CONFIGURE_DEPENDS kernels/*/*_avx512.c)
+file(GLOB avx512 CONFIGURE_DEPENDS kernels/*/*_avx512.c offload/*_avx512.c)
 file(GLOB avx512bf16 CONFIGURE_DEPENDS kernels/*/*_avx512bf16.c)
-file(GLOB avx2 CONFIGURE_DEPENDS kernels/*/*_avx2.c)
+file(GLOB avx2 CONFIGURE_DEPENDS kernels/*/*_avx2.c offload/*_avx2.c)
 set_source_files_properties(${avx2} PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma;-mf16c")
 set_source_files_properties(${avx512} PROPERTIES COMPILE_OPTIONS
   "-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mfma;-mf16c;-mprefer-vector-width=512")

@@ -32,8 +32,11 @@ typedef struct pb_device_calls {
     // reached; `on` is READ or WRITE only where there is `signal`.
     pb_status (*record)(pb_device *device, pb_lane lane, uint64_t mark);
     pb_status (*lane_wait)(pb_device *device, pb_lane lane, pb_lane on, uint64_t mark);
-    // How much can be issued on a copy lane now without waiting for it; copies, marks and waits count one each. NULL: no
-    // matter, since kernels do not run in the calling thread. Else the executor issues copies ahead of the kernels.
+    // function(context) is called, by whatever thread, when all that has been issued on the lane is complete; it calls
+    // nothing of the device. NULL: the I/O thread looks for marks from time to time instead.
+    pb_status (*call)(pb_device *device, pb_lane lane, void (*function)(void *context), void *context);
+    // How much can be issued on a copy lane now without waiting for it: copies, marks, waits and calls count one each.
+    // NULL: no matter, since kernels do not run in the calling thread. Else copies are issued ahead of the kernels.
     uint32_t (*room)(pb_device *device, pb_lane lane);
     // The calling thread waits for a mark that was recorded, or looks whether it is reached. Also from the I/O thread,
     // beside any other call.
