@@ -3,7 +3,7 @@
 #define PB_KERNELS_CPU_ROWS_ELEMENTWISE_H
 
 #include "kernels/cpu/rows.h"
-#include "kernels/cpu/simd.h"
+#include "base/simd.h"
 
 SIMD vf activation(pb_unary_kind kind, vf x) {
     if (kind == PB_UNARY_GELU) return x * simd_gauss(x).distribution;

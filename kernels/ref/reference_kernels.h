@@ -12,6 +12,9 @@
 #include "base/ops.def"
 #undef PB_OP
 
+// adamw where master or moments are not all fp32 or fp64.
+void ref_adamw_states(const pb_kernel_args *args);
+
 static inline bool ref_has(const pb_tensor *t) {
     return t->data != NULL;
 }

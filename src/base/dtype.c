@@ -8,6 +8,7 @@ static const struct {
 } table[PB_DTYPE_COUNT] = {
     [PB_F32] = {"F32", 4}, [PB_F16] = {"F16", 2}, [PB_BF16] = {"BF16", 2}, [PB_F64] = {"F64", 8},
     [PB_I32] = {"I32", 4}, [PB_I64] = {"I64", 8}, [PB_U8] = {"U8", 1},
+    [PB_I8] = {"I8", 1},   [PB_I16] = {"I16", 2},
 };
 
 size_t pb_dtype_size(pb_dtype dtype) {
@@ -51,6 +52,8 @@ double pb_dtype_load(pb_dtype dtype, const void *array, size_t i) {
     case PB_I32: return ((const int32_t *)array)[i];
     case PB_I64: return (double)((const int64_t *)array)[i];
     case PB_U8: return ((const uint8_t *)array)[i];
+    case PB_I8: return ((const int8_t *)array)[i];
+    case PB_I16: return ((const int16_t *)array)[i];
     case PB_DTYPE_COUNT: break;
     }
     assert(0);
@@ -66,6 +69,8 @@ void pb_dtype_store(pb_dtype dtype, void *array, size_t i, double value) {
     case PB_I32: ((int32_t *)array)[i] = (int32_t)value; return;
     case PB_I64: ((int64_t *)array)[i] = (int64_t)value; return;
     case PB_U8: ((uint8_t *)array)[i] = (uint8_t)value; return;
+    case PB_I8: ((int8_t *)array)[i] = (int8_t)value; return;
+    case PB_I16: ((int16_t *)array)[i] = (int16_t)value; return;
     case PB_DTYPE_COUNT: break;
     }
     assert(0);

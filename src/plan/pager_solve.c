@@ -252,8 +252,7 @@ static void host_update_events(const pb_pager *p, uint32_t device_segment, uint3
     if (device_segment == p->state_segment + unit) pb_accesses_add(use, slot, PB_ACCESS_MODIFY);
     if (device_segment == p->gradient_segment + chunk) pb_accesses_add(use, slot, PB_ACCESS_READ);
     if (device_segment != p->weight_segment + chunk || param->weight == PB_NONE) return;
-    const bool copy = param->key != pb_graph_root(p->graph, param->weight);
-    const bool first = copy && unit == l->chunks[chunk].first_unit;
+    const bool first = !param->reads_weight && unit == l->chunks[chunk].first_unit;
     pb_accesses_add(use, slot, first ? PB_ACCESS_WRITE : PB_ACCESS_MODIFY);
 }
 

@@ -10,7 +10,7 @@
 
 #include "base/parallel.h"
 #include "kernels/cpu/cpu_kernels.h"
-#include "kernels/cpu/isa.h"
+#include "base/isa.h"
 #include "rival_dnnl.h"
 
 // With one thread the processor's time is taken: other processes disturb it less.

@@ -4,7 +4,7 @@
 #include "check.h"
 #include "kernels/adamw.h"
 #include "kernels/backend.h"
-#include "kernels/cpu/isa.h"
+#include "base/isa.h"
 #include "support_harness.h"
 
 enum { MOST = 70000 };

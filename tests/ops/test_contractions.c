@@ -6,7 +6,7 @@
 
 #include "base/parallel.h"
 #include "kernels/cpu/cpu_kernels.h"
-#include "kernels/cpu/isa.h"
+#include "base/isa.h"
 
 #include "check.h"
 

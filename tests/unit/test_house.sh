@@ -22,7 +22,7 @@ tracked() {
     done
 }
 [ -e .git ] || { echo "skipped: not a git checkout, so what belongs to the tree is not known"; exit 77; }
-sources=$(tracked 'src/*.[ch]' 'kernels/*.[ch]' 'offload/*.[ch]' 'tests/*.[ch]')
+sources=$(tracked 'src/*.[ch]' 'kernels/*.[ch]' 'offload/*.[ch]' 'quant/*.[ch]' 'tests/*.[ch]')
 [ "$(wc -w <<<"$sources")" -gt 20 ] || fail "only these sources were found: $sources"
 
 # Include directions (docs/design.md, "The house").
@@ -32,17 +32,19 @@ declare -A sees=(
     [plan]="plan graph base"
     [nn]="nn graph base"
     [io]="io base"
-    [kernels]="kernels base"
+    [quant]="quant base"
+    [kernels]="kernels quant base"
     [offload]="offload base"
     [exec]="exec plan graph kernels offload base"
-    [train]="train exec plan graph nn io kernels base"
-    [cli]="cli train exec plan graph nn io kernels offload base"
+    [train]="train exec plan graph nn io kernels quant base"
+    [cli]="cli train exec plan graph nn io kernels offload quant base"
 )
 for file in $sources; do
     case $file in
     src/*) room=${file#src/} room=${room%%/*} ;;
     kernels/*) room=kernels ;;
     offload/*) room=offload ;;
+    quant/*) room=quant ;;
     *) continue ;;
     esac
     [ -n "${sees[$room]:-}" ] || { fail "$file: the room $room is not in this test's table"; continue; }
