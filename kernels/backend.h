@@ -21,6 +21,9 @@ typedef struct pb_device_calls {
     void (*device_release)(pb_device *device, void *memory);  // NULL is allowed
     pb_status (*host_allocate)(pb_device *device, uint64_t bytes, void **memory);
     void (*host_release)(pb_device *device, void *memory);
+    // Settles what `run` will need for these arguments, so that `run` neither searches nor allocates. For every
+    // instruction, with its final pointers, before the first run. NULL: nothing to prepare.
+    pb_status (*prepare)(pb_device *device, pb_lane lane, pb_opcode op, const pb_kernel_args *args);
     // Issue. `args` stay valid and unchanged while the device is open. run: COMPUTE or HOST; copy: UPLOAD or DOWNLOAD.
     pb_status (*run)(pb_device *device, pb_lane lane, pb_opcode op, const pb_kernel_args *args);
     pb_status (*copy)(pb_device *device, pb_lane lane, void *to, const void *from, uint64_t bytes);
@@ -65,5 +68,8 @@ const pb_backend *pb_backend_cpu(void);
 
 // Scalar loops in double for any storage dtype, PB_F64 among them: what every other kernel is held against.
 const pb_backend *pb_backend_reference(void);
+
+// NVIDIA GPUs. NULL, with the error recorded, in a build without CUDA; whether there is a GPU, its device's `open` says.
+const pb_backend *pb_backend_cuda(void);
 
 #endif
