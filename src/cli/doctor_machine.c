@@ -5,7 +5,7 @@
 
 #include "base/parallel.h"
 #include "cli/doctor.h"
-#include "kernels/cpu/isa.h"
+#include "base/isa.h"
 
 // The rest of the first line of `path` that begins with `key`, without blanks and a colon before it; "" if none does.
 static void read_line(const char *path, const char *key, char *text, size_t bytes) {
