@@ -7,27 +7,6 @@
 
 // --- A step is its passes ---
 
-// The program of each pass of an epoch's first step in turn; false behind the last. Begin with {0}.
-typedef struct pass_walk {
-    int64_t batch, first;
-    const pb_pass_program *pass;
-} pass_walk;
-
-static bool next_pass(const pb_programs *programs, const pb_batching *b, pass_walk *w) {
-    int64_t images;
-    if (w->batch >= pb_batching_longest(b)) return false;
-    const pb_pass pass = pb_batching_pass(b, w->batch, w->first, &images);
-    w->pass = NULL;
-    for (int i = 0; i < programs->count; i++)
-        if (programs->items[i].images == images && programs->items[i].pass == pass) w->pass = &programs->items[i];
-    w->first += images;
-    if (w->first >= pb_batching_images(b, w->batch)) {
-        w->first = 0;
-        w->batch++;
-    }
-    return w->pass != NULL;
-}
-
 static void add(const pb_prediction *p, const pb_program *program, pb_step_forecast *f) {
     f->passes++;
     f->seconds += p->seconds;
@@ -42,7 +21,7 @@ pb_status pb_programs_predict(const pb_programs *programs, const pb_batching *ba
     pb_prediction predictions[PB_PASS_PROGRAMS];
     bool known[PB_PASS_PROGRAMS] = {false};
     *f = (pb_step_forecast){0};
-    for (pass_walk w = {0}; next_pass(programs, batching, &w);) {
+    for (pb_pass_walk w = {0}; pb_pass_walk_next(programs, batching, &w);) {
         const ptrdiff_t i = w.pass - programs->items;
         if (!known[i])
             PB_RETURN_IF(pb_program_predict(w.pass->step->graph, w.pass->program, machine, &predictions[i], NULL));
@@ -56,13 +35,7 @@ pb_status pb_programs_predict(const pb_programs *programs, const pb_batching *ba
 
 // --- The plan ---
 
-static void take_peaks(const pb_program *p, pb_step_plan *plan) {
-    for (int t = 0; t < PB_TIER_COUNT; t++) {
-        if (p->tier_bytes[t] <= plan->peak[t]) continue;
-        plan->peak[t] = p->tier_bytes[t];
-        plan->padding[t] = p->padding_bytes[t];
-        for (int c = 0; c < PB_CLASS_COUNT; c++) plan->by_class[t][c] = p->peak_by_class[t][c];
-    }
+static void take_most(const pb_program *p, pb_step_plan *plan) {
     if (p->kept_activations > plan->kept_activations) plan->kept_activations = p->kept_activations;
     if (p->lower_bound > plan->lower_bound_bytes) plan->lower_bound_bytes = p->lower_bound;
 }
@@ -72,14 +45,15 @@ static void sum_up(pb_step_plan *plan) {
     const pb_pass_program *most = &programs->items[0];
     for (int i = 0; i < programs->count; i++) {
         const pb_pass_program *p = &programs->items[i];
-        take_peaks(p->program, plan);
+        take_most(p->program, plan);
         if (p->program->tier_bytes[PB_TIER_DEVICE] > most->program->tier_bytes[PB_TIER_DEVICE]) most = p;
     }
-    if (programs->deferred) take_peaks(programs->flush.program, plan);
+    if (programs->deferred) take_most(programs->flush.program, plan);
+    pb_programs_peaks(programs, plan->peak, plan->by_class, plan->padding);
     plan->graph = most->step->graph;
     plan->program = most->program;
     plan->parameters = pb_step_graph_parameters(most->step);
-    for (pass_walk w = {0}; next_pass(programs, plan->batching, &w);) {
+    for (pb_pass_walk w = {0}; pb_pass_walk_next(programs, plan->batching, &w);) {
         plan->flops_forward += pb_graph_flops(w.pass->step->graph, PB_PHASE_FORWARD);
         plan->flops_backward += pb_graph_flops(w.pass->step->graph, PB_PHASE_BACKWARD);
     }
@@ -154,7 +128,7 @@ static pb_status add_moves(const pb_pass_program *p, uint64_t bytes[PB_LINK_COUN
 pb_status pb_step_plan_moved(const pb_step_plan *plan, uint64_t bytes[PB_LINK_COUNT][PB_CLASS_COUNT]) {
     for (int l = 0; l < PB_LINK_COUNT; l++)
         for (int c = 0; c < PB_CLASS_COUNT; c++) bytes[l][c] = 0;
-    for (pass_walk w = {0}; next_pass(plan->programs, plan->batching, &w);) PB_RETURN_IF(add_moves(w.pass, bytes));
+    for (pb_pass_walk w = {0}; pb_pass_walk_next(plan->programs, plan->batching, &w);) PB_RETURN_IF(add_moves(w.pass, bytes));
     return PB_OK;
 }
 
@@ -169,7 +143,7 @@ void pb_step_plan_work(const pb_step_plan *plan, const pb_machine *machine, pb_s
         for (int k = 0; k < PB_MAX_OUTPUTS; k++)
             if (node->out[k] != PB_NONE) work->again_bytes += pb_value_bytes(&g->values[node->out[k]]);
     }
-    for (pass_walk w = {0}; next_pass(plan->programs, plan->batching, &w);) {
+    for (pb_pass_walk w = {0}; pb_pass_walk_next(plan->programs, plan->batching, &w);) {
         const pb_program *p = w.pass->program;
         for (uint32_t i = 0; i < p->insn_count; i++) {
             const pb_insn *insn = &p->insns[i];
