@@ -210,7 +210,7 @@ pb_status pb_trainer_batch(pb_trainer *t, const pb_draws_batch *batch, double lr
         pb_pass_program *p = pb_programs_find(&t->programs, part, pass);
         if (!p) return pb_error(PB_ERR_INTERNAL, "no program for a pass of %lld pictures", (long long)part);
         PB_RETURN_IF(upload(t, p, batch, first, lr));
-        PB_RETURN_IF(pb_executor_run(p->executor));
+        PB_RETURN_IF(pb_record_run(t, p, part));
         PB_RETURN_IF(
             pb_executor_read(p->executor, p->step->loss, 0, t->buffers.losses + first, (uint64_t)part * sizeof(float)));
         if (p->step->control == PB_NONE) continue;

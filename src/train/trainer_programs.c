@@ -9,6 +9,21 @@ pb_pass_program *pb_programs_find(pb_programs *programs, int64_t images, pb_pass
     return NULL;
 }
 
+bool pb_pass_walk_next(const pb_programs *programs, const pb_batching *b, pb_pass_walk *w) {
+    int64_t images;
+    if (w->batch >= pb_batching_longest(b)) return false;
+    const pb_pass pass = pb_batching_pass(b, w->batch, w->first, &images);
+    w->pass = NULL;
+    for (int i = 0; i < programs->count; i++)
+        if (programs->items[i].images == images && programs->items[i].pass == pass) w->pass = &programs->items[i];
+    w->first += images;
+    if (w->first >= pb_batching_images(b, w->batch)) {
+        w->first = 0;
+        w->batch++;
+    }
+    return w->pass != NULL;
+}
+
 // Notes every kind of pass that occurs; whether any step has more than one. An epoch has few kinds but may have many
 // batches: those between its first step and its last two are like those of the first.
 static pb_status find_passes(const pb_batching *b, pb_programs *programs, bool *sums) {
@@ -164,6 +179,20 @@ void pb_programs_bytes(const pb_programs *programs, uint64_t bytes[PB_TIER_COUNT
         bytes[t] = 0;
         for (int i = 0; i < count; i++)
             if (list[i]->tier_bytes[t] > bytes[t]) bytes[t] = list[i]->tier_bytes[t];
+    }
+}
+
+void pb_programs_peaks(const pb_programs *programs, uint64_t bytes[PB_TIER_COUNT],
+                       uint64_t by_class[PB_TIER_COUNT][PB_CLASS_COUNT], uint64_t padding[PB_TIER_COUNT]) {
+    const pb_program *list[PB_PASS_PROGRAMS + 1];
+    const int count = list_programs(programs, list);
+    for (int t = 0; t < PB_TIER_COUNT; t++) {
+        const pb_program *most = list[0];
+        for (int i = 1; i < count; i++)
+            if (list[i]->tier_bytes[t] > most->tier_bytes[t]) most = list[i];
+        bytes[t] = most->tier_bytes[t];
+        padding[t] = most->padding_bytes[t];
+        memcpy(by_class[t], most->peak_by_class[t], sizeof most->peak_by_class[t]);
     }
 }
 
