@@ -24,6 +24,7 @@ test: all
 # Every fault at every operation of a run; hours.
 faults: test
 	bash tests/fault/test_checkpoint_faults.sh build/pagebooth . build all
+	bash tests/exec/test_placement_exact.sh build/pagebooth . build all
 	build/tests/test_store_power 2000 20000
 	build/tests/test_store_tampering 10000
 	build/tests/test_store_crash 1000
