@@ -48,6 +48,7 @@ fail:
 void pb_executor_destroy(pb_executor *e) {
     if (!e) return;
     free(e->args);
+    free(e->attrs);
     free(e->mark);
     free(e->behind);
     free(e->first_reads);

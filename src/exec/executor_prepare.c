@@ -20,8 +20,10 @@ static pb_status point(const pb_executor *e, uint32_t i, pb_operand operand, pb_
     return PB_OK;
 }
 
-// An UPDATE sees the tensors of its parameter's shape as `count` elements from `first` on.
-static pb_status slice(const pb_insn *insn, uint32_t i, pb_opcode op, pb_kernel_args *args) {
+// An UPDATE sees the tensors of its parameter's shape as `count` elements from `first` on, those of its blocks as the
+// blocks of these.
+static pb_status slice(pb_executor *e, uint32_t i, pb_opcode op, pb_kernel_args *args) {
+    const pb_insn *insn = &e->program->insns[i];
     const pb_shape whole = args->in[0].shape;
     const int64_t elements = pb_shape_count(whole);
     if (op != PB_OP_ADAMW) return refuse(i, "UPDATE of a node that is no adamw");
@@ -30,8 +32,11 @@ static pb_status slice(const pb_insn *insn, uint32_t i, pb_opcode op, pb_kernel_
     for (int k = 0; k < PB_MAX_INPUTS + PB_MAX_OUTPUTS; k++) {
         pb_tensor *t = k < PB_MAX_INPUTS ? &args->in[k] : &args->out[k - PB_MAX_INPUTS];
         if (k == 1 || k == 2 || !t->shape.rank) continue;  // control and hyper are whole
-        t->shape = PB_SHAPE1(insn->count);
+        t->shape = PB_SHAPE1(pb_adamw_entries(pb_shape_count(t->shape), elements, insn->count));
     }
+    e->attrs[i] = *args->attr;
+    e->attrs[i].adamw.first = insn->first;
+    args->attr = &e->attrs[i];
     return PB_OK;
 }
 
@@ -44,7 +49,7 @@ static pb_status prepare_kernel(pb_executor *e, uint32_t i) {
     if (insn->lane == PB_LANE_HOST && node->op != PB_OP_ADAMW) return refuse(i, "an op that is not for the host");
     const pb_tier tier = insn->lane == PB_LANE_HOST ? PB_TIER_HOST : PB_TIER_DEVICE;
     pb_node_kernel_args(e->graph, node, args);
-    if (insn->kind == PB_INSN_UPDATE) PB_RETURN_IF(slice(insn, i, node->op, args));
+    if (insn->kind == PB_INSN_UPDATE) PB_RETURN_IF(slice(e, i, node->op, args));
     for (int k = 0; k < PB_MAX_INPUTS; k++) PB_RETURN_IF(point(e, i, insn->in[k], tier, &args->in[k]));
     for (int k = 0; k < PB_MAX_OUTPUTS; k++) PB_RETURN_IF(point(e, i, insn->out[k], tier, &args->out[k]));
     if (!insn->workspace_bytes) return PB_OK;
@@ -170,12 +175,13 @@ pb_status pb_executor_prepare(pb_executor *e) {
         return pb_error(PB_ERR_INTERNAL, "the shared memory has fewer extents than the program");
     const size_t n = (size_t)p->insn_count + 1;
     e->args = calloc(n, sizeof *e->args);
+    e->attrs = calloc(n, sizeof *e->attrs);
     e->mark = calloc(n, sizeof *e->mark);
     e->behind = calloc(n, sizeof *e->behind);
     e->first_reads = calloc((size_t)p->extent_count + 1, sizeof *e->first_reads);
     bool lists = true;
     for (int l = 0; l < PB_LANE_COUNT; l++) lists = (e->list[l] = calloc(n, sizeof **e->list)) && lists;
-    if (!e->args || !e->mark || !e->behind || !e->first_reads || !lists)
+    if (!e->args || !e->attrs || !e->mark || !e->behind || !e->first_reads || !lists)
         return pb_error(PB_ERR_MEMORY, "no memory for an executor");
     PB_RETURN_IF(check_insns(e));
     number_marks(e);
