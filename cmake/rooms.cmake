@@ -27,7 +27,8 @@ pb_library(cpu kernels/cpu pb_inc_kernels pb_inc_quant ${base} pb_quant pb_base 
 pb_library(ref kernels/ref pb_inc_kernels pb_inc_quant ${base} pb_quant pb_base)
 pb_library(exec src/exec pb_inc_exec pb_inc_plan pb_inc_graph pb_inc_kernels pb_inc_offload ${base} pb_plan pb_cpu
   pb_ref pb_offload Threads::Threads)
-pb_library(train src/train pb_inc_train pb_inc_exec pb_inc_plan pb_inc_graph pb_inc_nn pb_inc_io pb_inc_kernels pb_inc_quant ${base}
+pb_library(train src/train pb_inc_train pb_inc_exec pb_inc_plan pb_inc_graph pb_inc_nn pb_inc_io pb_inc_kernels
+  pb_inc_quant ${base} pb_quant
   pb_exec pb_nn pb_io)
 target_link_libraries(pb_graph PRIVATE pb_base)
 # The commands; src/cli/main.c alone is the program.

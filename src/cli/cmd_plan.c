@@ -146,6 +146,7 @@ pb_status pb_command_plan(int argc, char **argv) {
     pb_arena *arena = pb_arena_create();
     if (!arena) return pb_error(PB_ERR_MEMORY, "no memory for a plan");
     PB_TRY(pb_config_gather(arena, config_path, sets.item, (size_t)sets.count, &config));
+    PB_TRY(pb_config_check_optimizer(&config));
     PB_TRY(read_architecture(arena, preset, &config, &architecture));
     PB_TRY(pb_architecture_step(&architecture, &config, &request));
     PB_TRY(plan_step(&config, request, &result));

@@ -36,16 +36,12 @@ static pb_status build_forward(const pb_step_request *r, pb_step_graph *s, pb_vi
 }
 
 // Master weights, moments and sums: what the optimizer keeps of a parameter.
-static void declare_state(pb_module *m, bool sums) {
+static void declare_state(pb_module *m, bool sums, const pb_optimizer_format *format, uint32_t stream) {
     pb_graph *g = m->graph;
     for (uint32_t i = 0; i < m->param_count && g->status == PB_OK; i++) {
         pb_param *p = &m->params[i];
         const pb_shape shape = g->values[p->work].shape;
-        p->master = g->values[p->work].dtype == PB_F32
-                        ? p->work
-                        : pb_graph_add_value(g, PB_CLASS_STATE, PB_F32, shape, true, "%s (master)", p->name);
-        p->m = pb_graph_add_value(g, PB_CLASS_STATE, PB_F32, shape, true, "%s (m)", p->name);
-        p->v = pb_graph_add_value(g, PB_CLASS_STATE, PB_F32, shape, true, "%s (v)", p->name);
+        pb_optimizer_declare(g, p, format, stream + i);
         p->grad_sum =
             sums ? pb_graph_add_value(g, PB_CLASS_GRADIENT, PB_F32, shape, true, "%s (sum)", p->name) : PB_NONE;
     }
@@ -90,7 +86,7 @@ static pb_status build_update(const pb_step_request *r, pb_step_graph *s, pb_par
     s->control = pb_step_control(g, norm, s->hyper);
     pb_graph_mark_output(g, s->control);
     for (uint32_t i = 0; i < count; i++)
-        pb_adamw(g, gradients[i], s->control, s->hyper, params[i]->master, params[i]->m, params[i]->v, params[i]->work);
+        pb_optimizer_update(g, params[i], gradients[i], s->control, s->hyper);
     return g->status;
 }
 
@@ -102,7 +98,7 @@ static pb_status build(const pb_step_request *r, pb_step_graph *s) {
     uint32_t count = 0;
     for (int m = 0; m < 2; m++) {
         if (!modules[m]) continue;
-        declare_state(modules[m], r->sums);
+        declare_state(modules[m], r->sums, &r->optimizer, count);
         count += modules[m]->param_count;
     }
     PB_RETURN_IF(g->status);

@@ -42,8 +42,8 @@ static uint64_t place_of(const pb_pass_program *p, pb_vid v) {
 }
 
 static bool same_places(const pb_pass_program *a, const pb_pass_program *b, const pb_param *pa, const pb_param *pb) {
-    const pb_vid va[] = {pa->work, pa->master, pa->m, pa->v, pa->grad_sum};
-    const pb_vid vb[] = {pb->work, pb->master, pb->m, pb->v, pb->grad_sum};
+    const pb_vid va[] = {pa->work, pa->master, pa->m, pa->v, pa->m_scales, pa->v_scales, pa->grad_sum};
+    const pb_vid vb[] = {pb->work, pb->master, pb->m, pb->v, pb->m_scales, pb->v_scales, pb->grad_sum};
     for (size_t i = 0; i < sizeof va / sizeof *va; i++) {
         if ((va[i] == PB_NONE) != (vb[i] == PB_NONE)) return false;
         if (va[i] != PB_NONE && place_of(a, va[i]) != place_of(b, vb[i])) return false;
