@@ -21,6 +21,9 @@ typedef struct pb_device_calls {
     void (*device_release)(pb_device *device, void *memory);  // NULL is allowed
     pb_status (*host_allocate)(pb_device *device, uint64_t bytes, void **memory);
     void (*host_release)(pb_device *device, void *memory);
+    // Settles what `run` will need for these arguments, so that `run` neither searches nor allocates. For every
+    // instruction, with its final pointers, before the first run. NULL: nothing to prepare.
+    pb_status (*prepare)(pb_device *device, pb_lane lane, pb_opcode op, const pb_kernel_args *args);
     // Issue. `args` stay valid and unchanged while the device is open. run: COMPUTE or HOST; copy: UPLOAD or DOWNLOAD.
     pb_status (*run)(pb_device *device, pb_lane lane, pb_opcode op, const pb_kernel_args *args);
     pb_status (*copy)(pb_device *device, pb_lane lane, void *to, const void *from, uint64_t bytes);
@@ -29,8 +32,11 @@ typedef struct pb_device_calls {
     // reached; `on` is READ or WRITE only where there is `signal`.
     pb_status (*record)(pb_device *device, pb_lane lane, uint64_t mark);
     pb_status (*lane_wait)(pb_device *device, pb_lane lane, pb_lane on, uint64_t mark);
-    // How much can be issued on a copy lane now without waiting for it; copies, marks and waits count one each. NULL: no
-    // matter, since kernels do not run in the calling thread. Else the executor issues copies ahead of the kernels.
+    // function(context) is called, by whatever thread, when all that has been issued on the lane is complete; it calls
+    // nothing of the device. NULL: the I/O thread looks for marks from time to time instead.
+    pb_status (*call)(pb_device *device, pb_lane lane, void (*function)(void *context), void *context);
+    // How much can be issued on a copy lane now without waiting for it: copies, marks, waits and calls count one each.
+    // NULL: no matter, since kernels do not run in the calling thread. Else copies are issued ahead of the kernels.
     uint32_t (*room)(pb_device *device, pb_lane lane);
     // The calling thread waits for a mark that was recorded, or looks whether it is reached. Also from the I/O thread,
     // beside any other call.
@@ -62,5 +68,8 @@ const pb_backend *pb_backend_cpu(void);
 
 // Scalar loops in double for any storage dtype, PB_F64 among them: what every other kernel is held against.
 const pb_backend *pb_backend_reference(void);
+
+// NVIDIA GPUs. NULL, with the error recorded, in a build without CUDA; whether there is a GPU, its device's `open` says.
+const pb_backend *pb_backend_cuda(void);
 
 #endif

@@ -11,7 +11,7 @@
 
 enum { RING = 1024, PAGE = 4096 };
 
-typedef enum entry_kind { ENTRY_COPY, ENTRY_WAIT, ENTRY_MARK, ENTRY_STOP } entry_kind;
+typedef enum entry_kind { ENTRY_COPY, ENTRY_WAIT, ENTRY_MARK, ENTRY_CALL, ENTRY_STOP } entry_kind;
 
 typedef struct entry {
     entry_kind kind;
@@ -21,6 +21,8 @@ typedef struct entry {
     const void *from;
     uint64_t bytes;
     double *begin, *end;  // or NULL
+    void (*function)(void *context);  // CALL
+    void *context;
 } entry;
 
 // A copy lane: a ring that the executor's thread fills and the lane's own thread empties, in order.
@@ -98,6 +100,7 @@ static void *work(void *context) {
         if (e->kind == ENTRY_STOP) return NULL;
         if (e->kind == ENTRY_COPY) copy_now(l, e);
         if (e->kind == ENTRY_WAIT) pb_gate_wait(&l->device->reached[e->on], e->mark);
+        if (e->kind == ENTRY_CALL) e->function(e->context);
         if (e->kind == ENTRY_MARK) {
             dawdle(l->device, l->lane, &l->random);
             pb_gate_set(&l->device->reached[l->lane], e->mark);
@@ -230,6 +233,14 @@ static pb_status lane_wait(pb_device *d, pb_lane lane, pb_lane on, uint64_t mark
     return PB_OK;
 }
 
+static pb_status call(pb_device *d, pb_lane lane, void (*function)(void *context), void *context) {
+    if (runs_inline(lane))
+        function(context);
+    else
+        push(lane_of(d, lane), (entry){.kind = ENTRY_CALL, .function = function, .context = context});
+    return PB_OK;
+}
+
 static uint32_t room(pb_device *d, pb_lane lane) {
     const copy_lane *l = lane_of(d, lane);
     return (uint32_t)(RING - (pb_gate_value(&l->pushed) - pb_gate_value(&l->done)));
@@ -283,6 +294,7 @@ const pb_device_calls pb_cpu_device_calls = {
     .copy = copy,
     .record = record,
     .lane_wait = lane_wait,
+    .call = call,
     .room = room,
     .wait = wait_for,
     .reached = reached,

@@ -104,8 +104,7 @@ static pb_status issue(pb_executor *e, uint32_t i) {
     if (!(e->behind[i] & PB_RECORD)) return PB_OK;
     const uint64_t mark = m->mark[insn->lane] + e->mark[i];
     PB_RETURN_IF(m->calls->record(m->device, insn->lane, mark));
-    if (e->behind[i] & PB_TELL_IO) pb_io_issued(m->io, insn->lane, mark);
-    return PB_OK;
+    return e->behind[i] & PB_TELL_IO ? pb_io_issued(m->io, insn->lane, mark) : PB_OK;
 }
 
 static bool is_copy_lane(pb_lane lane) {
@@ -130,7 +129,7 @@ static pb_status issue_ahead(pb_executor *e) {
         moved = false;
         for (int k = 0; k < 2; k++) {
             const pb_lane lane = lanes[k];
-            while (e->issued[lane] < e->count[lane] && m->calls->room(m->device, lane) >= 2) {
+            while (e->issued[lane] < e->count[lane] && m->calls->room(m->device, lane) >= 3) {
                 const uint32_t i = e->list[lane][e->issued[lane]];
                 const pb_insn *insn = &e->program->insns[i];
                 if (insn->kind == PB_INSN_WAIT && !is_issued(e, insn->on)) break;

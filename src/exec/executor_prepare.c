@@ -52,12 +52,12 @@ static pb_status prepare_kernel(pb_executor *e, uint32_t i) {
     if (insn->kind == PB_INSN_UPDATE) PB_RETURN_IF(slice(e, i, node->op, args));
     for (int k = 0; k < PB_MAX_INPUTS; k++) PB_RETURN_IF(point(e, i, insn->in[k], tier, &args->in[k]));
     for (int k = 0; k < PB_MAX_OUTPUTS; k++) PB_RETURN_IF(point(e, i, insn->out[k], tier, &args->out[k]));
-    if (!insn->workspace_bytes) return PB_OK;
-    if (!fits(e->memory, tier, insn->workspace_offset, insn->workspace_bytes))
+    if (insn->workspace_bytes && !fits(e->memory, tier, insn->workspace_offset, insn->workspace_bytes))
         return refuse(i, "the workspace lies outside its slab");
-    args->workspace = e->memory->slab[tier] + insn->workspace_offset;
+    args->workspace = insn->workspace_bytes ? e->memory->slab[tier] + insn->workspace_offset : NULL;
     args->workspace_bytes = insn->workspace_bytes;
-    return PB_OK;
+    const pb_device_calls *calls = e->memory->calls;
+    return calls->prepare ? calls->prepare(e->memory->device, insn->lane, node->op, args) : PB_OK;
 }
 
 static pb_status check_copy(const pb_executor *e, uint32_t i) {

@@ -13,7 +13,7 @@
 // Transfers that a lane has under way at most; both together, the store's operations less some slack.
 enum { WINDOW = 28 };
 
-// How long the thread sleeps while the store or a copy lane, which do not wake it, may get on.
+// How long the thread sleeps while the store, or a device that makes no calls, may get on without waking it.
 static const double glance = 200e-6;
 
 typedef struct io_lane {
@@ -93,7 +93,7 @@ static bool is_satisfied(pb_io *io, uint32_t on) {
     bool yes = false;
     const pb_status status = io->calls->reached(io->device, lane, io->job->base[lane] + mark, &yes);
     if (status != PB_OK) give_up(io, status);
-    if (!yes) io->glances = true;
+    if (!yes && !io->calls->call) io->glances = true;
     return yes;
 }
 
@@ -233,9 +233,16 @@ void pb_io_begin(pb_io *io, const pb_io_job *job) {
     pb_gate_add(&io->begun);
 }
 
-void pb_io_issued(pb_io *io, pb_lane lane, uint64_t mark) {
-    pb_gate_set(&io->issued[lane], mark);
+static void ring(void *context) {
+    pb_io *io = context;
     pb_gate_add(&io->bell);
+}
+
+pb_status pb_io_issued(pb_io *io, pb_lane lane, uint64_t mark) {
+    pb_gate_set(&io->issued[lane], mark);
+    if (io->calls->call) return io->calls->call(io->device, lane, ring, io);
+    ring(io);
+    return PB_OK;
 }
 
 void pb_io_wait(pb_io *io, pb_lane lane, uint64_t mark) {

@@ -33,8 +33,8 @@ void pb_io_destroy(pb_io *io);  // NULL is allowed
 
 // From here to pb_io_end the store is the thread's. The job must stay until then.
 void pb_io_begin(pb_io *io, const pb_io_job *job);
-// A mark of a device lane that READ or WRITE waits for has been recorded.
-void pb_io_issued(pb_io *io, pb_lane lane, uint64_t mark);
+// A mark of a device lane that READ or WRITE waits for has been recorded; arranges that the thread hears of it.
+pb_status pb_io_issued(pb_io *io, pb_lane lane, uint64_t mark);
 // Waits until READ or WRITE has reached a mark; also when the job has failed.
 void pb_io_wait(pb_io *io, pb_lane lane, uint64_t mark);
 // Something has failed: nothing should wait for these lanes.

@@ -23,7 +23,7 @@ pb_vid pb_grad_norm(pb_graph *g, pb_vid gradient, pb_vid norm);
 pb_vid pb_step_control(pb_graph *g, pb_vid norm, pb_vid hyper);
 
 // One parameter's update in place. `work` is the copy in the compute dtype, or PB_NONE where the ops read the master.
-// Returns the new weight: a version of `work`, or of the master.
+// Returns the new weight: a version of `work` or, where that does not live on, a value of its own, or of the master.
 pb_vid pb_adamw(pb_graph *g, pb_vid gradient, pb_vid control, pb_vid hyper, pb_vid master, pb_vid m, pb_vid v,
                 pb_vid work);
 
@@ -35,5 +35,13 @@ typedef struct pb_adamw_state {
 } pb_adamw_state;
 
 pb_vid pb_adamw_on(pb_graph *g, pb_vid gradient, pb_vid control, pb_vid hyper, const pb_adamw_state *state);
+
+// `gradient`, which an op of this step makes, is from now on the newest version of `kept`, a persistent value of the
+// same shape and dtype: it outlives the step in its place.
+void pb_keep_gradient(pb_graph *g, pb_vid gradient, pb_vid kept);
+
+// After the forward and backward passes were built on old versions of the weights: everything but the updates reads
+// renamed[v] in place of v (PB_NONE: v stays), and the updates come first.
+pb_status pb_graph_update_first(pb_graph *g, const pb_vid *renamed);
 
 #endif

@@ -21,7 +21,8 @@ typedef struct pb_param {
                            // how they are kept: see adamw in ops.def
     pb_vid m_scales, v_scales;  // of 8-bit moments, or PB_NONE
     uint32_t stream;            // of random bits, where something is rounded stochastically
-    pb_vid grad, grad_sum; // when trained: this pass's gradient; the fp32 sum over micro-batches or PB_NONE
+    pb_vid grad, grad_sum; // when trained: this pass's gradient; what is kept of it from pass to pass, the fp32 sum
+                           // over micro-batches or a gradient whose update is due, or PB_NONE
 } pb_param;
 
 enum { PB_MAX_SIBLINGS = 4 };

@@ -10,7 +10,7 @@ static bool exists(const pb_value *value) {
 
 static bool is_input(const pb_value *value) {
     return !value->persistent && value->producer == PB_NONE && value->alias == PB_NONE &&
-           value->class_ != PB_CLASS_ACTIVATION;
+           value->class_ == PB_CLASS_INPUT;
 }
 
 static pb_status put(pb_checker *c, pb_tier tier, uint64_t offset, uint64_t bytes, pb_vid v, uint64_t from) {

@@ -29,7 +29,10 @@ static pb_layout_param describe(const pb_graph *g, uint32_t n) {
     for (int i = 1; i < PB_MAX_INPUTS; i++) {
         if (node->in[i] == PB_NONE) continue;
         const pb_vid root = pb_graph_root(g, node->in[i]);
-        if (g->values[root].class_ == PB_CLASS_WEIGHT) p.weight = root;
+        if (g->values[root].class_ == PB_CLASS_WEIGHT) {
+            p.weight = root;
+            p.reads_weight = true;
+        }
         if (g->values[root].class_ == PB_CLASS_STATE && p.state_count < PB_LAYOUT_STATES) p.state[p.state_count++] = root;
     }
     for (int i = 0; i < PB_MAX_OUTPUTS; i++)

@@ -26,6 +26,7 @@ typedef struct pb_layout_param {
     pb_vid state[PB_LAYOUT_STATES];
     uint32_t state_count;
     uint32_t node;  // adamw, or UINT32_MAX in a graph that does not update
+    bool reads_weight;  // the update needs the old weight; else it makes a new one of its state alone
     int64_t elements;
     uint32_t chunk;
     uint64_t weight_offset, gradient_offset;  // in the chunk's segments

@@ -222,9 +222,7 @@ static void unit_events(pb_pager *p, event_list *list, uint32_t slot, uint32_t u
     const pb_node *node = &p->graph->nodes[param->node];
     for (int i = 1; i < 3; i++) add_event(list, p->place[node->in[i]].segment, slot, PB_ACCESS_READ, false);
     if (param->weight == PB_NONE) return;
-    // A working copy that is only written, not one that a split master is a part of.
-    const bool copy = node->in[PB_ADAMW_WORK] == PB_NONE && param->key != pb_graph_root(p->graph, param->weight);
-    add_event(list, weights, slot, copy && unit == chunk->first_unit ? PB_ACCESS_WRITE : PB_ACCESS_MODIFY, true);
+    add_event(list, weights, slot, !param->reads_weight && unit == chunk->first_unit ? PB_ACCESS_WRITE : PB_ACCESS_MODIFY, true);
     list->written[weights] = true;
 }
 

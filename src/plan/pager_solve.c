@@ -68,6 +68,13 @@ static bool add_home(const pb_tier_problem *p, relief_list *list, uint32_t index
     return add_relief(list, PB_RELIEF_HOME, index, rank - 0.9 * early_first(p, index)) != NULL;
 }
 
+// Where the request says where state has to be, that is no choice.
+static void force_state(const pb_pager *p, const pb_tier_problem *t, relief_list *list, pb_state_home from) {
+    for (uint32_t i = 0; i < list->count; i++)
+        if (list->items[i].kind == PB_RELIEF_HOME && t->segments[list->items[i].index].class_ == PB_CLASS_STATE)
+            list->items[i].forced = p->request->state >= from;
+}
+
 static bool host_updates(const pb_pager *p) {
     return p->attempt.strategy == PB_STRATEGY_HOST;
 }
@@ -82,6 +89,7 @@ static bool add_bundle(pb_pager *p, relief_list *list, uint32_t chunk, uint32_t 
     p->device.bundle[(*used)++] = p->gradient_segment + chunk;
     p->device.bundle[(*used)++] = p->weight_segment + chunk;
     r->gap = c->unit_count + 2;
+    r->forced = p->request->state >= PB_STATE_ON_HOST;
     return true;
 }
 
@@ -113,6 +121,7 @@ static bool list_device_reliefs(pb_pager *p, relief_list *list) {
     for (uint32_t s = p->value_segment; s < p->device.segment_count && good; s++)
         if (p->device.segments[s].class_ != PB_CLASS_INPUT)
             good = add_gaps(&p->device, list, s, false, smallest, RANK_ACTIVATION);
+    force_state(p, &p->device, list, PB_STATE_ON_HOST);
     return good;
 }
 
@@ -130,6 +139,7 @@ static bool list_host_reliefs(pb_pager *p, relief_list *list) {
         if (!p->adopted) good = add_home(&p->host, list, h, rank);
         good = good && add_gaps(&p->host, list, h, false, PB_EXTENT_ALIGNMENT, rank + 1);
     }
+    force_state(p, &p->host, list, PB_STATE_ON_NVME);
     return good;
 }
 
@@ -242,8 +252,7 @@ static void host_update_events(const pb_pager *p, uint32_t device_segment, uint3
     if (device_segment == p->state_segment + unit) pb_accesses_add(use, slot, PB_ACCESS_MODIFY);
     if (device_segment == p->gradient_segment + chunk) pb_accesses_add(use, slot, PB_ACCESS_READ);
     if (device_segment != p->weight_segment + chunk || param->weight == PB_NONE) return;
-    const bool copy = param->key != pb_graph_root(p->graph, param->weight);
-    const bool first = copy && unit == l->chunks[chunk].first_unit;
+    const bool first = !param->reads_weight && unit == l->chunks[chunk].first_unit;
     pb_accesses_add(use, slot, first ? PB_ACCESS_WRITE : PB_ACCESS_MODIFY);
 }
 

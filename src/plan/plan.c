@@ -74,8 +74,8 @@ static pb_status try_paged(const pb_graph *graph, const pb_plan_request *request
     static const double reserves[] = {0.25, 0.1, 0};
     const bool host = can_update_on_host(graph);
     for (int strategy = PB_STRATEGY_STREAM; strategy <= PB_STRATEGY_HOST; strategy++) {
-        if (strategy == PB_STRATEGY_HOST && !host) continue;
-        if (request->like && request->like->layout->host_updates != (strategy == PB_STRATEGY_HOST)) continue;
+        const bool on_host = strategy == PB_STRATEGY_HOST;
+        if (request->like ? request->like->layout->host_updates != on_host : on_host && !host) continue;
         for (size_t r = 0; r < sizeof reserves / sizeof *reserves; r++)
             for (int first = 0; first < (request->budget[PB_TIER_NVME] ? 2 : 1); first++) {
                 const pb_attempt attempt = {(pb_strategy)strategy, reserves[r], first == 1};
@@ -88,11 +88,11 @@ static pb_status try_paged(const pb_graph *graph, const pb_plan_request *request
 
 static pb_status try_all(const pb_graph *graph, const pb_plan_request *request, outcome *o) {
     // What fits is not moved.
-    if (!request->like) {
+    if (!request->like && request->state <= PB_STATE_ON_DEVICE) {
         pb_plan_request resident = *request;
         resident.budget[PB_TIER_HOST] = resident.budget[PB_TIER_NVME] = 0;
         const pb_status status = try_attempt(graph, &resident, 0, (pb_attempt){0}, o);
-        if (status != PB_ERR_BUDGET) return status;
+        if (status != PB_ERR_BUDGET || request->state == PB_STATE_ON_DEVICE) return status;
         if (request->budget[PB_TIER_HOST])
             for (int t = 0; t < PB_TIER_COUNT; t++) o->needed[t] = UINT64_MAX;
     }

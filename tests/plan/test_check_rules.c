@@ -328,6 +328,12 @@ static void move_a_gap(support_bench *b) {
     p->moved[PB_LINK_NVME_WRITE] = p->moved[PB_LINK_NVME_READ] = 4096;
 }
 
+// What came back from the device never reaches the extent.
+static void forget_the_last_write(support_bench *b) {
+    forget(b, WRITE_CHUNK);
+    b->program.moved[PB_LINK_NVME_WRITE] -= 4096;
+}
+
 static const struct {
     void (*tamper)(support_bench *b);
     const char *message;  // NULL: accepted
@@ -418,6 +424,7 @@ static const struct {
     {put_a_piece_nowhere, "lies nowhere"},
     {put_a_piece_past_the_slab, "a piece of value 6 leaves the device slab"},
     {put_pieces_into_the_second_extent, "but extent 0 before it holds nothing that lasts"},
+    {forget_the_last_write, "bytes 0+1024 of value 9 (master) are not in their place on the nvme tier"},
     {leave_a_piece_behind, "instruction 6 (adamw) reads value 6 (v)"},
 };
 

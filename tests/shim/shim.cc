@@ -1,0 +1,237 @@
+// The shim's scheduler: fibers, barriers, shuffles, shared memory. One launch at a time, from one thread.
+#include "shim_runtime.h"
+
+dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+namespace {
+
+constexpr unsigned MOST_THREADS = 1024, WARP = 32, FILL = 0xCB;
+constexpr size_t MOST_SHARED = 48 * 1024, STACK = 256 * 1024;
+
+enum thread_state { READY, AT_BLOCK_BARRIER, AT_WARP_BARRIER, DONE };
+
+struct thread {
+    shim_fiber fiber;
+    thread_state state;
+    bool block_parity, warp_parity;
+};
+
+thread threads[MOST_THREADS];
+shim_fiber scheduler;
+thread *current;
+void (*run_kernel)(void *);
+void *run_context;
+unsigned at_block_barrier, at_warp_barrier[MOST_THREADS / WARP];
+bool block_any, block_result[2];
+unsigned char shuffled[MOST_THREADS / WARP][2][WARP][8];
+uint64_t threads_run;
+
+struct {
+    shim_order order;
+    uint64_t random;
+} choice;
+
+struct {
+    const char *file;
+    int line;
+    char place[256];
+} barriers[256];
+int barrier_count, skipped = -1;
+
+struct {
+    void *memory;
+    size_t bytes;
+} shared_arrays[256];
+int shared_count;
+void *dynamic_shared;
+
+unsigned number_of(const thread *t) {
+    return (unsigned)(t - threads);
+}
+
+[[noreturn]] void give_up(const char *what, const char *op) {
+    fprintf(stderr, "shim: %s: %s\n", op, what);
+    abort();
+}
+
+void give_way() {
+    shim_fiber_switch(&current->fiber, &scheduler);
+}
+
+// The whole life of a fiber: one kernel thread after another.
+void live(void *) {
+    for (;;) {
+        run_kernel(run_context);
+        current->state = DONE;
+        give_way();
+    }
+}
+
+int barrier_at(const char *file, int line) {
+    for (int i = 0; i < barrier_count; i++)
+        if (barriers[i].file == file && barriers[i].line == line) return i;
+    if (barrier_count == 256) give_up("more than 256 barriers", file);
+    const char *name = strrchr(file, '/');
+    snprintf(barriers[barrier_count].place, sizeof barriers[0].place, "%s:%d", name ? name + 1 : file, line);
+    barriers[barrier_count].file = file;
+    barriers[barrier_count].line = line;
+    return barrier_count++;
+}
+
+void wait_for_block() {
+    if (++at_block_barrier < blockDim.x) {
+        current->state = AT_BLOCK_BARRIER;
+        give_way();
+        return;
+    }
+    at_block_barrier = 0;
+    block_result[current->block_parity] = block_any;
+    block_any = false;
+    for (unsigned i = 0; i < blockDim.x; i++)
+        if (threads[i].state == AT_BLOCK_BARRIER) threads[i].state = READY;
+}
+
+void wait_for_warp() {
+    const unsigned warp = number_of(current) / WARP;
+    if (++at_warp_barrier[warp] < WARP) {
+        current->state = AT_WARP_BARRIER;
+        give_way();
+        return;
+    }
+    at_warp_barrier[warp] = 0;
+    for (unsigned i = warp * WARP; i < (warp + 1) * WARP; i++)
+        if (threads[i].state == AT_WARP_BARRIER) threads[i].state = READY;
+}
+
+uint64_t draw() {
+    choice.random = choice.random * 6364136223846793005u + 1442695040888963407u;
+    return choice.random >> 33;
+}
+
+void arrange(unsigned *order, unsigned count) {
+    for (unsigned i = 0; i < count; i++) order[i] = choice.order == SHIM_REVERSED ? count - 1 - i : i;
+    if (choice.order != SHIM_RANDOM) return;
+    for (unsigned i = count; i > 1; i--) {
+        const unsigned k = (unsigned)(draw() % i), other = order[k];
+        order[k] = order[i - 1];
+        order[i - 1] = other;
+    }
+}
+
+void run_block(const char *op) {
+    unsigned order[MOST_THREADS], done = 0;
+    for (int i = 0; i < shared_count; i++) memset(shared_arrays[i].memory, FILL, shared_arrays[i].bytes);
+    at_block_barrier = 0;
+    memset(at_warp_barrier, 0, sizeof at_warp_barrier);
+    block_any = false;
+    for (unsigned i = 0; i < blockDim.x; i++) {
+        threads[i].state = READY;
+        threads[i].block_parity = threads[i].warp_parity = false;
+    }
+    while (done < blockDim.x) {
+        bool any = false;
+        arrange(order, blockDim.x);
+        for (unsigned i = 0; i < blockDim.x; i++) {
+            thread *t = &threads[order[i]];
+            if (t->state != READY) continue;
+            any = true;
+            current = t;
+            threadIdx.x = order[i];
+            shim_fiber_switch(&scheduler, &t->fiber);
+            if (t->state == DONE) done++;
+        }
+        if (!any) give_up("not all threads reach a barrier that some wait at", op);
+    }
+    threads_run += blockDim.x;
+}
+
+}  // namespace
+
+void shim_block_barrier(const char *file, int line) {
+    if (barrier_at(file, line) == skipped) return;
+    wait_for_block();
+    current->block_parity = !current->block_parity;
+}
+
+bool shim_block_or(bool x) {
+    const bool parity = current->block_parity;
+    block_any = block_any || x;
+    wait_for_block();
+    current->block_parity = !parity;
+    return block_result[parity];
+}
+
+void shim_warp_barrier(const char *file, int line) {
+    if (barrier_at(file, line) == skipped) return;
+    wait_for_warp();
+}
+
+// Two buffers in turn: who writes to one again has met everybody at the shuffle between, so all have read it.
+void shim_shuffle(const void *mine, void *theirs, size_t bytes, unsigned from) {
+    const unsigned warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+    const bool parity = current->warp_parity;
+    memcpy(shuffled[warp][parity][lane], mine, bytes);
+    wait_for_warp();
+    memcpy(theirs, shuffled[warp][parity][from], bytes);
+    current->warp_parity = !parity;
+}
+
+bool shim_shared(void *memory, size_t bytes) {
+    if (shared_count == 256) give_up("more than 256 shared arrays", "SHARED");
+    shared_arrays[shared_count].memory = memory;
+    shared_arrays[shared_count++].bytes = bytes;
+    memset(memory, FILL, bytes);
+    return true;
+}
+
+void *shim_dynamic_shared(void) {
+    return dynamic_shared;
+}
+
+pb_status shim_run(const char *op, dim3 grid, unsigned count, size_t shared, void (*run)(void *), void *context) {
+    if (!grid.x || !grid.y || !grid.z) return PB_OK;
+    if (!count || count % WARP || count > MOST_THREADS) give_up("an impossible number of threads", op);
+    if (shared > MOST_SHARED || grid.y > 65535 || grid.z > 65535) give_up("more than a launch may ask for", op);
+    for (unsigned i = 0; i < count; i++)
+        if (!threads[i].fiber.stack) shim_fiber_create(&threads[i].fiber, STACK, live);
+    // To the byte, so that AddressSanitizer sees what is beyond.
+    dynamic_shared = malloc(shared ? shared : 1);
+    if (!dynamic_shared) give_up("no memory", op);
+    run_kernel = run;
+    run_context = context;
+    blockDim = dim3(count);
+    gridDim = grid;
+    const uint64_t blocks = (uint64_t)grid.x * grid.y * grid.z;
+    for (uint64_t i = 0; i < blocks; i++) {
+        const uint64_t k = choice.order == SHIM_REVERSED ? blocks - 1 - i : i;
+        blockIdx.x = (unsigned)(k % grid.x);
+        blockIdx.y = (unsigned)(k / grid.x % grid.y);
+        blockIdx.z = (unsigned)(k / grid.x / grid.y);
+        memset(dynamic_shared, FILL, shared);
+        run_block(op);
+    }
+    free(dynamic_shared);
+    dynamic_shared = NULL;
+    return PB_OK;
+}
+
+void shim_set_order(shim_order order, uint64_t seed) {
+    choice.order = order;
+    choice.random = seed;
+}
+
+int shim_barriers(void) {
+    return barrier_count;
+}
+
+const char *shim_barrier_place(int barrier) {
+    return barriers[barrier].place;
+}
+
+void shim_skip_barrier(int barrier) {
+    skipped = barrier;
+}
+
+uint64_t shim_threads_run(void) {
+    return threads_run;
+}
