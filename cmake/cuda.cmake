@@ -89,6 +89,7 @@ function(pb_cuda_objects objects folder)
     add_custom_command(OUTPUT ${object} DEPENDS ${source} DEPFILE ${object}.d
       COMMAND ${CMAKE_C_COMPILER_LAUNCHER} ${PB_NVCC} ${PB_NVCC_FLAGS} ${PB_NVCC_TARGETS}
         -I${PROJECT_BINARY_DIR}/include/base -I${PROJECT_BINARY_DIR}/include/kernels
+        -I${PROJECT_BINARY_DIR}/include/quant
         -MD -MF ${object}.d -MT ${object} -c ${source} -o ${object}
       COMMENT "Building CUDA object ${name}.o" VERBATIM)
     list(APPEND all ${object})

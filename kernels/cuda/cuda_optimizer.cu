@@ -220,6 +220,8 @@ extern "C" pb_status pb_cuda_step_control(const pb_kernel_args *args, void *stre
 }
 
 extern "C" pb_status pb_cuda_adamw(const pb_kernel_args *args, void *stream) {
+    for (int i = PB_ADAMW_MASTER; i <= PB_ADAMW_V; i++)
+        if (args->in[i].dtype != PB_F32) return pb_cuda_adamw_states(args, stream);
     return with_dtype("adamw", args->in[0].dtype, [&](auto gradient) {
         using T = decltype(gradient);
         if (!args->out[3].data) return adamw<T, T>(args, stream);

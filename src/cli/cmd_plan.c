@@ -62,6 +62,7 @@ static pb_status plan_and_report(pb_arena *arena, const plan_options *o) {
     pb_memory_limits limits;
     pb_step_plan plan;
     PB_RETURN_IF(pb_config_gather(arena, o->config_path, o->sets.item, (size_t)o->sets.count, &config));
+    PB_RETURN_IF(pb_config_check_optimizer(&config));
     PB_RETURN_IF(read_architecture(arena, o->preset, &config, &architecture));
     PB_RETURN_IF(pb_architecture_step(&architecture, &config, &request));
     const pb_plan_subject subject = {.arena = arena,

@@ -350,6 +350,7 @@ static pb_status train(pb_config *config, bool check, pb_train_report *report) {
     if (!t.arena) PB_FAIL(PB_ERR_MEMORY, "no memory to train");
     if (config->threads) pb_threads_set((int)config->threads);
     PB_TRY(draw_seed(config));
+    t.rounding_seed = config->seed.value;
     PB_TRY(open_model(&t));
     PB_TRY(plan(&t));
     name_skipped(&t);

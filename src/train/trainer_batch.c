@@ -153,6 +153,10 @@ static void fill_hyper(const pb_trainer *t, double lr, int64_t count, float *hyp
     hyper[PB_HYPER_SQRT_BIAS2] = (float)sqrt(1.0 - pow(c->adam_beta2, (double)count));
     hyper[PB_HYPER_INV_LOSS_SCALE] = (float)(1.0 / t->loss_scale.scale);
     hyper[PB_HYPER_MAX_NORM] = (float)c->max_grad_norm;
+    hyper[PB_HYPER_SEED_LOW] = (float)(t->rounding_seed & 0xffff);
+    hyper[PB_HYPER_SEED_HIGH] = (float)(t->rounding_seed >> 16 & 0xffff);
+    hyper[PB_HYPER_STEP_LOW] = (float)(count & 0xffff);
+    hyper[PB_HYPER_STEP_HIGH] = (float)(count >> 16 & 0xffff);
 }
 
 // Once: by then nothing is due any more.

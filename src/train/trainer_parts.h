@@ -216,6 +216,7 @@ typedef struct pb_trainer {
     void *context[PB_SIDES];  // (T,D) in the compute type, where the text encoder is frozen
     int64_t run;              // when this run began: tells its checkpoints from an earlier run's
     int64_t step, max_steps;  // optimizer steps done; to do
+    int64_t rounding_seed;    // of stochastic rounding: the seed that the run began with
     int lock;                 // descriptor of output_dir's lock
 } pb_trainer;
 
