@@ -192,7 +192,7 @@ static pb_status build(const pb_step_request *r, pb_step_graph *s) {
     if (begins_with_update(r)) PB_RETURN_IF(build_due_update(s, params, count));
     if (r->pass == PB_PASS_FLUSH) drop_all_but_updates(g);
     PB_RETURN_IF(pb_graph_prune(g));
-    return pb_graph_recompute(g);
+    return pb_graph_recompute(g, r->recompute);
 }
 
 pb_status pb_step_graph_create(const pb_step_request *request, pb_step_graph **result) {

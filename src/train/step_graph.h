@@ -27,6 +27,7 @@ typedef struct pb_step_request {
     pb_pass pass;
     pb_optimizer_format optimizer;  // how the state is kept
     bool sums;  // declare gradient sums (true for every pass of a run that accumulates)
+    double recompute;  // FLOPs per byte, see pb_graph_recompute
     bool deferred;  // the update of a step is made at the beginning of the next one
 } pb_step_request;
 
