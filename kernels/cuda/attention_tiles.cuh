@@ -106,18 +106,17 @@ __device__ __forceinline__ void multiply_scores(const head_matrix &a, const head
     }
 }
 
-// The warp's weights to its part of shared memory, weights[column][row], for multiply_result.
+// The warp's weights to its part of shared memory, weights[column][row], for multiply_result, whose barriers also keep
+// them apart from the weights before and after.
 __device__ __forceinline__ void put_weights(const float (&weight)[ROWS_PER_WARP][2], float *weights) {
     static_assert(ROWS_PER_WARP == 8, "two accesses per column");
     const int lane = (int)threadIdx.x % 32;
-    __syncwarp();
 #pragma unroll
     for (int j = 0; j < 2; j++) {
         float4 *to = reinterpret_cast<float4 *>(weights + (lane + 32 * j) * WEIGHT_STRIDE);
         to[0] = make_float4(weight[0][j], weight[1][j], weight[2][j], weight[3][j]);
         to[1] = make_float4(weight[4][j], weight[5][j], weight[6][j], weight[7][j]);
     }
-    __syncwarp();
 }
 
 // result[i][k] += over the tile's columns, for row i of this warp and channel lane + 32 k.

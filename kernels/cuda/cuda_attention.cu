@@ -8,7 +8,7 @@ constexpr float LOG2_E = 1.44269504f, LN_2 = 0.69314718f;
 // A block: a tile of queries of one image and head (blockIdx.y). Scores are kept times log2(e): exponentials are powers
 // of two.
 template <int CHUNKS>
-__global__ void attention(attention_shape s, const void *q_data, const void *k_data, const void *v_data, void *y,
+__global__ void __launch_bounds__(BLOCK_LIMIT, CHUNKS <= 5 ? 2 : 1) attention(attention_shape s, const void *q_data, const void *k_data, const void *v_data, void *y,
                           float *lse) {
     DYNAMIC_SHARED(float, staging);
     const int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, rows = (int)blockDim.x / 32 * ROWS_PER_WARP;
@@ -72,7 +72,7 @@ struct gradient_in {
 };
 
 // delta[image, head, query] = dy . y, what the softmax's gradient subtracts; a warp per query.
-__global__ void attention_delta(attention_shape s, gradient_in in, float *delta) {
+__global__ void __launch_bounds__(BLOCK_LIMIT) attention_delta(attention_shape s, gradient_in in, float *delta) {
     const int query = (int)(blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32), lane = (int)threadIdx.x % 32;
     if (query >= s.queries) return;
     const head_matrix dy = head_of(s, in.dy, s.queries), y = head_of(s, in.y, s.queries);
@@ -95,7 +95,7 @@ __global__ void attention_delta(attention_shape s, gradient_in in, float *delta)
 //   dv: rows are keys.    scores = k q^T, weights = P^T,                      result = weights dy
 // The probabilities P come again from lse. Nothing is added atomically: the order of sums is that of the columns.
 template <int CHUNKS>
-__global__ void attention_gradient(attention_shape s, gradient_in in, const float *delta, void *dq, void *dk, void *dv) {
+__global__ void __launch_bounds__(BLOCK_LIMIT, CHUNKS <= 3 ? 2 : 1) attention_gradient(attention_shape s, gradient_in in, const float *delta, void *dq, void *dk, void *dv) {
     DYNAMIC_SHARED(float, staging);
     const int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, rows = (int)blockDim.x / 32 * ROWS_PER_WARP;
     const int first = (int)blockIdx.x * rows, row = first + warp * ROWS_PER_WARP;

@@ -14,6 +14,7 @@ extern "C" {
 
 #define __global__
 #define __device__
+#define __launch_bounds__(...)
 #define __forceinline__ inline
 
 struct dim3 {
