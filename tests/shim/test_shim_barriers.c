@@ -1,6 +1,6 @@
 // test: links=shim,ref,base timeout=300
-// The shim must be able to fail: with any one barrier of the kernels left out, some op gives other results in some order
-// of its threads. That also shows that no barrier is superfluous.
+// The shim must be able to fail: with any one barrier of the kernels left out, some op gives other results in some
+// order of its threads. That also shows that no barrier is superfluous.
 #include "check.h"
 #include "ops/support_harness.h"
 #include "support_shim.h"
