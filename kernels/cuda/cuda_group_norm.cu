@@ -134,16 +134,19 @@ __global__ void __launch_bounds__(BLOCK_LIMIT) normalise(const T *x, const float
             mean[k] = shared[2 * i];
             scale[k] *= shared[2 * i + 1];
         }
-        for (int64_t row = b.row + t.lane; row < b.end; row += t.lanes) {
-            const int64_t at = ((int64_t)b.image * plan.rows + row) * plan.channels + b.channel + c;
-            load<V>(x + at, value);
+        const int64_t at = ((int64_t)b.image * plan.rows + b.row + t.lane) * plan.channels + b.channel + c;
+        const int rows = (int)(b.end - b.row), step = t.lanes * plan.channels;
+        const T *from = x + at;
+        T *to = y + at;
+        for (int row = t.lane; row < rows; row += t.lanes, from += step, to += step) {
+            load<V>(from, value);
 #pragma unroll
             for (int k = 0; k < V; k++) {
                 value[k] = (value[k] - mean[k]) * scale[k] + shift[k];
                 // Rounded before SiLU, as separate ops would.
                 if (g.silu) value[k] = activation<PB_UNARY_SILU>(round_to<T>(value[k]));
             }
-            store<V>(y + at, value);
+            store<V>(to, value);
         }
     }
 }
