@@ -112,7 +112,7 @@ __device__ __forceinline__ const float *sum_columns(Body body, const column_plan
 }
 
 // partials[image][chunk][sum][channel]
-template <int V, class Body> __global__ void __launch_bounds__(BLOCK_LIMIT) column_partials(Body body, column_plan plan, float *partials) {
+template <int V, class Body> __global__ void __launch_bounds__(BLOCK_LIMIT, 1) column_partials(Body body, column_plan plan, float *partials) {
     DYNAMIC_SHARED(float, shared);
     const column_block b = column_block_of(plan);
     const float *totals = sum_columns<V>(body, plan, b, shared);
@@ -123,7 +123,7 @@ template <int V, class Body> __global__ void __launch_bounds__(BLOCK_LIMIT) colu
 
 // out[sum][image, channel] = the sum of that image's partials, for each out that is not NULL.
 template <typename To>
-__global__ void __launch_bounds__(BLOCK_LIMIT) add_partials(const float *partials, column_plan plan, int sums, To *first, To *second) {
+__global__ void __launch_bounds__(BLOCK_LIMIT, 1) add_partials(const float *partials, column_plan plan, int sums, To *first, To *second) {
     const int c = (int)(blockIdx.x * blockDim.x + threadIdx.x), image = (int)blockIdx.y;
     if (c >= plan.channels) return;
     for (int s = 0; s < sums; s++) {

@@ -72,7 +72,7 @@ struct gradient_in {
 };
 
 // delta[image, head, query] = dy . y, what the softmax's gradient subtracts; a warp per query.
-__global__ void __launch_bounds__(BLOCK_LIMIT) attention_delta(attention_shape s, gradient_in in, float *delta) {
+__global__ void __launch_bounds__(BLOCK_LIMIT, 1) attention_delta(attention_shape s, gradient_in in, float *delta) {
     const int query = (int)(blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32), lane = (int)threadIdx.x % 32;
     if (query >= s.queries) return;
     const head_matrix dy = head_of(s, in.dy, s.queries), y = head_of(s, in.y, s.queries);

@@ -56,7 +56,7 @@ template <typename T, int V> struct moments_body {
 
 // partials[image][chunk][group][2], pivots[image][group]
 template <typename T, int V>
-__global__ void __launch_bounds__(BLOCK_LIMIT) group_moments(const T *x, column_plan plan, grouping g, float *partials, float *pivots) {
+__global__ void __launch_bounds__(BLOCK_LIMIT, 1) group_moments(const T *x, column_plan plan, grouping g, float *partials, float *pivots) {
     DYNAMIC_SHARED(float, shared);
     const column_block b = column_block_of(plan);
     const int warp = (int)threadIdx.x / 32, warps = (int)blockDim.x / 32, lane = (int)threadIdx.x % 32;
@@ -112,7 +112,7 @@ __device__ __forceinline__ void finish_moments(const column_plan &plan, const co
 }
 
 template <typename T, int V>
-__global__ void __launch_bounds__(BLOCK_LIMIT) normalise(const T *x, const float *gamma, const float *beta, T *y, float *stats, column_plan plan,
+__global__ void __launch_bounds__(BLOCK_LIMIT, 1) normalise(const T *x, const float *gamma, const float *beta, T *y, float *stats, column_plan plan,
                           grouping g, const float *partials, const float *pivots) {
     DYNAMIC_SHARED(float, shared);
     const column_block b = column_block_of(plan);
@@ -209,7 +209,7 @@ template <typename T, int V> struct gradient_body {
 
 // totals[image][2][channel] of all chunks, and factors[image][group][2]: their means over the group, weighed with gamma.
 // A block per group and image.
-__global__ void __launch_bounds__(BLOCK_LIMIT) weigh_groups(const float *partials, const float *gamma, column_plan plan, int span, float *totals,
+__global__ void __launch_bounds__(BLOCK_LIMIT, 1) weigh_groups(const float *partials, const float *gamma, column_plan plan, int span, float *totals,
                              float *factors) {
     const int64_t image = blockIdx.y, sums = 2 * (int64_t)plan.channels;
     float sum = 0, product = 0;
@@ -236,7 +236,7 @@ __global__ void __launch_bounds__(BLOCK_LIMIT) weigh_groups(const float *partial
 
 // dx, and by the first chunk of the first image, which has least to wait for, dgamma and dbeta. Each may be NULL.
 template <typename T, int V>
-__global__ void __launch_bounds__(BLOCK_LIMIT) group_norm_bwd(group_parts<T> in, column_plan plan, const float *totals, const float *factors, T *dx,
+__global__ void __launch_bounds__(BLOCK_LIMIT, 1) group_norm_bwd(group_parts<T> in, column_plan plan, const float *totals, const float *factors, T *dx,
                                float *dgamma, float *dbeta) {
     const column_block b = column_block_of(plan);
     if (b.image == 0 && blockIdx.x == 0) {

@@ -12,7 +12,7 @@ __device__ __forceinline__ int64_t row_of_warp() {
 }
 
 template <typename T, int V>
-__global__ void __launch_bounds__(BLOCK_LIMIT) layer_norm(const T *x, const float *gamma, const float *beta, T *y, float *stats, int64_t rows,
+__global__ void __launch_bounds__(BLOCK_LIMIT, 1) layer_norm(const T *x, const float *gamma, const float *beta, T *y, float *stats, int64_t rows,
                            int channels, float eps) {
     const int64_t row = row_of_warp();
     const int first = (int)(threadIdx.x % WARP) * V;
@@ -53,7 +53,7 @@ template <typename T> struct gradient_parts {
 };
 
 template <typename T, int V>
-__global__ void __launch_bounds__(BLOCK_LIMIT) layer_norm_bwd(gradient_parts<T> in, T *dx, int64_t rows, int channels) {
+__global__ void __launch_bounds__(BLOCK_LIMIT, 1) layer_norm_bwd(gradient_parts<T> in, T *dx, int64_t rows, int channels) {
     const int64_t row = row_of_warp(), at = row * channels;
     const int first = (int)(threadIdx.x % WARP) * V;
     if (row >= rows) return;

@@ -54,7 +54,7 @@ template <typename T> struct embedding_body {
 // dy[rows,channels] -> dtable[ids], dpositions[tokens]. Blocks 0..rows-1 belong to tokens: the first one with an id adds up
 // all that have it, in their order. The blocks after them belong to positions. Either table may be NULL.
 template <typename T, typename To>
-__global__ void __launch_bounds__(BLOCK_LIMIT) gather_rows(const T *dy, const int32_t *ids, To *dtable, To *dpositions, int rows, int tokens,
+__global__ void __launch_bounds__(BLOCK_LIMIT, 1) gather_rows(const T *dy, const int32_t *ids, To *dtable, To *dpositions, int rows, int tokens,
                             int channels) {
     const bool of_token = blockIdx.x < (unsigned)rows;
     const int first = of_token ? (int)blockIdx.x : (int)blockIdx.x - rows, id = of_token ? ids[first] : 0;
@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(BLOCK_LIMIT) gather_rows(const T *dy, const in
 
 // Exponents, frequencies and angles are rounded to float as in diffusers' get_timestep_embedding (see the reference).
 template <typename T>
-__global__ void __launch_bounds__(BLOCK_LIMIT) sinusoids(const float *t, T *y, int images, int channels, bool cosines_first, float rate, float shift) {
+__global__ void __launch_bounds__(BLOCK_LIMIT, 1) sinusoids(const float *t, T *y, int images, int channels, bool cosines_first, float rate, float shift) {
     const int half = channels / 2;
     for (int i = (int)(blockIdx.x * blockDim.x + threadIdx.x); i < images * half; i += (int)(gridDim.x * blockDim.x)) {
         const int n = i / half, k = i % half;
