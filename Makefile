@@ -24,6 +24,10 @@ test: all
 # Every fault at every operation of a run; hours.
 faults: test
 	bash tests/fault/test_checkpoint_faults.sh build/pagebooth . build all
+	build/tests/test_store_power 2000 20000
+	build/tests/test_store_tampering 10000
+	build/tests/test_store_crash 1000
+	build/tests/test_store_faults 2000
 
 # Teaches the small model under demo/ a character that it has never seen; pictures in demo/out.
 demo: all

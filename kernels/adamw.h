@@ -7,6 +7,7 @@
 #include <math.h>
 
 #include "base/op.h"
+#include "quant/philox.h"
 
 typedef struct pb_adamw_scalars {
     float scale;  // of the gradient
@@ -19,6 +20,17 @@ static inline pb_adamw_scalars pb_adamw_scalars_of(const float hyper[PB_HYPER_CO
                               hyper[PB_HYPER_ONE_MINUS_BETA1], hyper[PB_HYPER_BETA2],
                               hyper[PB_HYPER_ONE_MINUS_BETA2], hyper[PB_HYPER_SQRT_BIAS2],
                               hyper[PB_HYPER_EPS], hyper[PB_HYPER_STEP_SIZE]};
+}
+
+// Which random bits a value of the parameter's takes where it is rounded stochastically.
+typedef enum pb_adamw_draw { PB_ADAMW_DRAW_WEIGHT, PB_ADAMW_DRAW_M, PB_ADAMW_DRAW_V, PB_ADAMW_DRAWS = 4 } pb_adamw_draw;
+
+static inline pb_random_key pb_adamw_key(const float hyper[PB_HYPER_COUNT], uint32_t stream, pb_adamw_draw draw) {
+    pb_random_key key;
+    key.seed = (uint32_t)hyper[PB_HYPER_SEED_LOW] | (uint32_t)hyper[PB_HYPER_SEED_HIGH] << 16;
+    key.step = (uint32_t)hyper[PB_HYPER_STEP_LOW] | (uint32_t)hyper[PB_HYPER_STEP_HIGH] << 16;
+    key.stream = stream * PB_ADAMW_DRAWS + (uint32_t)draw;
+    return key;
 }
 
 static inline void pb_adamw_element(const pb_adamw_scalars *s, float gradient, float *p, float *m, float *v) {

@@ -7,8 +7,9 @@
 #include "base/op.h"
 #include "base/tier.h"
 
-// A device in use. Calls come from one thread, the executor's. What they issue may run later, in the order of its lane
-// (COMPUTE, UPLOAD, DOWNLOAD, HOST); a failure that shows only then is returned by a later call and stays.
+// A device in use. Calls come from one thread, the executor's, but for those that are marked as the I/O thread's, too.
+// What they issue may run later, in the order of its lane (COMPUTE, UPLOAD, DOWNLOAD, HOST); a failure that shows only
+// then is returned by a later call and stays.
 typedef struct pb_device pb_device;
 
 typedef struct pb_device_calls {
@@ -20,17 +21,34 @@ typedef struct pb_device_calls {
     void (*device_release)(pb_device *device, void *memory);  // NULL is allowed
     pb_status (*host_allocate)(pb_device *device, uint64_t bytes, void **memory);
     void (*host_release)(pb_device *device, void *memory);
+    // Settles what `run` will need for these arguments, so that `run` neither searches nor allocates. For every
+    // instruction, with its final pointers, before the first run. NULL: nothing to prepare.
+    pb_status (*prepare)(pb_device *device, pb_lane lane, pb_opcode op, const pb_kernel_args *args);
     // Issue. `args` stay valid and unchanged while the device is open. run: COMPUTE or HOST; copy: UPLOAD or DOWNLOAD.
     pb_status (*run)(pb_device *device, pb_lane lane, pb_opcode op, const pb_kernel_args *args);
     pb_status (*copy)(pb_device *device, pb_lane lane, void *to, const void *from, uint64_t bytes);
     // Marks: `mark` numbers what has been issued on a lane so far, in ascending order; it is reached when all of that
-    // is complete. lane_wait: nothing that is issued on `lane` from now on begins before `mark` of lane `on` is reached.
+    // is complete. lane_wait: nothing that is issued on `lane` from now on begins before `mark` of lane `on` is
+    // reached; `on` is READ or WRITE only where there is `signal`.
     pb_status (*record)(pb_device *device, pb_lane lane, uint64_t mark);
     pb_status (*lane_wait)(pb_device *device, pb_lane lane, pb_lane on, uint64_t mark);
-    // The calling thread waits for a mark, or looks whether it is reached; and waits for everything.
+    // function(context) is called, by whatever thread, when all that has been issued on the lane is complete; it calls
+    // nothing of the device. NULL: the I/O thread looks for marks from time to time instead.
+    pb_status (*call)(pb_device *device, pb_lane lane, void (*function)(void *context), void *context);
+    // How much can be issued on a copy lane now without waiting for it: copies, marks, waits and calls count one each.
+    // NULL: no matter, since kernels do not run in the calling thread. Else copies are issued ahead of the kernels.
+    uint32_t (*room)(pb_device *device, pb_lane lane);
+    // The calling thread waits for a mark that was recorded, or looks whether it is reached. Also from the I/O thread,
+    // beside any other call.
     pb_status (*wait)(pb_device *device, pb_lane lane, uint64_t mark);
     pb_status (*reached)(pb_device *device, pb_lane lane, uint64_t mark, bool *yes);
+    // From the I/O thread: `mark` of lane READ or WRITE is reached. NULL: the executor's thread waits for I/O itself
+    // before it issues what needs it.
+    pb_status (*signal)(pb_device *device, pb_lane lane, uint64_t mark);
     pb_status (*synchronize)(pb_device *device);
+    // For traces: begin and end of what is issued next on `lane` (run or copy), as seconds of CLOCK_MONOTONIC; both are
+    // written by the time that `synchronize` returns. NULL: not offered.
+    pb_status (*time)(pb_device *device, pb_lane lane, double *begin, double *end);
     // Copies that are complete on return, between device memory and any host memory, for loading and saving.
     pb_status (*write)(pb_device *device, void *to, const void *from, uint64_t bytes);
     pb_status (*read)(pb_device *device, void *to, const void *from, uint64_t bytes);
@@ -51,7 +69,7 @@ const pb_backend *pb_backend_cpu(void);
 // Scalar loops in double for any storage dtype, PB_F64 among them: what every other kernel is held against.
 const pb_backend *pb_backend_reference(void);
 
-// NVIDIA GPUs. NULL in a build without CUDA; whether there is a GPU, its device's `open` says.
+// NVIDIA GPUs. NULL, with the error recorded, in a build without CUDA; whether there is a GPU, its device's `open` says.
 const pb_backend *pb_backend_cuda(void);
 
 #endif

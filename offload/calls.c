@@ -2,7 +2,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
+#include <stdio.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -23,6 +26,12 @@ static long make(const pb_store_call *call) {
     case PB_STORE_SYNC: return fsync(call->fd);
     case PB_STORE_READ: return pread(call->fd, call->data, call->bytes, (off_t)call->offset);
     case PB_STORE_WRITE: return pwrite(call->fd, call->data, call->bytes, (off_t)call->offset);
+    case PB_STORE_CLONE: return ioctl(call->fd, FICLONE, call->from);
+    case PB_STORE_COPY: {
+        off_t from = (off_t)call->offset, to = from;
+        return copy_file_range(call->from, &from, call->fd, &to, call->bytes, 0);
+    }
+    case PB_STORE_RENAME: return renameat2(call->from, call->source, call->fd, call->name, RENAME_NOREPLACE);
     default: errno = ENOSYS; return -1;  // the ring's calls are made by its engine
     }
 }
@@ -46,10 +55,19 @@ void pb_store_nap(void) {
 
 bool pb_store_call_advance(pb_store_call *call, size_t done) {
     const size_t whole = done == call->bytes ? done : done - done % PB_STORE_BLOCK;
-    call->data = (unsigned char *)call->data + whole;
+    if (call->data) call->data = (unsigned char *)call->data + whole;
     call->offset += whole;
     call->bytes -= whole;
     return whole > 0;
+}
+
+long pb_store_call_persist(const pb_store_hook *hook, pb_store_call call) {
+    long result = -EINTR;
+    for (int tries = 0; tries < PB_STORE_TRIES && pb_store_is_passing(result); tries++) {
+        if (tries) pb_store_nap();
+        result = pb_store_call_make(hook, call);
+    }
+    return result;
 }
 
 long pb_store_call_whole(const pb_store_hook *hook, pb_store_call call) {

@@ -8,13 +8,16 @@
 bool pb_store_call_begin(const pb_store_hook *hook, pb_store_call *call, long *result);
 long pb_store_call_end(const pb_store_hook *hook, const pb_store_call *call, long result);
 
-// Makes one call of OPEN .. WRITE. Its result, or -errno.
+// Makes one call of OPEN .. RENAME. Its result, or -errno.
 long pb_store_call_make(const pb_store_hook *hook, pb_store_call call);
 
 // Interrupted, or the system is short of something for a moment.
 bool pb_store_is_passing(long result);
 
-// Reads or writes all of `call`, however many calls it takes; the synchronous way, for records. 0 or -errno.
+// The same, tried again while its failure is a passing one.
+long pb_store_call_persist(const pb_store_hook *hook, pb_store_call call);
+
+// Reads, writes or copies all of `call`, however many calls it takes; the synchronous way. 0 or -errno.
 long pb_store_call_whole(const pb_store_hook *hook, pb_store_call call);
 
 // A millisecond, for the system to get over it.

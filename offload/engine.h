@@ -24,7 +24,11 @@ typedef struct pb_engine_kind {
     void (*queue)(pb_engine *engine, pb_request *request);  // at most `depth` at a time
     void (*start)(pb_engine *engine);                       // all that is queued
     pb_request *(*next)(pb_engine *engine, bool block);     // one that is finished, or NULL
-    void (*destroy)(pb_engine *engine);                     // when none is queued or under way
+    // Until something is finished, somebody wakes it or the time (-1: no limit) is over; may return early. True: woken,
+    // also by a wake of before.
+    bool (*await)(pb_engine *engine, int timeout_ms);
+    void (*wake)(pb_engine *engine);     // from any thread
+    void (*destroy)(pb_engine *engine);  // when none is queued or under way
 } pb_engine_kind;
 
 // The first member of every engine.

@@ -1,7 +1,9 @@
 // pread and pwrite on a few threads, where io_uring is refused.
+#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "offload/engine.h"
 
@@ -16,7 +18,7 @@ typedef struct thread_engine {
     pthread_mutex_t lock;
     pthread_cond_t work, finished;
     list queued, done;
-    bool stop;
+    bool stop, woken;
     int count;
     pthread_t threads[MOST_THREADS];
 } thread_engine;
@@ -76,6 +78,31 @@ static pb_request *next(pb_engine *engine, bool block) {
     return request;
 }
 
+static bool await(pb_engine *engine, int timeout_ms) {
+    thread_engine *e = (thread_engine *)engine;
+    struct timespec end;
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_sec += timeout_ms / 1000;
+    end.tv_nsec += timeout_ms % 1000 * 1000000L;
+    if (end.tv_nsec >= 1000000000) end.tv_sec++, end.tv_nsec -= 1000000000;
+    pthread_mutex_lock(&e->lock);
+    for (int over = 0; !e->done.first && !e->woken && over != ETIMEDOUT;)
+        over = timeout_ms < 0 ? pthread_cond_wait(&e->finished, &e->lock)
+                              : pthread_cond_timedwait(&e->finished, &e->lock, &end);
+    const bool woken = e->woken;
+    e->woken = false;
+    pthread_mutex_unlock(&e->lock);
+    return woken;
+}
+
+static void wake(pb_engine *engine) {
+    thread_engine *e = (thread_engine *)engine;
+    pthread_mutex_lock(&e->lock);
+    e->woken = true;
+    pthread_cond_signal(&e->finished);
+    pthread_mutex_unlock(&e->lock);
+}
+
 static void destroy(pb_engine *engine) {
     thread_engine *e = (thread_engine *)engine;
     pthread_mutex_lock(&e->lock);
@@ -90,7 +117,7 @@ static void destroy(pb_engine *engine) {
 }
 
 pb_status pb_engine_create_threads(unsigned depth, const pb_store_hook *hook, pb_engine **engine) {
-    static const pb_engine_kind kind = {"threads", queue, start, next, destroy};
+    static const pb_engine_kind kind = {"threads", queue, start, next, await, wake, destroy};
     thread_engine *e = calloc(1, sizeof *e);
     if (!e) return pb_error(PB_ERR_MEMORY, "no memory for the threads of the swap file");
     e->base = (pb_engine){.kind = &kind, .hook = hook};
@@ -98,7 +125,11 @@ pb_status pb_engine_create_threads(unsigned depth, const pb_store_hook *hook, pb
     e->done.last = &e->done.first;
     pthread_mutex_init(&e->lock, NULL);
     pthread_cond_init(&e->work, NULL);
-    pthread_cond_init(&e->finished, NULL);
+    pthread_condattr_t clock;
+    pthread_condattr_init(&clock);
+    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+    pthread_cond_init(&e->finished, &clock);
+    pthread_condattr_destroy(&clock);
     const int wanted = depth < MOST_THREADS ? (int)depth : MOST_THREADS;
     int error = 0;
     while (e->count < wanted && !(error = pthread_create(&e->threads[e->count], NULL, work, e))) e->count++;

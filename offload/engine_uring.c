@@ -2,8 +2,11 @@
 // and no IOPOLL (few drivers finish it).
 #include <errno.h>
 #include <liburing.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "offload/engine.h"
 
@@ -12,6 +15,7 @@ enum { BUFFER_BYTES = 1 << 30, MOST_BUFFERS = 64, WAIT_TRIES = 30000 };
 typedef struct ring_engine {
     pb_engine base;
     struct io_uring ring;
+    int event;             // counts the wakes
     pb_request **waiting;  // queued and not submitted, in order
     unsigned waiting_count;
     pb_request *refused;  // could not be submitted; finished with that error
@@ -97,7 +101,7 @@ static void queue(pb_engine *engine, pb_request *request) {
 }
 
 // Blocks for a completion. A wait that fails loses nothing: completions come all the same, so it is asked again.
-static int await(ring_engine *e, struct io_uring_cqe **cqe) {
+static int await_completion(ring_engine *e, struct io_uring_cqe **cqe) {
     for (int tries = 0; tries < WAIT_TRIES; tries++) {
         pb_store_call call = {.op = PB_STORE_RING_WAIT, .fd = -1};
         long result = 0;
@@ -118,7 +122,7 @@ static pb_request *next(pb_engine *engine, bool block) {
             return request;
         }
         struct io_uring_cqe *cqe = NULL;
-        if (io_uring_peek_cqe(&e->ring, &cqe) && (!block || await(e, &cqe))) return NULL;
+        if (io_uring_peek_cqe(&e->ring, &cqe) && (!block || await_completion(e, &cqe))) return NULL;
         request = io_uring_cqe_get_data(cqe);
         const long result = cqe->res;
         io_uring_cqe_seen(&e->ring, cqe);
@@ -129,18 +133,38 @@ static pb_request *next(pb_engine *engine, bool block) {
     }
 }
 
+// The ring can be polled like a file: a wake needs no request of its own.
+static bool await(pb_engine *engine, int timeout_ms) {
+    ring_engine *e = (ring_engine *)engine;
+    struct pollfd files[2] = {{.fd = e->ring.ring_fd, .events = POLLIN}, {.fd = e->event, .events = POLLIN}};
+    pb_store_call call = {.op = PB_STORE_RING_WAIT, .fd = -1};
+    long result = 0;
+    if (!pb_store_call_begin(e->base.hook, &call, &result) && (result = poll(files, 2, timeout_ms)) < 0)
+        result = -errno;
+    if (pb_store_call_end(e->base.hook, &call, result) < 0) pb_store_nap();  // asked again soon
+    uint64_t wakes = 0;
+    return read(e->event, &wakes, sizeof wakes) == sizeof wakes;
+}
+
+static void wake(pb_engine *engine) {
+    const uint64_t one = 1;
+    // It can only fail where the counter is full, and then the wake is already there.
+    if (write(((ring_engine *)engine)->event, &one, sizeof one) < 0) return;
+}
+
 static void destroy(pb_engine *engine) {
     ring_engine *e = (ring_engine *)engine;
     io_uring_queue_exit(&e->ring);
+    close(e->event);
     free(e->waiting);
     free(e);
 }
 
 static long setup(ring_engine *e, unsigned depth) {
-    pb_store_call call = {.op = PB_STORE_RING_SETUP, .fd = -1};
+    pb_store_call call = {.op = PB_STORE_RING_SETUP, .fd = -1, .bytes = depth};
     long result = 0;
     const bool decided = pb_store_call_begin(e->base.hook, &call, &result);
-    if (!decided) result = io_uring_queue_init(depth, &e->ring, 0);
+    if (!decided) result = io_uring_queue_init((unsigned)call.bytes, &e->ring, 0);
     const long told = pb_store_call_end(e->base.hook, &call, result);
     if (told < 0 && !decided && result == 0) io_uring_queue_exit(&e->ring);
     return told;
@@ -171,15 +195,17 @@ static bool register_memory(ring_engine *e) {
 
 pb_status pb_engine_create_uring(unsigned depth, int fd, void *memory, size_t memory_bytes, const pb_store_hook *hook,
                                  pb_engine **engine) {
-    static const pb_engine_kind kind = {"io_uring", queue, start, next, destroy};
+    static const pb_engine_kind kind = {"io_uring", queue, start, next, await, wake, destroy};
     pb_status status = PB_OK;
     ring_engine *e = calloc(1, sizeof *e);
     pb_request **waiting = calloc(depth, sizeof(pb_request *));
     if (!e || !waiting) PB_FAIL(PB_ERR_MEMORY, "no memory for the requests of the swap file");
     *e = (ring_engine){.base = {.kind = &kind, .hook = hook},
+                       .event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
                        .waiting = waiting,
                        .memory = memory,
                        .memory_bytes = memory ? memory_bytes : 0};
+    if (e->event < 0) PB_FAIL(PB_ERR_UNSUPPORTED, "no eventfd for io_uring (%s)", strerror(errno));
     const long result = setup(e, depth);
     if (result < 0)
         PB_FAIL(PB_ERR_UNSUPPORTED, "the system refuses io_uring (%s); threads work everywhere",
@@ -189,6 +215,7 @@ pb_status pb_engine_create_uring(unsigned depth, int fd, void *memory, size_t me
     *engine = &e->base;
     return PB_OK;
 fail:
+    if (e && waiting && e->event >= 0) close(e->event);
     free(waiting);
     free(e);
     return status;

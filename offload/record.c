@@ -9,12 +9,6 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the file's numbers ar
 
 static const char magic[8] = "PBSWAP1";
 
-void pb_hash_bytes(const void *data, size_t bytes, uint64_t hash[2]) {
-    const XXH128_hash_t value = XXH3_128bits(data, bytes);
-    hash[0] = value.low64;
-    hash[1] = value.high64;
-}
-
 uint64_t pb_record_layout(const uint32_t *capacities, size_t count) {
     return XXH3_64bits(capacities, count * sizeof *capacities);
 }
@@ -56,17 +50,24 @@ size_t pb_record_seal(void *record) {
     return whole_blocks(used(head->extent_count, head->blob_bytes));
 }
 
+bool pb_record_is_sealed(const void *record, size_t count) {
+    const pb_record_head *head = record;
+    uint64_t hash[2];
+    if (memcmp(head->magic, magic, sizeof magic) != 0 || head->extent_count != count ||
+        head->blob_bytes > PB_STORE_BLOB_MAX)
+        return false;
+    hash_record(record, hash);
+    return hash[0] == head->hash[0] && hash[1] == head->hash[1];
+}
+
 const char *pb_record_check(const void *record, const char *run_id, uint64_t layout, const uint32_t *capacities,
                             size_t count) {
     const pb_record_head *head = record;
     const pb_entry *entries = (const pb_entry *)((const unsigned char *)record + sizeof *head);
-    uint64_t hash[2];
     if (memcmp(head->magic, magic, sizeof magic) != 0) return "it holds no commit";
     if (strncmp(head->run_id, run_id, sizeof head->run_id) != 0) return "it is of another run";
     if (head->layout != layout || head->extent_count != count) return "its extents are others";
-    if (head->blob_bytes > PB_STORE_BLOB_MAX || head->generation == 0) return "its record is damaged";
-    hash_record(record, hash);
-    if (hash[0] != head->hash[0] || hash[1] != head->hash[1]) return "its record is damaged";
+    if (head->generation == 0 || !pb_record_is_sealed(record, count)) return "its record is damaged";
     for (size_t i = 0; i < count; i++)
         if (entries[i].slot > 1 || entries[i].bytes > capacities[i] || entries[i].bytes % PB_STORE_BLOCK ||
             entries[i].generation > head->generation)

@@ -31,6 +31,8 @@ pb_entry *pb_record_entries(void *record);
 void *pb_record_blob(void *record);
 // Puts the hash in; the bytes to write, a multiple of PB_STORE_BLOCK.
 size_t pb_record_seal(void *record);
+// Whether it is a record for `count` extents whose hash is right; whose, is not looked at.
+bool pb_record_is_sealed(const void *record, size_t count);
 // NULL, or what is wrong with it. Nothing of a record is believed before.
 const char *pb_record_check(const void *record, const char *run_id, uint64_t layout, const uint32_t *capacities,
                             size_t count);

@@ -33,6 +33,9 @@ typedef enum pb_store_op {
     PB_STORE_SYNC,  // of the file or of its directory
     PB_STORE_READ,
     PB_STORE_WRITE,
+    PB_STORE_CLONE,   // a file's blocks into another file
+    PB_STORE_COPY,    // some of a file's bytes into another file
+    PB_STORE_RENAME,  // never over another file
     PB_STORE_RING_SETUP,
     PB_STORE_RING_FILE,     // registration of the file
     PB_STORE_RING_BUFFERS,  // registration of the caller's memory
@@ -42,12 +45,14 @@ typedef enum pb_store_op {
 
 typedef struct pb_store_call {
     pb_store_op op;
-    int fd;            // of the file; of the directory for OPEN, UNLINK
-    const char *name;  // in the directory: OPEN, UNLINK
-    int flags;         // OPEN
-    void *data;        // READ, WRITE
-    size_t bytes;      // READ, WRITE, ALLOCATE
-    uint64_t offset;   // READ, WRITE
+    int fd;              // of the file; of the directory for OPEN, UNLINK, RENAME
+    const char *name;    // in the directory: OPEN, UNLINK, RENAME
+    int from;            // CLONE, COPY: the other file; RENAME: the other directory
+    const char *source;  // RENAME: the name there
+    int flags;           // OPEN
+    void *data;          // READ, WRITE
+    size_t bytes;        // READ, WRITE, COPY, ALLOCATE; the entries of RING_SETUP
+    uint64_t offset;     // READ, WRITE; COPY: in both files
 } pb_store_call;
 
 // Where the threads do the transfers, READ and WRITE come from several threads at once.
@@ -80,8 +85,8 @@ typedef struct pb_store_options {
     unsigned operations;     // reads and writes of extents at once, at most 4096; 0: 64
     pb_store_engine engine;
     bool buffered;  // through the page cache even where O_DIRECT works
-    // Memory that transfers will mostly use (a host slab), registered with io_uring where the limits let it. May be
-    // NULL.
+    // Memory that transfers will mostly use (a host slab), registered with io_uring where the limits let it and put
+    // together in large pages where the system does that (which takes up all of it at once). May be NULL.
     void *memory;
     size_t memory_bytes;
     const pb_store_hook *hook;  // NULL outside tests; must outlive the store
@@ -91,8 +96,9 @@ typedef struct pb_store pb_store;
 
 // Creates the file, or finds the one of the same run and layout as its last commit left it (info: resumed). What else
 // lies under that name and is this user's own is replaced (info: note says why). Errors: PB_ERR_IO (a symbolic link, a
-// second hard link, a special file, another owner, an open mode; in use by another process; no room; a system call),
-// PB_ERR_USAGE (options out of range), PB_ERR_UNSUPPORTED (PB_STORE_URING refused), PB_ERR_MEMORY.
+// second hard link, a special file, another owner, an open mode; in use by another process; no room, or a margin of
+// less than 1 GiB, or of 5% of a small disk, after it; a system call), PB_ERR_USAGE (options out of range),
+// PB_ERR_UNSUPPORTED (PB_STORE_URING refused), PB_ERR_MEMORY.
 pb_status pb_store_open(const pb_store_options *options, pb_store **store);
 
 // Waits for what is under way and frees everything. Returns the first failure that nobody was told of. A file with a
@@ -105,6 +111,7 @@ typedef struct pb_store_info {
     bool registered_file, registered_memory;
     uint64_t file_bytes;
     uint64_t bytes_read, bytes_written;  // of extents, finished
+    double hash_seconds;                 // spent on hashes of extents, in the thread that uses the store
     const char *path;                    // for messages, also of a file without a name
     const char *note;                    // why a file that was found was not used, or ""
     bool resumed;
@@ -146,6 +153,14 @@ bool pb_store_poll(pb_store *store, pb_ticket ticket);
 // PB_OK when the transfer is done and, for a read, the bytes are what was written. PB_ERR_IO with the file, the extent
 // and the reason else; each failure is told once: by the wait for its ticket, or by drain, commit or close.
 pb_status pb_store_wait(pb_store *store, pb_ticket ticket);
+// Blocks until a transfer is done, well or not, another thread calls pb_store_wake, or `timeout_ms` have passed (-1: no
+// limit). True: at least one was done since the last call that said so; which, pb_store_poll tells. A thread that keeps
+// many transfers under way rests here between two rounds of polls and misses nothing: what was done during the polls
+// counts.
+bool pb_store_wait_any(pb_store *store, int timeout_ms);
+// Ends the wait_any that is under way, or the next one at once. The one function that other threads may call, until
+// close.
+void pb_store_wake(pb_store *store);
 // Waits for everything; the first failure not told yet, one per call.
 pb_status pb_store_drain(pb_store *store);
 
@@ -156,5 +171,23 @@ pb_status pb_store_drain(pb_store *store);
 // committed; when that came from an fsync or from the record, the store refuses everything further, and opening the
 // file again finds this commit or the one before, whole. PB_ERR_UNSUPPORTED for scratch.
 pb_status pb_store_commit(pb_store *store, uint64_t step, const void *blob, size_t bytes);
+
+// --- Checkpoints: the last commit as a file of its own ---
+//
+// `path` is a new name in a directory that exists; whatever has that name already is PB_ERR_IO. The new file has mode
+// 0600 and is on the disk, its directory too, when these return PB_OK; after an error there is none. Opened under the
+// same run id and layout (its name: pagebooth-RUN.swap), it is the last commit. PB_ERR_UNSUPPORTED for scratch,
+// PB_ERR_USAGE before the first commit, PB_ERR_IO for what the system refuses.
+
+// Shares the blocks: no copy, no room. PB_ERR_UNSUPPORTED where the file system does not share blocks, or not with that
+// directory: hand the file over, or copy it.
+pb_status pb_store_clone(pb_store *store, const char *path);
+// Copies the committed slots, once there is room for them, and reads them back against their hashes. What is free in
+// the store's file is a hole in the copy, which opening fills.
+pb_status pb_store_copy(pb_store *store, const char *path);
+// The file itself gets the new name; after an error of a directory's fsync it may have either (info: path). The store
+// can then only be read and closed, which leaves the file where it is; a new store of the same run can be opened beside
+// it, to be written to. PB_ERR_UNSUPPORTED where `path` is on another file system.
+pb_status pb_store_hand_over(pb_store *store, const char *path);
 
 #endif

@@ -23,11 +23,17 @@ typedef struct pb_extent {
     pb_ticket last;  // the newest transfer of it
 } pb_extent;
 
-typedef enum pb_operation_state { PB_OP_FREE, PB_OP_QUEUED, PB_OP_RUNNING, PB_OP_FAILED } pb_operation_state;
+typedef enum pb_operation_state {
+    PB_OP_FREE,
+    PB_OP_QUEUED,
+    PB_OP_RUNNING,
+    PB_OP_ARRIVED,  // read, and not yet verified
+    PB_OP_FAILED    // until somebody is told
+} pb_operation_state;
 
 // A read or write of an extent.
 typedef struct pb_operation {
-    pb_operation_state state;     // FAILED: until somebody is told
+    pb_operation_state state;
     bool write, failing, queued;  // queued: not fully issued
     pb_ticket ticket, after;      // after: what it waits for
     uint64_t order;               // in which it was given
@@ -37,7 +43,7 @@ typedef struct pb_operation {
     uint32_t issued;            // bytes given to the engine
     unsigned in_flight;         // requests
     pb_entry entry;             // of the bytes
-    struct pb_operation *next;  // in the queue
+    struct pb_operation *next;  // in the queue, or among those that arrived
     char message[PB_STORE_MESSAGE];
 } pb_operation;
 
@@ -54,8 +60,11 @@ struct pb_store {
     pb_operation *operations;
     pb_request *requests, *free_requests;
     pb_operation *queue, **queue_end;
+    pb_operation *arrived, **arrived_end;
     unsigned in_flight;
     uint64_t order;                 // of the newest operation
+    uint64_t done, noticed;         // operations finished, those that wait_any has told of
+    bool handed_over;               // to a checkpoint: read only
     bool lost;                      // requests that never came back
     char broken[PB_STORE_MESSAGE];  // why nothing goes any more, or ""
     // Commits.

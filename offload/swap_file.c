@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/fs.h"
@@ -19,22 +20,12 @@ pb_status pb_swap_file_error(const pb_swap_file *file, const char *action, long 
                                                            : "");
 }
 
-// A call that is tried again while its failure is a passing one.
-static long persist(const pb_swap_file *file, pb_store_call call) {
-    long result = -EINTR;
-    for (int tries = 0; tries < PB_STORE_TRIES && pb_store_is_passing(result); tries++) {
-        if (tries) pb_store_nap();
-        result = pb_store_call_make(file->hook, call);
-    }
-    return result;
-}
-
 static long open_file(const pb_swap_file *file, const char *name, int flags) {
     const pb_store_call call = {.op = PB_STORE_OPEN,
                                 .fd = file->directory,
                                 .name = name,
                                 .flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | flags};
-    return persist(file, call);
+    return pb_store_call_persist(file->hook, call);
 }
 
 // With O_DIRECT where the file system knows it. Non-blocking, so that a FIFO is not waited for.
@@ -81,7 +72,7 @@ static pb_status check_file(const pb_swap_file *file, uint64_t *bytes) {
 static pb_status lock_file(const pb_swap_file *file) {
     long result = -EWOULDBLOCK;
     for (int tries = 0; tries < LOCK_TRIES && result == -EWOULDBLOCK; tries++)
-        result = persist(file, (pb_store_call){.op = PB_STORE_LOCK, .fd = file->fd});
+        result = pb_store_call_persist(file->hook, (pb_store_call){.op = PB_STORE_LOCK, .fd = file->fd});
     if (result == -EWOULDBLOCK)
         return pb_error(PB_ERR_IO, "%s is in use by another process: let that run end first", file->path);
     return result ? pb_swap_file_error(file, "lock", result) : PB_OK;
@@ -134,7 +125,7 @@ static pb_status create_scratch(pb_swap_file *file, const pb_store_options *opti
         fd = open_direct(file, options, name, O_CREAT | O_EXCL);
         if (fd < 0) continue;
         const pb_store_call call = {.op = PB_STORE_UNLINK, .fd = file->directory, .name = name};
-        const long result = persist(file, call);
+        const long result = pb_store_call_persist(file->hook, call);
         if (result) {
             close((int)fd);
             return pb_swap_file_error(file, "take away the name of", result);
@@ -163,7 +154,7 @@ static pb_status create_named(pb_swap_file *file, const pb_store_options *option
 // Writes zeros where the file system cannot allocate without.
 static pb_status allocate(const pb_swap_file *file, uint64_t bytes) {
     pb_store_call call = {.op = PB_STORE_ALLOCATE, .fd = file->fd, .bytes = bytes};
-    long result = persist(file, call);
+    long result = pb_store_call_persist(file->hook, call);
     if (result == -EOPNOTSUPP) {
         const size_t piece = 1 << 20;
         void *zeros = aligned_alloc(PB_STORE_BLOCK, piece);
@@ -178,6 +169,16 @@ static pb_status allocate(const pb_swap_file *file, uint64_t bytes) {
         free(zeros);
     }
     return result ? pb_swap_file_error(file, "allocate", result) : PB_OK;
+}
+
+pb_status pb_swap_file_fill(const pb_swap_file *file, uint64_t bytes) {
+    struct stat info;
+    if (fstat(file->fd, &info)) return pb_swap_file_error(file, "look at", -errno);
+    if ((uint64_t)info.st_blocks * 512 >= bytes) return PB_OK;
+    const pb_store_call call = {.op = PB_STORE_ALLOCATE, .fd = file->fd, .bytes = bytes};
+    const long result = pb_store_call_persist(file->hook, call);
+    // Where the file system cannot, a full disk is an error of the transfer that finds it so.
+    return result && result != -EOPNOTSUPP ? pb_swap_file_error(file, "allocate", result) : PB_OK;
 }
 
 long pb_swap_file_transfer(pb_swap_file *file, pb_store_call call) {
@@ -207,8 +208,15 @@ static pb_status write_first_block(pb_swap_file *file) {
 }
 
 static pb_status sync_directory(const pb_swap_file *file) {
-    const long result = persist(file, (pb_store_call){.op = PB_STORE_SYNC, .fd = file->directory});
+    const long result = pb_store_call_persist(file->hook, (pb_store_call){.op = PB_STORE_SYNC, .fd = file->directory});
     return result ? pb_swap_file_error(file, "write out the directory of", result) : PB_OK;
+}
+
+pb_status pb_swap_file_require_room(const char *directory, uint64_t bytes, const char *what) {
+    struct statvfs info;
+    if (statvfs(directory, &info)) return pb_error(PB_ERR_IO, "cannot look at %s: %s", directory, strerror(errno));
+    const uint64_t twentieth = (uint64_t)info.f_blocks * info.f_frsize / 20, most = 1 << 30;
+    return pb_fs_require_space(directory, bytes + (twentieth < most ? twentieth : most), what);
 }
 
 pb_status pb_swap_file_create(pb_swap_file *file, const pb_store_options *options, uint64_t bytes) {
@@ -218,7 +226,7 @@ pb_status pb_swap_file_create(pb_swap_file *file, const pb_store_options *option
         PB_RETURN_IF(create_scratch(file, options));
     pb_status status = PB_OK;
     uint64_t found = 0;
-    PB_TRY(pb_fs_require_space(options->directory, bytes, "the swap file"));
+    PB_TRY(pb_swap_file_require_room(options->directory, bytes, "the swap file and a margin"));
     if (fchmod(file->fd, 0600)) PB_FAIL(PB_ERR_IO, "cannot make %s private: %s", file->path, strerror(errno));
     if (options->run_id) PB_TRY(check_file(file, &found));
     PB_TRY(allocate(file, bytes));
@@ -235,8 +243,8 @@ fail:
 
 pb_status pb_swap_file_remove(pb_swap_file *file) {
     if (!file->name[0]) return PB_OK;
-    const long result =
-        persist(file, (pb_store_call){.op = PB_STORE_UNLINK, .fd = file->directory, .name = file->name});
+    const long result = pb_store_call_persist(
+        file->hook, (pb_store_call){.op = PB_STORE_UNLINK, .fd = file->directory, .name = file->name});
     file->name[0] = '\0';
     return result && result != -ENOENT ? pb_swap_file_error(file, "remove", result) : PB_OK;
 }

@@ -16,11 +16,16 @@ typedef struct pb_swap_file {
 } pb_swap_file;
 #define PB_SWAP_FILE_NONE ((pb_swap_file){.directory = -1, .fd = -1})
 
+// PB_ERR_IO where a new file of `bytes` in `directory` would leave less than the low-water mark free: 1 GiB, or a
+// twentieth of a file system under 20 GiB.
+pb_status pb_swap_file_require_room(const char *directory, uint64_t bytes, const char *what);
 // Opens the directory (made where it is missing) and, with a run id, the file that lies there, locked. file->fd is -1
 // when there is none. `found` is its size. Errors as pb_store_open. Close the file in any case.
 pb_status pb_swap_file_find(pb_swap_file *file, const pb_store_options *options, uint64_t *found);
 // Makes a file of `bytes`, all of it allocated, in the place of the one that was found.
 pb_status pb_swap_file_create(pb_swap_file *file, const pb_store_options *options, uint64_t bytes);
+// Allocates what a file that was found has for holes.
+pb_status pb_swap_file_fill(const pb_swap_file *file, uint64_t bytes);
 // A read or write of all of `call`, but for its fd, at once; drops O_DIRECT where it turns out to be refused. 0 or
 // -errno.
 long pb_swap_file_transfer(pb_swap_file *file, pb_store_call call);

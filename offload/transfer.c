@@ -1,7 +1,9 @@
 // Reads and writes of extents: cut into requests, kept in order per extent, every result looked at.
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "offload/store_internal.h"
 
@@ -46,19 +48,49 @@ static void fail_mismatch(pb_store *store, pb_operation *op, const uint64_t hash
     fail(store, op, "the disk gave back other bytes than were written (their XXH3-128 differs)");
 }
 
+static double seconds_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void hash_counted(pb_store *store, const void *data, size_t bytes, uint64_t hash[2]) {
+    const double start = seconds_now();
+    pb_hash_bytes(data, bytes, hash);
+    store->info.hash_seconds += seconds_now() - start;
+}
+
+static void end(pb_store *store, pb_operation *op) {
+    op->state = op->failing ? PB_OP_FAILED : PB_OP_FREE;
+    store->done++;
+}
+
+// All requests of an operation are through. What was read is hashed later, when the disk has its next requests.
 static void finish(pb_store *store, pb_operation *op) {
     pb_extent *extent = &store->extents[op->extent];
-    if (!op->failing && op->write) {
+    if (!op->failing && !op->write) {
+        op->state = PB_OP_ARRIVED;
+        op->next = NULL;
+        *store->arrived_end = op;
+        store->arrived_end = &op->next;
+        return;
+    }
+    if (!op->failing) {
         extent->entry[extent->current] = op->entry;
         extent->state = PB_EXTENT_VALID;
         store->info.bytes_written += op->entry.bytes;
-    } else if (!op->failing) {
-        uint64_t hash[2];
-        pb_hash_bytes(op->data, op->entry.bytes, hash);
-        if (hash[0] != op->entry.hash[0] || hash[1] != op->entry.hash[1]) fail_mismatch(store, op, hash);
-        store->info.bytes_read += op->entry.bytes;
     }
-    op->state = op->failing ? PB_OP_FAILED : PB_OP_FREE;
+    end(store, op);
+}
+
+static void verify(pb_store *store, pb_operation *op) {
+    uint64_t hash[2];
+    store->arrived = op->next;
+    if (!op->next) store->arrived_end = &store->arrived;
+    hash_counted(store, op->data, op->entry.bytes, hash);
+    if (hash[0] != op->entry.hash[0] || hash[1] != op->entry.hash[1]) fail_mismatch(store, op, hash);
+    store->info.bytes_read += op->entry.bytes;
+    end(store, op);
 }
 
 // The extent's turn has come: which slot, and what a read has to find there.
@@ -148,15 +180,24 @@ static void settle_request(pb_store *store, pb_request *request) {
         store->engine->kind->queue(store->engine, request);
 }
 
-// Takes in what is finished; with `block`, waits for something when there is nothing.
+// Takes in what is finished and gives the engine more, and only then spends time on a hash: one per call, so that the
+// disk does not run dry over many. With `block`, waits for something when there is nothing.
 static void progress(pb_store *store, bool block) {
     pump(store);
     pb_request *request = NULL;
-    for (; store->in_flight && (request = store->engine->kind->next(store->engine, block)); block = false) {
+    const bool waits = block && !store->arrived && store->in_flight;
+    bool empty = waits;
+    while (store->in_flight && (request = store->engine->kind->next(store->engine, empty))) {
         settle_request(store, request);
-        pump(store);
+        empty = false;
     }
-    if (!block || !store->in_flight) return;
+    if (!waits || !empty) {
+        pump(store);
+        if (!store->arrived) return;
+        verify(store, store->arrived);
+        if (store->queue) pump(store);  // what waited for that read
+        return;
+    }
     // The engine has given up on the system; what its requests still do is not known.
     store->lost = true;
     snprintf(store->broken, sizeof store->broken, "%s: the system does not finish its requests", store->file.path);
@@ -165,6 +206,7 @@ static void progress(pb_store *store, bool block) {
         if (op->state != PB_OP_RUNNING && op->state != PB_OP_QUEUED) continue;
         fail(store, op, "the system does not finish its requests");
         op->state = PB_OP_FAILED;
+        store->done++;
     }
     store->in_flight = 0;
     store->queue = NULL;
@@ -187,7 +229,7 @@ static pb_operation *oldest_failure(pb_store *store) {
 }
 
 static bool has_work(const pb_store *store) {
-    return store->queue || store->in_flight;
+    return store->queue || store->in_flight || store->arrived;
 }
 
 static pb_status find_free(pb_store *store, pb_operation **found) {
@@ -205,6 +247,8 @@ static pb_status find_free(pb_store *store, pb_operation **found) {
 static pb_status take_on(pb_store *store, bool write, size_t index, pb_entry entry, void *data, size_t bytes,
                          pb_ticket *ticket) {
     if (store->broken[0]) return pb_error(PB_ERR_IO, "%s", store->broken);
+    if (write && store->handed_over)
+        return pb_error(PB_ERR_USAGE, "%s was handed over and is not written any more", store->file.path);
     if (index >= store->extent_count) return pb_error(PB_ERR_USAGE, "%s has no extent %zu", store->file.path, index);
     pb_extent *extent = &store->extents[index];
     if (bytes == 0 || bytes > extent->capacity || bytes % PB_STORE_BLOCK || (uintptr_t)data % PB_STORE_BLOCK)
@@ -213,7 +257,7 @@ static pb_status take_on(pb_store *store, bool write, size_t index, pb_entry ent
                         store->file.path, bytes, data, index, extent->capacity, PB_STORE_BLOCK);
     pb_operation *op = NULL;
     PB_RETURN_IF(find_free(store, &op));
-    if (write) pb_hash_bytes(data, bytes, entry.hash);
+    if (write) hash_counted(store, data, bytes, entry.hash);
     entry.bytes = (uint32_t)bytes;
     *op = (pb_operation){.state = PB_OP_QUEUED,
                          .queued = true,
@@ -253,6 +297,26 @@ pb_status pb_store_wait(pb_store *store, pb_ticket ticket) {
     while (is_under_way(store, ticket)) progress(store, true);
     pb_operation *op = operation_of(store, ticket);
     return op ? tell(op) : PB_OK;
+}
+
+bool pb_store_wait_any(pb_store *store, int timeout_ms) {
+    const double until = seconds_now() + 1e-3 * timeout_ms;
+    int left = timeout_ms;
+    for (bool woken = false;;) {
+        progress(store, false);
+        if (store->done != store->noticed) {
+            store->noticed = store->done;
+            return true;
+        }
+        // Rounded up: a rest is not cut short, and the last millisecond is not spent spinning.
+        if (timeout_ms > 0) left = (int)ceil(1e3 * (until - seconds_now()));
+        if (woken || (timeout_ms >= 0 && left <= 0)) return false;
+        woken = store->engine->kind->await(store->engine, left);
+    }
+}
+
+void pb_store_wake(pb_store *store) {
+    store->engine->kind->wake(store->engine);
 }
 
 void pb_store_settle(pb_store *store) {

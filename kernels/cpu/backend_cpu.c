@@ -1,6 +1,7 @@
 #include "kernels/backend.h"
+#include "kernels/cpu/cpu_device.h"
 #include "kernels/cpu/cpu_kernels.h"
-#include "kernels/cpu/isa.h"
+#include "base/isa.h"
 
 static const pb_kernel kernels[PB_OP_COUNT] = {
 #define PB_OP(name, NAME, gradient, kind, inplace) pb_cpu_##name,
@@ -44,7 +45,9 @@ static pb_dtype fixed_dtype(pb_opcode op, bool output, int i) {
     case PB_OP_MSE_LOSS: fp32 = output || i == 1; break;
     case PB_OP_MSE_LOSS_BWD: fp32 = !output && i > 0; break;
     case PB_OP_ACCUMULATE: fp32 = output || i == 1; break;
-    case PB_OP_ADAMW: fp32 = output ? i < 3 : i > 0; break;
+    case PB_OP_ADAMW:
+        fp32 = output ? i > PB_ADAMW_NEW_WORK : i == PB_ADAMW_CONTROL || i == PB_ADAMW_HYPER || i > PB_ADAMW_WORK;
+        break;
     case PB_OP_EMBEDDING: return !output && i == 0 ? PB_I32 : PB_DTYPE_COUNT;
     case PB_OP_EMBEDDING_BWD: return !output && i == 1 ? PB_I32 : PB_DTYPE_COUNT;
     case PB_OP_GRAD_NORM: return output || i == 1 ? PB_F64 : PB_DTYPE_COUNT;
@@ -59,6 +62,14 @@ static bool mixes_dtypes(pb_opcode op) {
     return op == PB_OP_CAST || op == PB_OP_EMBEDDING_BWD || op == PB_OP_ADAMW;
 }
 
+// Of the operands of adamw whose dtype says how the optimizer's state is kept.
+static bool is_state_format(bool output, int i, pb_dtype dtype) {
+    const int slot = output ? i + PB_ADAMW_MASTER : i;  // master, m, v, work in a row in both
+    if (slot == PB_ADAMW_MASTER) return dtype == PB_F32 || dtype == PB_BF16 || dtype == PB_I16 || dtype == PB_I8;
+    if (slot == PB_ADAMW_M || slot == PB_ADAMW_V) return dtype == PB_F32 || dtype == PB_BF16 || dtype == PB_U8;
+    return dtype == PB_F16 || dtype == PB_BF16 || dtype == PB_F32;
+}
+
 static pb_status supports(pb_opcode op, const pb_kernel_args *args) {
     pb_dtype storage = PB_DTYPE_COUNT;
     for (int i = 0; i < PB_MAX_INPUTS + PB_MAX_OUTPUTS; i++) {
@@ -70,6 +81,7 @@ static pb_status supports(pb_opcode op, const pb_kernel_args *args) {
         bool known =
             t->dtype == PB_F32 || t->dtype == PB_F16 || t->dtype == PB_BF16 || (op == PB_OP_CAST && t->dtype == PB_F64);
         if (fixed != PB_DTYPE_COUNT) known = t->dtype == fixed;
+        else if (op == PB_OP_ADAMW) known = is_state_format(output, index, t->dtype);
         else if (storage == PB_DTYPE_COUNT || mixes_dtypes(op)) storage = t->dtype;
         else known = known && t->dtype == storage;
         if (!known)
@@ -79,8 +91,13 @@ static pb_status supports(pb_opcode op, const pb_kernel_args *args) {
     return PB_OK;
 }
 
+pb_status pb_cpu_device_open_default(int ordinal, pb_device **device) {
+    (void)ordinal;  // there is one
+    return pb_cpu_device_open(kernels, device);
+}
+
 const pb_backend *pb_backend_cpu(void) {
-    static const pb_backend backend = {"cpu", kernels, workspaces, supports, NULL};
+    static const pb_backend backend = {"cpu", kernels, workspaces, supports, &pb_cpu_device_calls};
     pb_cpu_isa();  // found out here, by one thread
     return &backend;
 }

@@ -107,9 +107,9 @@ void pb_cpu_timestep_embedding(const pb_kernel_args *args) {
         for (int64_t i = 0; i < half; i++) {
             const float exponent = rate * (float)i / ((float)half - attr->timestep.freq_shift);
             const float angle = t[n] * (float)exp((double)exponent);
-            pb_store(y->dtype, y->data, (size_t)(n * channels + sines + i), sin((double)angle));
-            pb_store(y->dtype, y->data, (size_t)(n * channels + cosines + i), cos((double)angle));
+            pb_dtype_store(y->dtype, y->data, (size_t)(n * channels + sines + i), sin((double)angle));
+            pb_dtype_store(y->dtype, y->data, (size_t)(n * channels + cosines + i), cos((double)angle));
         }
-        if (channels % 2) pb_store(y->dtype, y->data, (size_t)((n + 1) * channels - 1), 0);
+        if (channels % 2) pb_dtype_store(y->dtype, y->data, (size_t)((n + 1) * channels - 1), 0);
     }
 }

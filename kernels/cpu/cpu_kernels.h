@@ -12,4 +12,7 @@
 #include "base/ops.def"
 #undef PB_OP
 
+// adamw where master or moments are not all fp32.
+void pb_cpu_adamw_states(const pb_kernel_args *args);
+
 #endif

@@ -157,5 +157,10 @@ static void adamw_range(void *context, int64_t begin, int64_t end, int thread) {
 }
 
 void pb_cpu_adamw(const pb_kernel_args *args) {
+    for (int i = PB_ADAMW_MASTER; i <= PB_ADAMW_V; i++) {
+        if (args->in[i].dtype == PB_F32) continue;
+        pb_cpu_adamw_states(args);
+        return;
+    }
     pb_parallel_for(pb_shape_count(args->in[0].shape), GRAIN, adamw_range, (void *)args);
 }

@@ -41,6 +41,6 @@ void pb_cpu_sum_pixels(const pb_kernel_args *args) {
     column_blocks_combine(&blocks, args->workspace, blocks.channels);
     for (int64_t i = 0; i < blocks.images * blocks.channels; i++) {
         const int64_t n = i / blocks.channels, c = i % blocks.channels;
-        pb_store(y->dtype, y->data, (size_t)i, sums[n * blocks.count * blocks.channels + c]);
+        pb_dtype_store(y->dtype, y->data, (size_t)i, sums[n * blocks.count * blocks.channels + c]);
     }
 }

@@ -59,13 +59,6 @@ SIMD vf units_at(const char *row, int64_t i, pb_unit unit) {
     return v;
 }
 
-// Loops over an array of vectors, which then stay in registers.
-#if defined(__clang__)
-#define UNROLLED _Pragma("unroll")
-#else
-#define UNROLLED _Pragma("GCC unroll 16")
-#endif
-
 // The first `count` lanes of vectors, 1 or more; zeros, or nothing written, beyond them.
 SIMD void store_first(float *to, vf v, int64_t count) {
 #if defined(__AVX512F__)

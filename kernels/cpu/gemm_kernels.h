@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #include "base/dtype.h"
-#include "kernels/cpu/isa.h"
+#include "base/isa.h"
 
 //
 // Of a tile's left operand there is a second form, without the interleaving: rows of units, PB_ROW_STRIDE apart. It is

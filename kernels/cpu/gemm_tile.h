@@ -1,6 +1,6 @@
 // The tile kernels of gemm_kernels.h for the instruction set that the including file is compiled for. Before it, define
 // fused(a, b, c): the products of the units of a and b are added to c.
-#include "kernels/cpu/simd.h"
+#include "base/simd.h"
 
 // Twice TILE_ROWS accumulators, two columns and a row's unit fill the registers.
 #if defined(__AVX512F__)

@@ -1,6 +1,6 @@
 #include "kernels/cpu/rows.h"
 
-#include "kernels/cpu/isa.h"
+#include "base/isa.h"
 
 const pb_row_kernels *pb_rows(void) {
     switch (pb_cpu_isa().level) {

@@ -2,7 +2,7 @@
 #ifndef PB_KERNELS_CPU_ROWS_CONVERT_H
 #define PB_KERNELS_CPU_ROWS_CONVERT_H
 
-#include "kernels/cpu/simd.h"
+#include "base/simd.h"
 
 SIMD vf widen(pb_dtype dtype, vh h) {
     return dtype == PB_F16 ? simd_from_f16(h) : simd_from_bf16(h);

@@ -13,7 +13,7 @@ static const pb_kernel_workspace workspaces[PB_OP_COUNT] = {
     [PB_OP_ATTENTION_BWD] = pb_ref_attention_bwd_workspace,
 };
 
-// Every kernel loads and stores through pb_load and pb_store, which know every dtype.
+// Every kernel loads and stores through pb_dtype_load and pb_dtype_store, which know every dtype.
 static pb_status supports_everything(pb_opcode op, const pb_kernel_args *args) {
     (void)op;
     (void)args;

@@ -12,23 +12,26 @@
 #include "base/ops.def"
 #undef PB_OP
 
+// adamw where master or moments are not all fp32 or fp64.
+void ref_adamw_states(const pb_kernel_args *args);
+
 static inline bool ref_has(const pb_tensor *t) {
     return t->data != NULL;
 }
 
 static inline double ref_get(const pb_tensor *t, int64_t i) {
-    return pb_load(t->dtype, t->data, (size_t)i);
+    return pb_dtype_load(t->dtype, t->data, (size_t)i);
 }
 
 static inline void ref_put(const pb_tensor *t, int64_t i, double value) {
-    pb_store(t->dtype, t->data, (size_t)i, value);
+    pb_dtype_store(t->dtype, t->data, (size_t)i, value);
 }
 
 // What `value` becomes when an op of its own stores it in `dtype` and the next one loads it.
 static inline double ref_round(pb_dtype dtype, double value) {
     double stored;
-    pb_store(dtype, &stored, 0, value);
-    return pb_load(dtype, &stored, 0);
+    pb_dtype_store(dtype, &stored, 0, value);
+    return pb_dtype_load(dtype, &stored, 0);
 }
 
 // Element o of a bias that may be absent. It is kept in fp32 and rounded to y's dtype, as autocast casts it.

@@ -51,6 +51,11 @@ void pb_ref_step_control(const pb_kernel_args *args) {
 
 // torch/optim/adamw.py, _single_tensor_adamw. in: g control hyper master m v   out: master' m' v' work?
 void pb_ref_adamw(const pb_kernel_args *args) {
+    for (int i = PB_ADAMW_MASTER; i <= PB_ADAMW_V; i++) {
+        if (args->in[i].dtype == PB_F32 || args->in[i].dtype == PB_F64) continue;
+        ref_adamw_states(args);
+        return;
+    }
     const pb_tensor *g = &args->in[0], *hyper = &args->in[2], *out = args->out;
     const double scale = ref_get(&args->in[1], PB_CONTROL_SCALE), beta2 = ref_get(hyper, PB_HYPER_BETA2);
     const bool skip = ref_get(&args->in[1], PB_CONTROL_SKIP) != 0;

@@ -8,6 +8,7 @@ static const struct {
 } table[PB_DTYPE_COUNT] = {
     [PB_F32] = {"F32", 4}, [PB_F16] = {"F16", 2}, [PB_BF16] = {"BF16", 2}, [PB_F64] = {"F64", 8},
     [PB_I32] = {"I32", 4}, [PB_I64] = {"I64", 8}, [PB_U8] = {"U8", 1},
+    [PB_I8] = {"I8", 1},   [PB_I16] = {"I16", 2},
 };
 
 size_t pb_dtype_size(pb_dtype dtype) {
@@ -42,7 +43,7 @@ uint16_t pb_f16_from_f32(float x) {
     return (uint16_t)(sign | ((rounded - 0x38000000u) >> 13));
 }
 
-double pb_load(pb_dtype dtype, const void *array, size_t i) {
+double pb_dtype_load(pb_dtype dtype, const void *array, size_t i) {
     switch (dtype) {
     case PB_F32: return ((const float *)array)[i];
     case PB_F16: return pb_f16_to_f32(((const uint16_t *)array)[i]);
@@ -51,13 +52,15 @@ double pb_load(pb_dtype dtype, const void *array, size_t i) {
     case PB_I32: return ((const int32_t *)array)[i];
     case PB_I64: return (double)((const int64_t *)array)[i];
     case PB_U8: return ((const uint8_t *)array)[i];
+    case PB_I8: return ((const int8_t *)array)[i];
+    case PB_I16: return ((const int16_t *)array)[i];
     case PB_DTYPE_COUNT: break;
     }
     assert(0);
     return 0;
 }
 
-void pb_store(pb_dtype dtype, void *array, size_t i, double value) {
+void pb_dtype_store(pb_dtype dtype, void *array, size_t i, double value) {
     switch (dtype) {
     case PB_F32: ((float *)array)[i] = (float)value; return;
     case PB_F16: ((uint16_t *)array)[i] = pb_f16_from_f32((float)value); return;
@@ -66,6 +69,8 @@ void pb_store(pb_dtype dtype, void *array, size_t i, double value) {
     case PB_I32: ((int32_t *)array)[i] = (int32_t)value; return;
     case PB_I64: ((int64_t *)array)[i] = (int64_t)value; return;
     case PB_U8: ((uint8_t *)array)[i] = (uint8_t)value; return;
+    case PB_I8: ((int8_t *)array)[i] = (int8_t)value; return;
+    case PB_I16: ((int16_t *)array)[i] = (int16_t)value; return;
     case PB_DTYPE_COUNT: break;
     }
     assert(0);
@@ -88,5 +93,5 @@ void pb_convert(pb_dtype to_dtype, void *to, pb_dtype from_dtype, const void *fr
     else if (to_dtype == PB_BF16 && from_dtype == PB_F32)
         for (size_t i = 0; i < count; i++) ((uint16_t *)to)[i] = pb_bf16_from_f32(wide[i]);
     else
-        for (size_t i = 0; i < count; i++) pb_store(to_dtype, to, i, pb_load(from_dtype, from, i));
+        for (size_t i = 0; i < count; i++) pb_dtype_store(to_dtype, to, i, pb_dtype_load(from_dtype, from, i));
 }

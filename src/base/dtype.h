@@ -6,7 +6,9 @@
 #include <stdint.h>
 #include <string.h>
 
-typedef enum pb_dtype { PB_F32, PB_F16, PB_BF16, PB_F64, PB_I32, PB_I64, PB_U8, PB_DTYPE_COUNT } pb_dtype;
+typedef enum pb_dtype {
+    PB_F32, PB_F16, PB_BF16, PB_F64, PB_I32, PB_I64, PB_U8, PB_I8, PB_I16, PB_DTYPE_COUNT
+} pb_dtype;
 
 size_t pb_dtype_size(pb_dtype dtype);
 const char *pb_dtype_name(pb_dtype dtype);  // as safetensors has it: "F32", "BF16", ...
@@ -38,8 +40,8 @@ uint16_t pb_f16_from_f32(float x);
 
 // Element `i` of an array of any floating or integer dtype, as a double; and back, rounded once per step (a double
 // goes through float on its way to the 16-bit types).
-double pb_load(pb_dtype dtype, const void *array, size_t i);
-void pb_store(pb_dtype dtype, void *array, size_t i, double value);
+double pb_dtype_load(pb_dtype dtype, const void *array, size_t i);
+void pb_dtype_store(pb_dtype dtype, void *array, size_t i, double value);
 
 // Converts `count` elements between any two floating dtypes; single-threaded, for loading and saving.
 void pb_convert(pb_dtype to_dtype, void *to, pb_dtype from_dtype, const void *from, size_t count);

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/error.h"
 #include "base/op.h"
 
 // How fast one op goes in one compute dtype: seconds = overhead + max(FLOPs / flops, bytes touched / bandwidth).
@@ -30,5 +31,15 @@ typedef struct pb_machine {
     bool shared_cores;             // copies and host updates take time from the ops: the CPU backend
     uint64_t device_bytes, host_bytes, nvme_bytes;  // what `auto` takes, margins already left; nvme 0: none
 } pb_machine;
+
+// A machine that is built in ("rtx3060", "rtx3090", "rtx4090", "h200"; "generic": something middling), from its maker's
+// published figures. NULL: there is none of that name.
+const pb_machine *pb_machine_builtin(const char *name);
+const char *pb_machine_builtin_name(int index);  // from 0; NULL past the last
+
+// A guess at this machine under the CPU backend, for when no profile was made: memory as it is free now, nominal
+// speeds by processors and instruction set. Device and host are both its RAM; nvme_bytes is 0, for no directory is
+// known here. Errors: PB_ERR_IO.
+pb_status pb_machine_this(pb_machine *machine);
 
 #endif

@@ -20,7 +20,8 @@ const char *pb_op_name(pb_opcode op);
 pb_op_kind pb_op_kind_of(pb_opcode op);
 int pb_op_inplace(pb_opcode op);  // index of an input or -1
 
-enum { PB_MAX_RANK = 4, PB_MAX_INPUTS = 6, PB_MAX_OUTPUTS = 4 };
+enum { PB_MAX_RANK = 4, PB_MAX_INPUTS = 9, PB_MAX_OUTPUTS = 6 };
+enum { PB_STATE_BLOCK = 256 };  // elements that share a scale in 8-bit optimizer states
 
 typedef struct pb_shape {
     int rank;
@@ -75,6 +76,10 @@ typedef union pb_attr {
     struct {
         pb_dtype dtype;  // cast: of the output
     } cast;
+    struct {
+        uint32_t stream;  // of random bits: the parameter's own, see pb_adamw_stream
+        int64_t first;    // 0 in a graph; in an UPDATE, which element of the parameter the operands begin with
+    } adamw;
 } pb_attr;
 
 // What a kernel sees of a value. data is NULL where an optional argument is absent.
@@ -111,8 +116,38 @@ typedef enum pb_hyper {
     PB_HYPER_MAX_NORM,       // global clipping, or infinity for none
     PB_HYPER_ONE_MINUS_BETA1,
     PB_HYPER_ONE_MINUS_BETA2,
+    // For stochastic rounding, 16 bits each so that a float holds them: the run's seed and the step's number.
+    PB_HYPER_SEED_LOW,
+    PB_HYPER_SEED_HIGH,
+    PB_HYPER_STEP_LOW,
+    PB_HYPER_STEP_HIGH,
     PB_HYPER_COUNT = 16
 } pb_hyper;
+
+// Slots of adamw's inputs and outputs (ops.def).
+enum {
+    PB_ADAMW_GRADIENT,
+    PB_ADAMW_CONTROL,
+    PB_ADAMW_HYPER,
+    PB_ADAMW_MASTER,
+    PB_ADAMW_M,
+    PB_ADAMW_V,
+    PB_ADAMW_WORK,
+    PB_ADAMW_M_SCALES,
+    PB_ADAMW_V_SCALES,
+    PB_ADAMW_NEW_MASTER = 0,
+    PB_ADAMW_NEW_M,
+    PB_ADAMW_NEW_V,
+    PB_ADAMW_NEW_WORK,
+    PB_ADAMW_NEW_M_SCALES,
+    PB_ADAMW_NEW_V_SCALES,
+};
+
+// How many of an adamw operand's `entries` belong to the first `count` of its parameter's `elements` elements: as many,
+// or, of scales, one per PB_STATE_BLOCK. (Slices begin with whole blocks.)
+static inline int64_t pb_adamw_entries(int64_t entries, int64_t elements, int64_t count) {
+    return entries == elements ? count : (count + PB_STATE_BLOCK - 1) / PB_STATE_BLOCK;
+}
 
 // What step_control found, the float tensor `control`.
 typedef enum pb_control {

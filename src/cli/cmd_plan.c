@@ -31,7 +31,7 @@ static pb_status plan_pass(const pb_step_request *request, uint64_t budget, plan
     pb_step_graph *step;
     PB_RETURN_IF(pb_step_graph_create(request, &step));
     pb_program *program = NULL;
-    const pb_status status = pb_compile(step->graph, pb_backend_cpu(), budget, &program);
+    const pb_status status = pb_compile(step->graph, pb_backend_cpu(), &(pb_plan_request){.budget = {budget}}, &program);
     if (status == PB_OK && (!r->program || program->tier_bytes[PB_TIER_DEVICE] > r->program->tier_bytes[PB_TIER_DEVICE])) {
         destroy_result(r);
         *r = (plan_result){.parameters = pb_step_graph_parameters(step),

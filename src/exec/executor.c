@@ -3,61 +3,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <time.h>
 
-struct pb_slab {
-    unsigned char *data;
-    uint64_t bytes;
-};
+#include "exec/executor_parts.h"
 
-struct pb_executor {
-    const pb_backend *backend;
-    const pb_graph *graph;
-    const pb_program *program;
-    pb_slab *slab, *own_slab;
-    pb_kernel_args *args;  // by instruction, all pointers resolved
-    bool profiled;
-    double seconds[PB_OP_COUNT];
-    uint64_t runs[PB_OP_COUNT];
-};
-
-pb_status pb_slab_create(uint64_t bytes, pb_slab **result) {
-    pb_slab *slab = calloc(1, sizeof *slab);
-    if (!slab) return pb_error(PB_ERR_MEMORY, "no memory for a slab");
-    slab->bytes = bytes ? bytes : 1;
-    slab->data = mmap(NULL, slab->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (slab->data == MAP_FAILED) {
-        free(slab);
-        return pb_error(PB_ERR_MEMORY,
-                        "the machine has no %.3f GiB of memory for the device slab; set a smaller "
-                        "train_batch_size or resolution",
-                        (double)bytes / 0x1p30);
-    }
-    // Weights are streamed through: huge pages save a TLB miss every 4 KiB. Only advice; failure changes nothing.
-    madvise(slab->data, slab->bytes, MADV_HUGEPAGE);
-    *result = slab;
-    return PB_OK;
-}
-
-void pb_slab_destroy(pb_slab *slab) {
-    if (!slab) return;
-    munmap(slab->data, slab->bytes);
-    free(slab);
-}
-
-uint64_t pb_slab_bytes(const pb_slab *slab) {
-    return slab->bytes;
-}
-
-pb_status pb_compile(const pb_graph *graph, const pb_backend *backend, uint64_t device_budget, pb_program **program) {
+pb_status pb_compile(const pb_graph *graph, const pb_backend *backend, const pb_plan_request *limits,
+                     pb_program **program) {
     if (graph->status != PB_OK) return graph->status;
     for (uint32_t n = 0; n < graph->node_count; n++) {
         pb_kernel_args args;
         pb_node_kernel_args(graph, &graph->nodes[n], &args);
         if (backend->supports) PB_RETURN_IF(backend->supports(graph->nodes[n].op, &args));
     }
-    const pb_plan_request request = {.workspaces = backend->workspaces, .budget = {device_budget}};
+    pb_plan_request request = limits ? *limits : (pb_plan_request){.budget = {UINT64_MAX}};
+    request.workspaces = backend->workspaces;
     pb_program *made;
     PB_RETURN_IF(pb_plan(graph, &request, &made));
     const pb_status status = pb_program_check(graph, made, &request);
@@ -69,32 +28,16 @@ pb_status pb_compile(const pb_graph *graph, const pb_backend *backend, uint64_t 
     return PB_OK;
 }
 
-static void resolve(pb_executor *e, uint32_t i) {
-    const pb_insn *insn = &e->program->insns[i];
-    pb_kernel_args *args = &e->args[i];
-    pb_node_kernel_args(e->graph, &e->graph->nodes[insn->node], args);
-    for (int k = 0; k < PB_MAX_INPUTS; k++)
-        if (insn->in[k].value != PB_NONE) args->in[k].data = e->slab->data + insn->in[k].offset;
-    for (int k = 0; k < PB_MAX_OUTPUTS; k++)
-        if (insn->out[k].value != PB_NONE) args->out[k].data = e->slab->data + insn->out[k].offset;
-    args->workspace = insn->workspace_bytes ? e->slab->data + insn->workspace_offset : NULL;
-    args->workspace_bytes = insn->workspace_bytes;
-}
-
 pb_status pb_executor_create(const pb_backend *backend, const pb_graph *graph, const pb_program *program,
-                             pb_slab *shared, pb_executor **result) {
+                             pb_memory *shared, pb_executor **result) {
     pb_status status = PB_OK;
     pb_executor *e = calloc(1, sizeof *e);
     if (!e) return pb_error(PB_ERR_MEMORY, "no memory for an executor");
-    e->backend = backend;
     e->graph = graph;
     e->program = program;
-    if (!shared) PB_TRY(pb_slab_create(program->tier_bytes[PB_TIER_DEVICE], &e->own_slab));
-    e->slab = shared ? shared : e->own_slab;
-    if (e->slab->bytes < program->tier_bytes[PB_TIER_DEVICE]) PB_FAIL(PB_ERR_INTERNAL, "the shared slab is smaller than the program");
-    e->args = calloc(program->insn_count + 1, sizeof *e->args);
-    if (!e->args) PB_FAIL(PB_ERR_MEMORY, "no memory for an executor");
-    for (uint32_t i = 0; i < program->insn_count; i++) resolve(e, i);
+    if (!shared) PB_TRY(pb_memory_create_for(backend, &program, 1, NULL, &e->own_memory));
+    e->memory = shared ? shared : e->own_memory;
+    PB_TRY(pb_executor_prepare(e));
     *result = e;
     e = NULL;
 fail:
@@ -104,36 +47,14 @@ fail:
 
 void pb_executor_destroy(pb_executor *e) {
     if (!e) return;
-    pb_slab_destroy(e->own_slab);
     free(e->args);
+    free(e->mark);
+    free(e->behind);
+    free(e->first_reads);
+    for (int l = 0; l < PB_LANE_COUNT; l++) free(e->list[l]);
+    free(e->kept);
+    pb_memory_destroy(e->own_memory);
     free(e);
-}
-
-// Where a value that the host may touch lies.
-static pb_status locate(const pb_executor *e, pb_vid value, uint64_t offset, uint64_t bytes, unsigned char **at) {
-    const pb_value *v = value < e->graph->value_count ? &e->graph->values[value] : NULL;
-    uint32_t pieces = 0;
-    const pb_piece *piece = v ? pb_program_pieces(e->program, e->graph, value, &pieces) : NULL;
-    const uint64_t home = pieces ? piece->offset : v ? e->program->home[value] : UINT64_MAX;
-    if (home == UINT64_MAX) return pb_error(PB_ERR_INTERNAL, "value %u has no home in the slab", value);
-    if (offset > pb_value_bytes(v) || bytes > pb_value_bytes(v) - offset)
-        return pb_error(PB_ERR_INTERNAL, "copy outside value %u (%s)", value, v->name);
-    *at = e->slab->data + home + offset;
-    return PB_OK;
-}
-
-pb_status pb_executor_write(pb_executor *e, pb_vid value, uint64_t offset, const void *data, uint64_t bytes) {
-    unsigned char *at;
-    PB_RETURN_IF(locate(e, value, offset, bytes, &at));
-    memcpy(at, data, bytes);
-    return PB_OK;
-}
-
-pb_status pb_executor_read(const pb_executor *e, pb_vid value, uint64_t offset, void *data, uint64_t bytes) {
-    unsigned char *at;
-    PB_RETURN_IF(locate(e, value, offset, bytes, &at));
-    memcpy(data, at, bytes);
-    return PB_OK;
 }
 
 static double now(void) {
@@ -142,22 +63,165 @@ static double now(void) {
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-static void run_profiled(pb_executor *e, uint32_t i, pb_opcode op) {
+// --- Issuing ---
+
+static pb_status run_kernel(pb_executor *e, uint32_t i) {
+    const pb_insn *insn = &e->program->insns[i];
+    const pb_opcode op = e->graph->nodes[insn->node].op;
+    const pb_memory *m = e->memory;
+    // A lane that failed has let everybody pass: kernels are not given what was to come.
+    if (m->io && pb_io_failed(m->io)) return PB_OK;
+    if (!e->profiled) return m->calls->run(m->device, insn->lane, op, &e->args[i]);
     const double start = now();
-    e->backend->kernels[op](&e->args[i]);
+    PB_RETURN_IF(m->calls->run(m->device, insn->lane, op, &e->args[i]));
     e->seconds[op] += now() - start;
     e->runs[op]++;
+    return PB_OK;
+}
+
+static pb_status issue_wait(const pb_executor *e, const pb_insn *insn) {
+    const pb_memory *m = e->memory;
+    const pb_lane on = e->program->insns[insn->on].lane;
+    const uint64_t mark = m->mark[on] + e->mark[insn->on];
+    if (on == insn->lane) return PB_OK;  // in order as it is
+    if (!pb_is_io_lane(on) || m->calls->signal) return m->calls->lane_wait(m->device, insn->lane, on, mark);
+    pb_io_wait(m->io, on, mark);
+    return PB_OK;
+}
+
+static pb_status issue(pb_executor *e, uint32_t i) {
+    const pb_insn *insn = &e->program->insns[i];
+    const pb_memory *m = e->memory;
+    if (insn->kind == PB_INSN_WAIT) return issue_wait(e, insn);
+    if (e->times && m->calls->time)
+        PB_RETURN_IF(m->calls->time(m->device, insn->lane, &e->times[i].begin, &e->times[i].end));
+    if (insn->kind == PB_INSN_RUN || insn->kind == PB_INSN_UPDATE)
+        PB_RETURN_IF(run_kernel(e, i));
+    else
+        PB_RETURN_IF(m->calls->copy(m->device, insn->lane, m->slab[insn->to_tier] + insn->to,
+                                    m->slab[insn->from_tier] + insn->from, insn->bytes));
+    if (!(e->behind[i] & PB_RECORD)) return PB_OK;
+    const uint64_t mark = m->mark[insn->lane] + e->mark[i];
+    PB_RETURN_IF(m->calls->record(m->device, insn->lane, mark));
+    return e->behind[i] & PB_TELL_IO ? pb_io_issued(m->io, insn->lane, mark) : PB_OK;
+}
+
+static bool is_copy_lane(pb_lane lane) {
+    return lane == PB_LANE_UPLOAD || lane == PB_LANE_DOWNLOAD;
+}
+
+// Whether what instruction i stands for has been issued, so that a lane can be told to wait for it.
+static bool is_issued(const pb_executor *e, uint32_t i) {
+    const pb_lane lane = e->program->insns[i].lane;
+    if (pb_is_io_lane(lane)) return e->memory->calls->signal;
+    if (!is_copy_lane(lane)) return i < e->now;
+    return e->issued[lane] == e->count[lane] || i < e->list[lane][e->issued[lane]];
+}
+
+// Copies need not stand back behind kernels that happen to come first in the list: before the executor's thread is busy
+// with one, it issues what its lane's WAITs permit. Never more than the lane takes at once, and never a wait for what is
+// not issued yet, so that this cannot block.
+static pb_status issue_ahead(pb_executor *e) {
+    static const pb_lane lanes[] = {PB_LANE_UPLOAD, PB_LANE_DOWNLOAD};
+    const pb_memory *m = e->memory;
+    for (bool moved = m->calls->room != NULL; moved;) {
+        moved = false;
+        for (int k = 0; k < 2; k++) {
+            const pb_lane lane = lanes[k];
+            while (e->issued[lane] < e->count[lane] && m->calls->room(m->device, lane) >= 3) {
+                const uint32_t i = e->list[lane][e->issued[lane]];
+                const pb_insn *insn = &e->program->insns[i];
+                if (insn->kind == PB_INSN_WAIT && !is_issued(e, insn->on)) break;
+                PB_RETURN_IF(issue(e, i));
+                e->issued[lane]++;
+                moved = true;
+            }
+        }
+    }
+    return PB_OK;
+}
+
+// The next instruction of the list, in whose order everything can be issued without waiting for what is not issued.
+static pb_status issue_next(pb_executor *e) {
+    const pb_insn *insn = &e->program->insns[e->now];
+    if (pb_is_io_lane(insn->lane)) return PB_OK;  // the I/O thread's
+    if (!is_copy_lane(insn->lane)) {
+        PB_RETURN_IF(issue_ahead(e));
+        return issue(e, e->now);
+    }
+    const uint32_t issued = e->issued[insn->lane];
+    if (issued == e->count[insn->lane] || e->now < e->list[insn->lane][issued]) return PB_OK;  // was issued ahead
+    PB_RETURN_IF(issue(e, e->now));
+    e->issued[insn->lane]++;
+    return PB_OK;
+}
+
+// --- A run ---
+
+// Extents that are read before they are written must have been written, and what is staged must be in place.
+static pb_status settle_store(pb_executor *e) {
+    PB_RETURN_IF(pb_memory_flush(e->memory));
+    for (uint32_t i = 0; i < e->first_read_count && !e->filled; i++)
+        PB_RETURN_IF(pb_memory_fill(e->memory, e->first_reads[i]));
+    e->filled = true;
+    pb_memory_unstage(e->memory);
+    return PB_OK;
+}
+
+static void begin_io(pb_executor *e) {
+    memcpy(e->job.base, e->memory->mark, sizeof e->job.base);
+    e->job.step = e->memory->runs;
+    e->job.times = e->times;
+    pb_io_begin(e->memory->io, &e->job);
+}
+
+static void remember_failure(pb_memory *m, pb_status status) {
+    if (m->failed) return;
+    m->failed = status;
+    snprintf(m->failure, sizeof m->failure, "%s", pb_error_message());
+}
+
+// Brings every lane to rest, whatever has happened. The first error.
+static pb_status finish(pb_executor *e, bool io, pb_status status) {
+    pb_memory *m = e->memory;
+    if (status != PB_OK) remember_failure(m, status);
+    if (status != PB_OK && io) pb_io_abandon(m->io);
+    status = m->calls->synchronize(m->device);
+    if (status != PB_OK) {
+        remember_failure(m, status);
+        if (io) pb_io_abandon(m->io);
+    }
+    if (io && (status = pb_io_end(m->io)) != PB_OK) remember_failure(m, status);
+    for (int l = 0; l < PB_LANE_COUNT; l++) m->mark[l] += e->total[l];
+    m->runs++;
+    return m->failed ? pb_error(m->failed, "%s", m->failure) : PB_OK;
 }
 
 pb_status pb_executor_run(pb_executor *e) {
-    for (uint32_t i = 0; i < e->program->insn_count; i++) {
-        const pb_opcode op = e->graph->nodes[e->program->insns[i].node].op;
-        if (e->profiled)
-            run_profiled(e, i, op);
-        else
-            e->backend->kernels[op](&e->args[i]);
+    pb_memory *m = e->memory;
+    if (m->failed) return pb_error(m->failed, "%s", m->failure);
+    PB_RETURN_IF(settle_store(e));
+    if (e->stress) pb_executor_poison(e);
+    const bool io = e->count[PB_LANE_READ] || e->count[PB_LANE_WRITE];
+    const double start = e->times ? now() : 0;
+    if (e->times) memset(e->times, 0, e->program->insn_count * sizeof *e->times);
+    if (io) begin_io(e);
+    pb_status status = PB_OK;
+    memset(e->issued, 0, sizeof e->issued);
+    for (e->now = 0; e->now < e->program->insn_count && status == PB_OK; e->now++) {
+        if (io && pb_io_failed(m->io)) break;
+        status = issue_next(e);
     }
-    return PB_OK;
+    status = finish(e, io, status);
+    for (uint32_t i = 0; e->times && i < e->program->insn_count; i++) {
+        if (e->times[i].begin > 0) e->times[i].begin -= start;
+        if (e->times[i].end > 0) e->times[i].end -= start;
+    }
+    return status;
+}
+
+void pb_executor_trace(pb_executor *e, pb_insn_times *times) {
+    e->times = times;
 }
 
 void pb_executor_profile(pb_executor *e, bool on) {

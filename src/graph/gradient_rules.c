@@ -2,8 +2,12 @@
 // consumers have contributed so far; ops that can add it in their last pass take it as their addend.
 #include "graph/rules.h"
 
-// Adds a backward op; wanted[i] says which outputs.
-static void emit(pb_gradient_args *a, pb_opcode op, const pb_vid *in, const bool *wanted, pb_vid *out) {
+enum { MOST_INPUTS = 6 };  // of a backward op
+
+// Adds a backward op with the inputs in[MOST_INPUTS]; wanted[i] says which outputs.
+static void emit(pb_gradient_args *a, pb_opcode op, const pb_vid *inputs, const bool *wanted, pb_vid *out) {
+    pb_vid in[PB_MAX_INPUTS];
+    for (int i = 0; i < PB_MAX_INPUTS; i++) in[i] = i < MOST_INPUTS ? inputs[i] : PB_NONE;
     for (int i = 0; i < PB_MAX_OUTPUTS; i++) out[i] = wanted[i] ? PB_NONE : PB_ABSENT;
     pb_graph_add_node(a->graph, op, &a->node.attr, in, out);
 }
@@ -21,7 +25,7 @@ static pb_vid plus(pb_gradient_args *a, pb_vid sum, pb_vid gradient) {
 static void weight_gradients(pb_gradient_args *a, pb_opcode op) {
     const bool wanted[PB_MAX_OUTPUTS] = {a->need[1], a->node.in[2] != PB_NONE && a->need[2]};
     if (!wanted[0] && !wanted[1]) return;
-    const pb_vid in[PB_MAX_INPUTS] = {a->dout[0], a->node.in[0], PB_NONE, PB_NONE, PB_NONE, PB_NONE};
+    const pb_vid in[MOST_INPUTS] = {a->dout[0], a->node.in[0], PB_NONE, PB_NONE, PB_NONE, PB_NONE};
     pb_vid out[PB_MAX_OUTPUTS];
     emit(a, op, in, wanted, out);
     if (wanted[0]) a->din[1] = plus(a, a->din[1], out[0]);
@@ -54,14 +58,14 @@ static void norm_gradients(pb_gradient_args *a, pb_opcode op, const pb_vid *in) 
 void pb_gradient_group_norm(pb_gradient_args *a) {
     const pb_node *n = &a->node;
     const pb_vid addend = a->need[0] ? a->din[0] : PB_NONE;
-    const pb_vid in[PB_MAX_INPUTS] = {a->dout[0], n->in[0], n->in[1], n->in[2], n->out[1], addend};
+    const pb_vid in[MOST_INPUTS] = {a->dout[0], n->in[0], n->in[1], n->in[2], n->out[1], addend};
     norm_gradients(a, PB_OP_GROUP_NORM_BWD, in);
 }
 
 void pb_gradient_layer_norm(pb_gradient_args *a) {
     const pb_node *n = &a->node;
     const pb_vid addend = a->need[0] ? a->din[0] : PB_NONE;
-    const pb_vid in[PB_MAX_INPUTS] = {a->dout[0], n->in[0], n->in[1], n->out[1], addend, PB_NONE};
+    const pb_vid in[MOST_INPUTS] = {a->dout[0], n->in[0], n->in[1], n->out[1], addend, PB_NONE};
     norm_gradients(a, PB_OP_LAYER_NORM_BWD, in);
 }
 
@@ -75,7 +79,7 @@ void pb_gradient_geglu(pb_gradient_args *a) {
 
 void pb_gradient_attention(pb_gradient_args *a) {
     const pb_node *n = &a->node;
-    const pb_vid in[PB_MAX_INPUTS] = {a->dout[0], n->in[0], n->in[1], n->in[2], n->out[0], n->out[1]};
+    const pb_vid in[MOST_INPUTS] = {a->dout[0], n->in[0], n->in[1], n->in[2], n->out[0], n->out[1]};
     const bool wanted[PB_MAX_OUTPUTS] = {true, true, true};
     pb_vid out[PB_MAX_OUTPUTS];
     emit(a, PB_OP_ATTENTION_BWD, in, wanted, out);
@@ -102,7 +106,7 @@ void pb_gradient_embedding(pb_gradient_args *a) {
     a->node.attr.embedding.rows = table->shape.dim[0];
     a->node.attr.embedding.positions = positions->shape.dim[0];
     a->node.attr.embedding.dtype = table->dtype;
-    const pb_vid in[PB_MAX_INPUTS] = {a->dout[0], a->node.in[0], PB_NONE, PB_NONE, PB_NONE, PB_NONE};
+    const pb_vid in[MOST_INPUTS] = {a->dout[0], a->node.in[0], PB_NONE, PB_NONE, PB_NONE, PB_NONE};
     const bool wanted[PB_MAX_OUTPUTS] = {a->need[1], a->need[2]};
     pb_vid out[PB_MAX_OUTPUTS];
     emit(a, PB_OP_EMBEDDING_BWD, in, wanted, out);

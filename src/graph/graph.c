@@ -140,8 +140,10 @@ void pb_graph_renumber(pb_graph *g) {
 
 pb_vid pb_graph_add_single(pb_graph *g, pb_opcode op, const pb_attr *attr, pb_vid a, pb_vid b, pb_vid c, pb_vid d,
                            pb_vid e) {
-    const pb_vid in[PB_MAX_INPUTS] = {a, b, c, d, e, PB_NONE};
-    pb_vid out[PB_MAX_OUTPUTS] = {PB_NONE, PB_NONE, PB_NONE, PB_NONE};
+    const pb_vid given[] = {a, b, c, d, e};
+    pb_vid in[PB_MAX_INPUTS], out[PB_MAX_OUTPUTS];
+    for (int i = 0; i < PB_MAX_INPUTS; i++) in[i] = i < 5 ? given[i] : PB_NONE;
+    for (int i = 0; i < PB_MAX_OUTPUTS; i++) out[i] = PB_NONE;
     pb_graph_add_node(g, op, attr, in, out);
     return out[0];
 }

@@ -112,5 +112,8 @@ pb_vid pb_graph_root(const pb_graph *g, pb_vid v);
 
 // Multiply-adds times 2 of the convolutions and matmuls of a phase, recomputed nodes left out.
 double pb_graph_flops(const pb_graph *g, pb_phase phase);
+double pb_node_flops(const pb_graph *g, const pb_node *node);
+// Bytes that a node reads and writes: all its operands, each once; of an embedding's tables the rows that it looks up.
+uint64_t pb_node_bytes(const pb_graph *g, const pb_node *node);
 
 #endif

@@ -305,10 +305,35 @@ pb_status pb_infer_step_control(pb_infer_args *a) {
     return PB_OK;
 }
 
+static bool is_wide(const pb_value *v) {
+    return v->dtype == PB_F32 || v->dtype == PB_F64;
+}
+
+// A moment is fp32 or BF16, or codes with the scales of their blocks.
+static bool is_moment(const pb_infer_args *a, int i, int scales) {
+    const pb_value *m = a->in[i];
+    if (!pb_shape_equal(m->shape, a->in[PB_ADAMW_GRADIENT]->shape)) return false;
+    if (m->dtype != PB_U8) return (is_wide(m) || m->dtype == PB_BF16) && !a->in[scales];
+    const int64_t blocks = (pb_shape_count(m->shape) + PB_STATE_BLOCK - 1) / PB_STATE_BLOCK;
+    return a->in[scales] && a->in[scales]->dtype == PB_F32 && is_vector(a->in[scales], blocks);
+}
+
 pb_status pb_infer_adamw(pb_infer_args *a) {
-    REQUIRE(has(a, 6) && pb_shape_equal(a->in[0]->shape, a->in[3]->shape), "the gradient does not match the parameter");
+    REQUIRE(has(a, 6), "adamw needs g, control, hyper, master, m and v");
+    const pb_value *master = a->in[PB_ADAMW_MASTER], *work = a->in[PB_ADAMW_WORK];
+    REQUIRE(pb_shape_equal(a->in[PB_ADAMW_GRADIENT]->shape, master->shape), "the gradient does not match the parameter");
+    if (master->dtype == PB_I16 || master->dtype == PB_I8)
+        REQUIRE(work && pb_shape_equal(work->shape, master->shape) && (work->dtype == PB_F16 || work->dtype == PB_BF16),
+                "a residual needs its working weight");
+    else
+        REQUIRE((is_wide(master) || master->dtype == PB_BF16) && !work, "this is no master weight");
+    REQUIRE(is_moment(a, PB_ADAMW_M, PB_ADAMW_M_SCALES) && is_moment(a, PB_ADAMW_V, PB_ADAMW_V_SCALES),
+            "the moments do not match the parameter");
     for (int i = 0; i < 3; i++) replace(a, i, i + 3);
-    // The working copy, if there is one, is not read: pb_adamw (optimizer.c) names it.
-    a->out_count = 4;
+    // A working copy that is not read is named by pb_adamw (optimizer.c).
+    if (work) replace(a, PB_ADAMW_NEW_WORK, PB_ADAMW_WORK);
+    if (a->in[PB_ADAMW_M_SCALES]) replace(a, PB_ADAMW_NEW_M_SCALES, PB_ADAMW_M_SCALES);
+    if (a->in[PB_ADAMW_V_SCALES]) replace(a, PB_ADAMW_NEW_V_SCALES, PB_ADAMW_V_SCALES);
+    a->out_count = PB_MAX_OUTPUTS;
     return PB_OK;
 }

@@ -23,7 +23,25 @@ pb_vid pb_grad_norm(pb_graph *g, pb_vid gradient, pb_vid norm);
 pb_vid pb_step_control(pb_graph *g, pb_vid norm, pb_vid hyper);
 
 // One parameter's update in place. `work` is the copy in the compute dtype, or PB_NONE where the ops read the master.
-void pb_adamw(pb_graph *g, pb_vid gradient, pb_vid control, pb_vid hyper, pb_vid master, pb_vid m, pb_vid v,
-              pb_vid work);
+// Returns the new weight: a version of `work` or, where that does not live on, a value of its own, or of the master.
+pb_vid pb_adamw(pb_graph *g, pb_vid gradient, pb_vid control, pb_vid hyper, pb_vid master, pb_vid m, pb_vid v,
+                pb_vid work);
+
+// What an optimizer keeps of a parameter in any of adamw's formats (ops.def); PB_NONE where it has no such value.
+typedef struct pb_adamw_state {
+    pb_vid master, m, v, work;  // work == master where the working weight is the master
+    pb_vid m_scales, v_scales;  // of 8-bit moments
+    uint32_t stream;            // of random bits, the parameter's own
+} pb_adamw_state;
+
+pb_vid pb_adamw_on(pb_graph *g, pb_vid gradient, pb_vid control, pb_vid hyper, const pb_adamw_state *state);
+
+// `gradient`, which an op of this step makes, is from now on the newest version of `kept`, a persistent value of the
+// same shape and dtype: it outlives the step in its place.
+void pb_keep_gradient(pb_graph *g, pb_vid gradient, pb_vid kept);
+
+// After the forward and backward passes were built on old versions of the weights: everything but the updates reads
+// renamed[v] in place of v (PB_NONE: v stays), and the updates come first.
+pb_status pb_graph_update_first(pb_graph *g, const pb_vid *renamed);
 
 #endif

@@ -4,9 +4,9 @@
 
 static const pb_safetensors_dtype table[] = {
     {"BOOL", 8, PB_DTYPE_COUNT},    {"F4", 4, PB_DTYPE_COUNT},      {"F6_E2M3", 6, PB_DTYPE_COUNT},
-    {"F6_E3M2", 6, PB_DTYPE_COUNT}, {"U8", 8, PB_U8},               {"I8", 8, PB_DTYPE_COUNT},
+    {"F6_E3M2", 6, PB_DTYPE_COUNT}, {"U8", 8, PB_U8},               {"I8", 8, PB_I8},
     {"F8_E5M2", 8, PB_DTYPE_COUNT}, {"F8_E4M3", 8, PB_DTYPE_COUNT}, {"F8_E8M0", 8, PB_DTYPE_COUNT},
-    {"I16", 16, PB_DTYPE_COUNT},    {"U16", 16, PB_DTYPE_COUNT},    {"F16", 16, PB_F16},
+    {"I16", 16, PB_I16},           {"U16", 16, PB_DTYPE_COUNT},    {"F16", 16, PB_F16},
     {"BF16", 16, PB_BF16},          {"I32", 32, PB_I32},            {"U32", 32, PB_DTYPE_COUNT},
     {"F32", 32, PB_F32},            {"C64", 64, PB_DTYPE_COUNT},    {"F64", 64, PB_F64},
     {"I64", 64, PB_I64},            {"U64", 64, PB_DTYPE_COUNT},

@@ -18,7 +18,8 @@ typedef struct pb_param {
     bool narrow;           // a matrix or kernel, held in the compute dtype; else (norms, biases) kept in fp32
     pb_vid work;           // what the ops read
     pb_vid master, m, v;   // when trained; master == work where the working copy is the fp32 master itself
-    pb_vid grad, grad_sum; // when trained: this pass's gradient; the fp32 sum over micro-batches or PB_NONE
+    pb_vid grad, grad_sum; // when trained: this pass's gradient; what is kept of it from pass to pass, the fp32 sum
+                           // over micro-batches or a gradient whose update is due, or PB_NONE
 } pb_param;
 
 enum { PB_MAX_SIBLINGS = 4 };

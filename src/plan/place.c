@@ -122,13 +122,16 @@ static uint64_t try_order(attempt *a, item *items, uint32_t count, order by, uin
     a->placed_count = 0;
     uint32_t listed = 0;
     for (uint32_t i = 0; i < count; i++)
-        if (a->blocks[i].bytes && !(stacked && a->blocks[i].top))
+        if (a->blocks[i].bytes && a->blocks[i].pinned) insert(a, i, a->blocks[i].offset);
+    for (uint32_t i = 0; i < count; i++)
+        if (a->blocks[i].bytes && !a->blocks[i].pinned && !(stacked && a->blocks[i].top))
             items[listed++] = (item){i, a->blocks[i].first, order_key(&a->blocks[i], by, steps)};
     if (stacked) {
         // First come, first to the top: the stack then never has a hole.
         uint32_t tops = listed;
         for (uint32_t i = 0; i < count; i++)
-            if (a->blocks[i].bytes && a->blocks[i].top) items[tops++] = (item){i, a->blocks[i].first, 0};
+            if (a->blocks[i].bytes && !a->blocks[i].pinned && a->blocks[i].top)
+                items[tops++] = (item){i, a->blocks[i].first, 0};
         qsort(items + listed, tops - listed, sizeof *items, compare_items);
         for (uint32_t i = listed; i < tops; i++)
             if (!place_high(a, items[i].index, height)) return UINT64_MAX;

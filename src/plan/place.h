@@ -11,13 +11,14 @@ typedef struct pb_block {
     uint64_t bytes;        // a multiple of PB_ALIGNMENT; 0: takes no room
     uint32_t first, last;  // alive at the steps first..last, both included
     bool top;              // lives on to the end while others shrink: stacked from the top downwards
+    bool pinned;           // `offset` is given
     uint64_t offset;       // result
 } pb_block;
 
 // Most bytes alive at one step: no placement can be smaller.
 uint64_t pb_blocks_lower_bound(const pb_block *blocks, uint32_t count, uint32_t steps);
 
-// Sets every offset; no two blocks that are alive at the same step overlap. *height: what it takes.
+// Sets every offset that is not pinned; no two blocks that are alive at the same step overlap. *height: what it takes.
 pb_status pb_blocks_place(pb_block *blocks, uint32_t count, uint32_t steps, uint64_t *height);
 
 #endif

@@ -1,216 +1,162 @@
+// Tries several ways to run a step within the budgets and keeps the one that is predicted to be the fastest.
 #include "plan/plan.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "plan/place.h"
+#include "plan/pager.h"
+#include "plan/predict.h"
 
-static uint64_t aligned(uint64_t bytes) {
-    return (bytes + PB_ALIGNMENT - 1) / PB_ALIGNMENT * PB_ALIGNMENT;
-}
-
-// Step s of the plan is node s; everything that exists before the step is alive from step 0, outputs to the last one.
-typedef struct planner {
-    const pb_graph *graph;
-    const pb_plan_request *request;
-    pb_vid *storage;      // by value: the value whose block holds it
-    uint32_t *last_read;  // by value
-    pb_block *blocks;     // by value (roots only), then by node: its workspace
-    uint32_t block_count;
-} planner;
-
-static uint64_t node_workspace(const planner *p, uint32_t n) {
-    const pb_node *node = &p->graph->nodes[n];
-    if (!p->request->workspaces || !p->request->workspaces[node->op]) return 0;
-    pb_kernel_args args;
-    pb_node_kernel_args(p->graph, node, &args);
-    return p->request->workspaces[node->op](&args);
-}
-
-// An op may write its output over an input that dies there. Both then live in one block.
-static void take_over(planner *p, uint32_t n) {
-    const pb_graph *g = p->graph;
-    const pb_node *node = &g->nodes[n];
-    const int slot = pb_op_inplace(node->op);
-    if (slot < 0 || node->in[slot] == PB_NONE || node->out[0] == PB_NONE) return;
-    const pb_vid from = node->in[slot], to = node->out[0];
-    const pb_value *a = &g->values[from], *b = &g->values[to];
-    if (a->persistent || a->output || b->persistent || b->alias != PB_NONE) return;
-    if (p->last_read[from] != n || pb_value_bytes(a) != pb_value_bytes(b)) return;
-    for (int i = 0; i < PB_MAX_INPUTS; i++)
-        if (i != slot && node->in[i] == from) return;
-    p->storage[to] = p->storage[from];
-}
-
-static void find_storage(planner *p) {
-    const pb_graph *g = p->graph;
-    for (pb_vid v = 0; v < g->value_count; v++) p->storage[v] = v;
-    for (uint32_t n = 0; n < g->node_count; n++)
-        for (int i = 0; i < PB_MAX_INPUTS; i++)
-            if (g->nodes[n].in[i] != PB_NONE) p->last_read[g->nodes[n].in[i]] = n;
+// Updates may run on the host only where what steers them is known when the step begins.
+static bool can_update_on_host(const pb_graph *g) {
+    bool any = false;
     for (uint32_t n = 0; n < g->node_count; n++) {
-        take_over(p, n);
-        for (int i = 0; i < PB_MAX_OUTPUTS; i++) {
-            const pb_vid v = g->nodes[n].out[i];
-            if (v != PB_NONE && g->values[v].alias != PB_NONE) p->storage[v] = p->storage[g->values[v].alias];
-        }
+        if (g->nodes[n].op != PB_OP_ADAMW) continue;
+        any = true;
+        if (g->values[g->nodes[n].in[1]].class_ != PB_CLASS_INPUT) return false;
     }
+    return any;
 }
 
-static void find_lifetimes(planner *p) {
-    const pb_graph *g = p->graph;
-    const uint32_t end = g->node_count;
-    for (pb_vid v = 0; v < g->value_count; v++) p->blocks[v].first = UINT32_MAX;
-    for (pb_vid v = 0; v < g->value_count; v++) {
-        const pb_value *value = &g->values[v];
-        const bool exists_before = value->producer == PB_NONE;
-        // Values that pruning left without a producer and a reader take no room.
-        if (exists_before && value->class_ == PB_CLASS_ACTIVATION) continue;
-        pb_block *b = &p->blocks[p->storage[v]];
-        const uint32_t first = exists_before ? 0 : value->producer;
-        uint32_t last = value->output || value->persistent ? end : p->last_read[v];
-        if (last < first) last = first;
-        if (b->first == UINT32_MAX) *b = (pb_block){.first = first, .last = last};
-        if (first < b->first) b->first = first;
-        if (last > b->last) b->last = last;
-        const uint64_t bytes = aligned(pb_value_bytes(value));
-        if (bytes > b->bytes) b->bytes = bytes;
-        if (value->class_ == PB_CLASS_GRADIENT) b->top = true;
-    }
-    for (uint32_t n = 0; n < g->node_count; n++)
-        p->blocks[g->value_count + n] = (pb_block){.bytes = aligned(node_workspace(p, n)), .first = n, .last = n};
-    p->block_count = g->value_count + g->node_count;
+// One unit of paging: small enough to hide, large enough for the links.
+static uint64_t unit_bytes(const pb_plan_request *request) {
+    const uint64_t share = request->budget[PB_TIER_DEVICE] / 8;
+    return share < PB_CHUNK_BYTES ? share : PB_CHUNK_BYTES;
 }
 
-// What lives from step to step comes first, in the order of declaration, so that the programs of several batch sizes
-// agree on where it is. Returns its bytes and takes it out of the blocks still to be placed.
-static uint64_t place_persistent(planner *p, pb_program *program) {
-    uint64_t used = 0;
-    uint32_t pieces = 0;
-    for (pb_vid v = 0; v < p->graph->value_count; v++) {
-        pb_block *b = &p->blocks[v];
-        program->first_piece[v] = pieces;
-        if (p->storage[v] != v || !p->graph->values[v].persistent || b->first == UINT32_MAX) continue;
-        program->pieces[pieces++] =
-            (pb_piece){.bytes = pb_value_bytes(&p->graph->values[v]), .tier = PB_TIER_DEVICE, .offset = used};
-        program->home[v] = used;
-        used += b->bytes;
-        b->bytes = 0;
-    }
-    program->first_piece[p->graph->value_count] = pieces;
-    return used;
-}
+typedef struct outcome {
+    pb_program *program;  // the best so far, or NULL
+    double seconds;
+    uint64_t needed[PB_TIER_COUNT];  // the least that some attempt asked for, where none fitted
+} outcome;
 
-static void count_alive(const planner *p, pb_program *program, uint64_t persistent) {
-    const pb_graph *g = p->graph;
-    uint64_t fixed[PB_CLASS_COUNT] = {0};
-    for (pb_vid v = 0; v < g->value_count; v++)
-        if (p->storage[v] == v && g->values[v].persistent && p->blocks[v].first != UINT32_MAX)
-            fixed[g->values[v].class_] += aligned(pb_value_bytes(&g->values[v]));
-    int64_t(*change)[PB_CLASS_COUNT] = calloc((size_t)g->node_count + 2, sizeof *change);
-    if (!change) return;  // the figures stay 0: they are for people only
-    for (uint32_t i = 0; i < p->block_count; i++) {
-        const pb_block *b = &p->blocks[i];
-        if (b->first == UINT32_MAX || !b->bytes) continue;
-        const pb_class class_ = i < g->value_count ? g->values[i].class_ : PB_CLASS_WORKSPACE;
-        change[b->first][class_] += (int64_t)b->bytes;
-        change[b->last + 1][class_] -= (int64_t)b->bytes;
-    }
-    uint32_t backward = 0;
-    while (backward < g->node_count && g->nodes[backward].phase == PB_PHASE_FORWARD) backward++;
-    int64_t alive[PB_CLASS_COUNT] = {0};
-    uint64_t most = 0;
-    for (uint32_t s = 0; s <= g->node_count; s++) {
-        uint64_t sum = 0;
-        for (int c = 0; c < PB_CLASS_COUNT; c++) {
-            alive[c] += change[s][c];
-            sum += (uint64_t)alive[c];
-        }
-        if (sum >= most) {
-            most = sum;
-            for (int c = 0; c < PB_CLASS_COUNT; c++) program->peak_by_class[PB_TIER_DEVICE][c] = fixed[c] + (uint64_t)alive[c];
-        }
-    }
-    // What was made before the backward pass and is read in it.
-    for (pb_vid v = 0; v < g->value_count && backward < g->node_count; v++) {
-        const pb_block *b = &p->blocks[v];
-        if (g->values[v].class_ == PB_CLASS_ACTIVATION && b->bytes && b->first < backward && b->last >= backward)
-            program->kept_activations += b->bytes;
-    }
-    free(change);
-    program->lower_bound = persistent + most;
-    program->padding_bytes[PB_TIER_DEVICE] = program->tier_bytes[PB_TIER_DEVICE] - program->lower_bound;
-}
-
-static void emit(const planner *p, pb_program *program, uint64_t base) {
-    const pb_graph *g = p->graph;
-    for (pb_vid v = 0; v < g->value_count; v++) {
-        const pb_vid s = p->storage[v];
-        if (p->blocks[s].first == UINT32_MAX) continue;
-        if (program->home[s] == UINT64_MAX) program->home[s] = base + p->blocks[s].offset;
-        program->home[v] = program->home[s];
-    }
-    for (uint32_t n = 0; n < g->node_count; n++) {
-        pb_insn *insn = &program->insns[program->insn_count++];
-        *insn = (pb_insn){.kind = PB_INSN_RUN, .lane = PB_LANE_COMPUTE, .node = n};
-        const pb_block *scratch = &p->blocks[g->value_count + n];
-        insn->workspace_bytes = scratch->bytes;
-        insn->workspace_offset = scratch->bytes ? base + scratch->offset : 0;
-        for (int i = 0; i < PB_MAX_INPUTS; i++) {
-            const pb_vid v = g->nodes[n].in[i];
-            insn->in[i] = (pb_operand){v, v == PB_NONE ? 0 : program->home[v]};
-        }
-        for (int i = 0; i < PB_MAX_OUTPUTS; i++) {
-            const pb_vid v = g->nodes[n].out[i];
-            insn->out[i] = (pb_operand){v, v == PB_NONE ? 0 : program->home[v]};
-        }
-    }
-    // The host has no business with the rest.
-    for (pb_vid v = 0; v < g->value_count; v++) {
-        const pb_value *value = &g->values[v];
-        if (value->persistent || (value->producer != PB_NONE && !value->output)) program->home[v] = UINT64_MAX;
-    }
-}
-
-pb_status pb_plan(const pb_graph *graph, const pb_plan_request *request, pb_program **result) {
-    if (graph->status != PB_OK) return graph->status;
+static pb_status try_attempt(const pb_graph *graph, const pb_plan_request *request, uint64_t unit, pb_attempt attempt,
+                             outcome *o) {
     pb_status status = PB_OK;
-    planner p = {.graph = graph, .request = request};
     pb_program *program = NULL;
-    p.storage = calloc(graph->value_count + 1, sizeof *p.storage);
-    p.last_read = calloc(graph->value_count + 1, sizeof *p.last_read);
-    p.blocks = calloc((size_t)graph->value_count + graph->node_count + 1, sizeof *p.blocks);
-    pb_arena *arena = pb_arena_create();
-    if (arena) program = pb_arena_alloc(arena, sizeof *program);
-    if (!p.storage || !p.last_read || !p.blocks || !program) PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
-    program->arena = arena;
-    program->insns = pb_arena_array(arena, graph->node_count + 1, sizeof *program->insns);
-    program->home = pb_arena_array(arena, graph->value_count + 1, sizeof *program->home);
-    program->pieces = pb_arena_array(arena, graph->value_count + 1, sizeof *program->pieces);
-    program->first_piece = pb_arena_array(arena, graph->value_count + 1, sizeof *program->first_piece);
-    if (!program->insns || !program->home || !program->pieces || !program->first_piece) PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
-    for (pb_vid v = 0; v < graph->value_count; v++) program->home[v] = UINT64_MAX;
-
-    find_storage(&p);
-    find_lifetimes(&p);
-    const uint64_t persistent = place_persistent(&p, program);
-    uint64_t height;
-    PB_TRY(pb_blocks_place(p.blocks, p.block_count, graph->node_count, &height));
-    program->tier_bytes[PB_TIER_DEVICE] = persistent + height;
-    count_alive(&p, program, persistent);
-    emit(&p, program, persistent);
-    if (program->tier_bytes[PB_TIER_DEVICE] > request->budget[PB_TIER_DEVICE])
-        PB_FAIL(PB_ERR_BUDGET,
-                "the step needs %.3f GiB of device memory, and memory.device allows %.3f GiB; the smallest "
-                "budget that works is %llu bytes (a smaller train_batch_size or resolution needs less)",
-                (double)program->tier_bytes[PB_TIER_DEVICE] / 0x1p30, (double)request->budget[PB_TIER_DEVICE] / 0x1p30,
-                (unsigned long long)program->tier_bytes[PB_TIER_DEVICE]);
-    *result = program;
-    arena = NULL;
+    pb_chunking layout;
+    pb_prediction prediction;
+    uint64_t needed[PB_TIER_COUNT];
+    pb_pager p = {.graph = graph,
+                  .request = request,
+                  .machine = request->machine,
+                  .layout = &layout,
+                  .attempt = attempt,
+                  .adopted = request->like != NULL};
+    p.arena = pb_arena_create();
+    if (!p.arena) PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
+    if (request->like)
+        PB_TRY(pb_layout_adopt(p.arena, request->like->layout, graph, &layout));
+    else
+        PB_TRY(pb_layout_create(p.arena, graph, unit, &layout));
+    PB_TRY(pb_pager_build(&p));
+    status = pb_pager_solve(&p, needed);
+    if (status == PB_ERR_BUDGET)
+        for (int t = 0; t < PB_TIER_COUNT; t++)
+            if (needed[t] && needed[t] < o->needed[t]) o->needed[t] = needed[t];
+    if (status != PB_OK) goto fail;
+    PB_TRY(pb_pager_emit(&p, &program));
+    PB_TRY(pb_program_predict(graph, program, request->machine, &prediction, NULL));
+    if (o->program && o->seconds <= prediction.seconds) goto fail;
+    pb_program_destroy(o->program);
+    o->program = program;
+    o->seconds = prediction.seconds;
+    program = NULL;
 fail:
-    pb_arena_destroy(arena);
-    free(p.storage);
-    free(p.last_read);
-    free(p.blocks);
+    pb_program_destroy(program);
+    pb_arena_destroy(p.arena);
     return status;
+}
+
+// What is worth trying when not everything fits: who updates, how much is left for moves, what leaves the host first.
+static pb_status try_paged(const pb_graph *graph, const pb_plan_request *request, outcome *o) {
+    static const double reserves[] = {0.25, 0.1, 0};
+    const bool host = can_update_on_host(graph);
+    for (int strategy = PB_STRATEGY_STREAM; strategy <= PB_STRATEGY_HOST; strategy++) {
+        const bool on_host = strategy == PB_STRATEGY_HOST;
+        if (request->like ? request->like->layout->host_updates != on_host : on_host && !host) continue;
+        for (size_t r = 0; r < sizeof reserves / sizeof *reserves; r++)
+            for (int first = 0; first < (request->budget[PB_TIER_NVME] ? 2 : 1); first++) {
+                const pb_attempt attempt = {(pb_strategy)strategy, reserves[r], first == 1};
+                const pb_status status = try_attempt(graph, request, unit_bytes(request), attempt, o);
+                if (status != PB_OK && status != PB_ERR_BUDGET) return status;
+            }
+    }
+    return PB_OK;
+}
+
+static pb_status try_all(const pb_graph *graph, const pb_plan_request *request, outcome *o) {
+    // What fits is not moved.
+    if (!request->like && request->state <= PB_STATE_ON_DEVICE) {
+        pb_plan_request resident = *request;
+        resident.budget[PB_TIER_HOST] = resident.budget[PB_TIER_NVME] = 0;
+        const pb_status status = try_attempt(graph, &resident, 0, (pb_attempt){0}, o);
+        if (status != PB_ERR_BUDGET || request->state == PB_STATE_ON_DEVICE) return status;
+        if (request->budget[PB_TIER_HOST])
+            for (int t = 0; t < PB_TIER_COUNT; t++) o->needed[t] = UINT64_MAX;
+    }
+    if (request->like && !request->like->layout->paged) return try_attempt(graph, request, 0, (pb_attempt){0}, o);
+    return request->budget[PB_TIER_HOST] ? try_paged(graph, request, o) : PB_OK;
+}
+
+// --- Refusals ---
+
+enum { PROBES = 8 };
+
+// The smallest budget of tier `t` that works, all else as it is: from what the attempts asked for upwards, since
+// fragmentation can take more.
+static uint64_t smallest_budget(const pb_graph *graph, const pb_plan_request *request, pb_tier t, uint64_t asked) {
+    pb_plan_request probe = *request;
+    uint64_t budget = asked;
+    for (int i = 0; i < PROBES; i++) {
+        outcome o = {.needed = {UINT64_MAX, UINT64_MAX, UINT64_MAX}};
+        probe.budget[t] = budget;
+        const pb_status status = try_all(graph, &probe, &o);
+        const bool works = o.program != NULL;
+        pb_program_destroy(o.program);
+        if (works) return budget;
+        if (status != PB_OK && status != PB_ERR_BUDGET) return 0;
+        // Where another tier is what lacks, no budget of this one helps.
+        if (o.needed[t] == UINT64_MAX) return 0;
+        budget = o.needed[t] > budget ? o.needed[t] : budget + budget / 64;
+    }
+    return 0;
+}
+
+static pb_status refuse(const pb_graph *graph, const pb_plan_request *request, const outcome *o) {
+    static const char *const keys[PB_TIER_COUNT] = {"memory.device", "memory.host", "memory.nvme_size"};
+    static const char *const names[PB_TIER_COUNT] = {"device memory", "host memory", "NVMe"};
+    // Where the device does for some attempts, and only the host or the disk is too small, that is what to name.
+    for (int t = PB_TIER_COUNT - 1; t >= 0; t--) {
+        if (o->needed[t] == UINT64_MAX) continue;
+        const uint64_t works = smallest_budget(graph, request, (pb_tier)t, o->needed[t]);
+        if (works)
+            return pb_error(PB_ERR_BUDGET,
+                            "the step needs %.3f GiB of %s, and %s allows %.3f GiB; the smallest budget that works is "
+                            "%llu bytes (a smaller train_batch_size or resolution needs less)",
+                            (double)works / 0x1p30, names[t], keys[t], (double)request->budget[t] / 0x1p30,
+                            (unsigned long long)works);
+        return pb_error(PB_ERR_BUDGET,
+                        "the step needs at least %.3f GiB of %s, and %s allows %.3f GiB; that alone does not do, the "
+                        "other budgets of `memory` are too small as well",
+                        (double)o->needed[t] / 0x1p30, names[t], keys[t], (double)request->budget[t] / 0x1p30);
+    }
+    return pb_error(PB_ERR_BUDGET, "the step does not fit the memory");
+}
+
+pb_status pb_plan(const pb_graph *graph, const pb_plan_request *wanted, pb_program **result) {
+    if (graph->status != PB_OK) return graph->status;
+    pb_plan_request request = *wanted;
+    if (!request.machine) request.machine = pb_machine_builtin("generic");
+    outcome o = {.needed = {UINT64_MAX, UINT64_MAX, UINT64_MAX}};
+    const pb_status status = try_all(graph, &request, &o);
+    if (status != PB_OK && status != PB_ERR_BUDGET) {
+        pb_program_destroy(o.program);
+        return status;
+    }
+    if (!o.program) return refuse(graph, &request, &o);
+    pb_error_clear();
+    *result = o.program;
+    return PB_OK;
 }

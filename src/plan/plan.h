@@ -5,10 +5,15 @@
 #include "base/machine.h"
 #include "plan/program.h"
 
+// Where weights' optimizer state has to be; elsewhere than on the device only between its updates. Never changes a
+// result.
+typedef enum pb_state_home { PB_STATE_ANYWHERE, PB_STATE_ON_DEVICE, PB_STATE_ON_HOST, PB_STATE_ON_NVME } pb_state_home;
+
 typedef struct pb_plan_request {
     const pb_kernel_workspace *workspaces;  // by pb_opcode; entries may be NULL
     uint64_t budget[PB_TIER_COUNT];         // bytes of each tier; UINT64_MAX for no limit, 0 for a tier that is not there
     const pb_machine *machine;              // how fast things go; NULL: something middling
+    pb_state_home state;
     const pb_program *like;                 // a program of the same run, whose persistent values this one must find and
                                             // leave at the same places; or NULL
 } pb_plan_request;

@@ -46,6 +46,11 @@ typedef struct pb_insn {
     uint32_t on;  // an earlier instruction, no WAIT, on another lane or on this one (READ, WRITE)
 } pb_insn;
 
+// When an instruction ran, in seconds from the beginning of the program: predicted or measured.
+typedef struct pb_insn_times {
+    double begin, end;
+} pb_insn_times;
+
 // Where bytes [begin, begin + bytes) of a persistent value are between two steps.
 typedef struct pb_piece {
     uint64_t begin, bytes;
@@ -76,6 +81,7 @@ typedef struct pb_program {
     uint64_t kept_activations;                              // activations alive when the backward pass begins
     uint64_t lower_bound;                                   // most device bytes alive at any instant of this schedule
     uint64_t moved[PB_LINK_COUNT];                          // bytes per run of the program
+    const struct pb_chunking *layout;  // the planner's own: what it needs to plan another program of the same run
 } pb_program;
 
 void pb_program_destroy(pb_program *program);  // NULL is allowed

@@ -219,7 +219,7 @@ static pb_status read_floats(const evaluation *e, const pb_safetensors_entry *en
     void *integers = malloc(entry->bytes);
     if (!integers) return pb_error(PB_ERR_MEMORY, "no memory for %s", entry->name);
     PB_TRY(pb_safetensors_read(e->file, entry, entry->dtype, integers));
-    for (uint64_t i = 0; i < entry->elements; i++) to[i] = (float)pb_load(entry->dtype, integers, i);
+    for (uint64_t i = 0; i < entry->elements; i++) to[i] = (float)pb_dtype_load(entry->dtype, integers, i);
 fail:
     free(integers);
     return status;
@@ -233,7 +233,7 @@ static pb_status upload_ids(evaluation *e, const eval_input *in) {
     if (!integers || !ids) PB_FAIL(PB_ERR_MEMORY, "no memory for %s", in->name);
     PB_TRY(pb_safetensors_read(e->file, in->entry, in->entry->dtype, integers));
     for (uint64_t i = 0; i < count; i++) {
-        const double id = pb_load(in->entry->dtype, integers, i);
+        const double id = pb_dtype_load(in->entry->dtype, integers, i);
         if (!(id >= 0 && id < (double)e->vocabulary))
             PB_FAIL(PB_ERR_FORMAT, "%s: `%s` has the id %.0f; the text encoder's vocabulary ends at %lld",
                     e->file->path, in->name, id, (long long)e->vocabulary - 1);
@@ -346,7 +346,7 @@ pb_status pb_evaluate(const pb_eval_request *request) {
     if (e.graph->status != PB_OK) status = pb_error_context(e.graph->status, "%s", request->inputs);
     if (status != PB_OK) goto fail;
     PB_TRY(pb_graph_prune(e.graph));
-    PB_TRY(pb_compile(e.graph, request->backend, UINT64_MAX, &e.program));
+    PB_TRY(pb_compile(e.graph, request->backend, NULL, &e.program));
     PB_TRY(pb_executor_create(request->backend, e.graph, e.program, NULL, &e.executor));
     PB_TRY(pb_weights_load(e.module, e.weights, e.executor));
     for (int i = 0; i < e.in_count; i++) PB_TRY(upload(&e, &e.in[i]));

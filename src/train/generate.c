@@ -53,7 +53,7 @@ static pb_status finish(network *n, const pb_generate_options *options, pb_part 
     pb_weights *weights = NULL;
     pb_graph_mark_output(n->graph, n->output);
     PB_TRY(n->graph->status);
-    PB_TRY(pb_compile(n->graph, pb_backend_cpu(), UINT64_MAX, &n->program));
+    PB_TRY(pb_compile(n->graph, pb_backend_cpu(), NULL, &n->program));
     PB_TRY(pb_executor_create(pb_backend_cpu(), n->graph, n->program, NULL, &n->executor));
     PB_TRY(pb_model_dir_weights(options->model, part, options->variant, &weights));
     PB_TRY(pb_weights_load(n->module, weights, n->executor));

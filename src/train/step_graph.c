@@ -1,6 +1,7 @@
 #include "train/step_graph.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "graph/optimizer.h"
 
@@ -35,19 +36,33 @@ static pb_status build_forward(const pb_step_request *r, pb_step_graph *s, pb_vi
     return g->status;
 }
 
-// Master weights, moments and sums: what the optimizer keeps of a parameter.
-static void declare_state(pb_module *m, bool sums) {
+static bool begins_with_update(const pb_step_request *r) {
+    return r->deferred && (r->pass == PB_PASS_WHOLE || r->pass == PB_PASS_FIRST || r->pass == PB_PASS_FLUSH);
+}
+
+static bool ends_with_norm(const pb_step_request *r) {
+    return r->pass == PB_PASS_WHOLE || r->pass == PB_PASS_LAST;
+}
+
+// Master weights, moments, and what is kept of the gradients: all that the optimizer keeps of a parameter.
+static void declare_state(const pb_step_request *r, pb_module *m) {
     pb_graph *g = m->graph;
     for (uint32_t i = 0; i < m->param_count && g->status == PB_OK; i++) {
         pb_param *p = &m->params[i];
         const pb_shape shape = g->values[p->work].shape;
-        p->master = g->values[p->work].dtype == PB_F32
-                        ? p->work
-                        : pb_graph_add_value(g, PB_CLASS_STATE, PB_F32, shape, true, "%s (master)", p->name);
+        const pb_dtype dtype = g->values[p->work].dtype;
+        p->master =
+            dtype == PB_F32 ? p->work
+                            : pb_graph_add_value(g, PB_CLASS_STATE, PB_F32, shape, true, "%s (master)", p->name);
         p->m = pb_graph_add_value(g, PB_CLASS_STATE, PB_F32, shape, true, "%s (m)", p->name);
         p->v = pb_graph_add_value(g, PB_CLASS_STATE, PB_F32, shape, true, "%s (v)", p->name);
-        p->grad_sum =
-            sums ? pb_graph_add_value(g, PB_CLASS_GRADIENT, PB_F32, shape, true, "%s (sum)", p->name) : PB_NONE;
+        p->grad_sum = PB_NONE;
+        if (r->sums)
+            p->grad_sum = pb_graph_add_value(g, PB_CLASS_GRADIENT, PB_F32, shape, true, "%s (sum)", p->name);
+        else if (r->deferred)
+            p->grad_sum = pb_graph_add_value(g, PB_CLASS_GRADIENT, dtype, shape, true, "%s (gradient)", p->name);
+        // Every step makes its working copies anew from the masters, and no pass of another kind reads them.
+        if (r->deferred && !r->sums && p->master != p->work && g->status == PB_OK) g->values[p->work].persistent = false;
     }
 }
 
@@ -63,18 +78,21 @@ static pb_vid gather(const pb_step_request *r, pb_graph *g, const pb_param *p) {
     case PB_PASS_FIRST: return pb_store_gradient(g, p->grad, p->grad_sum);
     case PB_PASS_NEXT:
     case PB_PASS_LAST: return pb_accumulate(g, p->grad, p->grad_sum);
-    default: return p->grad;
+    default:
+        // In a run that accumulates, one pass alone is a sum of one: all its programs update from the sums.
+        if (r->sums) return pb_store_gradient(g, p->grad, p->grad_sum);
+        if (r->deferred) pb_keep_gradient(g, p->grad, p->grad_sum);
+        return p->grad;
     }
 }
 
 // params[] of all trained modules, `count` of them; sorted here by when their gradient is made, which is the order in
-// which the norm adds them up.
-static pb_status build_update(const pb_step_request *r, pb_step_graph *s, pb_param **params, uint32_t count) {
+// which the norm adds them up. gradients[]: what the update works with, in that order.
+static pb_status build_norm(const pb_step_request *r, pb_step_graph *s, pb_param **params, uint32_t count,
+                            pb_vid *gradients) {
     pb_graph *g = s->graph;
-    const bool update = r->pass == PB_PASS_WHOLE || r->pass == PB_PASS_LAST;
+    const bool update = ends_with_norm(r);
     qsort_r(params, count, sizeof *params, by_producer, g);
-    pb_vid *gradients = pb_arena_array(g->arena, count, sizeof *gradients);
-    if (!gradients) return pb_error(PB_ERR_MEMORY, "no memory for a step");
     pb_vid norm = PB_NONE;
     if (update) {
         norm = s->norm = input(g, PB_F64, PB_SHAPE1(1), "norm");
@@ -87,10 +105,70 @@ static pb_status build_update(const pb_step_request *r, pb_step_graph *s, pb_par
     PB_RETURN_IF(pb_graph_hoist(g));
     if (!update) return PB_OK;
     g->phase = PB_PHASE_UPDATE;
+    if (r->deferred) g->phase = PB_PHASE_BACKWARD;  // what it finds is for the next step
     s->control = pb_step_control(g, norm, s->hyper);
     pb_graph_mark_output(g, s->control);
+    return g->status;
+}
+
+static void build_update(pb_step_graph *s, pb_param **params, uint32_t count, const pb_vid *gradients) {
+    pb_graph *g = s->graph;
+    g->phase = PB_PHASE_UPDATE;
     for (uint32_t i = 0; i < count; i++)
         pb_adamw(g, gradients[i], s->control, s->hyper, params[i]->master, params[i]->m, params[i]->v, params[i]->work);
+}
+
+// The update that the step before has left due: from the gradients that were kept, before anything reads a weight.
+static pb_status build_due_update(pb_step_graph *s, pb_param **params, uint32_t count) {
+    pb_graph *g = s->graph;
+    s->due_control = input(g, PB_F32, PB_SHAPE1(PB_CONTROL_COUNT), "due control");
+    s->due_hyper = input(g, PB_F32, PB_SHAPE1(PB_HYPER_COUNT), "due hyper");
+    const uint32_t values = g->value_count;
+    pb_vid *renamed = pb_arena_array(g->arena, (size_t)values + 5 * (size_t)count + 1, sizeof *renamed);
+    if (!renamed) return pb_error(PB_ERR_MEMORY, "no memory for a step");
+    memset(renamed, 0xff, ((size_t)values + 5 * (size_t)count + 1) * sizeof *renamed);  // PB_NONE
+    g->phase = PB_PHASE_UPDATE;
+    for (uint32_t i = 0; i < count; i++)
+        renamed[params[i]->work] = pb_adamw(g, params[i]->grad_sum, s->due_control, s->due_hyper, params[i]->master,
+                                            params[i]->m, params[i]->v, params[i]->work);
+    return pb_graph_update_first(g, renamed);
+}
+
+// Only the due update; a copy that no op reads is not made.
+static void drop_all_but_updates(pb_graph *g) {
+    uint32_t count = 0;
+    for (uint32_t n = 0; n < g->node_count; n++) {
+        pb_node *node = &g->nodes[n];
+        const bool update = node->phase == PB_PHASE_UPDATE;
+        for (int i = 0; i < PB_MAX_OUTPUTS; i++) {
+            const pb_vid v = node->out[i];
+            if (v == PB_NONE || (update && g->values[v].persistent)) continue;
+            g->values[v].producer = PB_NONE;
+            g->values[v].output = false;
+            node->out[i] = PB_NONE;
+        }
+        if (update) g->nodes[count++] = *node;
+    }
+    g->node_count = count;
+}
+
+static pb_status build_backward(const pb_step_request *r, pb_step_graph *s, pb_vid prediction, pb_param **params,
+                                uint32_t count) {
+    pb_graph *g = s->graph;
+    pb_vid *wanted = pb_arena_array(g->arena, count, sizeof *wanted),
+           *grads = pb_arena_array(g->arena, count, sizeof *grads);
+    if (!wanted || !grads) return pb_error(PB_ERR_MEMORY, "no memory for a step");
+    for (uint32_t i = 0; i < count; i++) wanted[i] = params[i]->work;
+    g->phase = PB_PHASE_BACKWARD;
+    const pb_vid seed = pb_mse_loss_bwd(g, prediction, s->target, s->weight, s->scale);
+    PB_RETURN_IF(pb_graph_differentiate(g, &prediction, &seed, 1, wanted, grads, count));
+    for (uint32_t i = 0; i < count; i++) {
+        if (grads[i] == PB_NONE)
+            return pb_error(PB_ERR_INTERNAL, "the loss does not depend on parameter %s", params[i]->name);
+        params[i]->grad = grads[i];
+    }
+    PB_RETURN_IF(build_norm(r, s, params, count, grads));
+    if (ends_with_norm(r) && !r->deferred) build_update(s, params, count, grads);
     return g->status;
 }
 
@@ -102,29 +180,18 @@ static pb_status build(const pb_step_request *r, pb_step_graph *s) {
     uint32_t count = 0;
     for (int m = 0; m < 2; m++) {
         if (!modules[m]) continue;
-        declare_state(modules[m], r->sums);
+        declare_state(r, modules[m]);
         count += modules[m]->param_count;
     }
     PB_RETURN_IF(g->status);
     pb_param **params = pb_arena_array(g->arena, count, sizeof *params);
-    pb_vid *wanted = pb_arena_array(g->arena, count, sizeof *wanted),
-           *grads = pb_arena_array(g->arena, count, sizeof *grads);
-    if (!params || !wanted || !grads) return pb_error(PB_ERR_MEMORY, "no memory for a step");
+    if (!params) return pb_error(PB_ERR_MEMORY, "no memory for a step");
     uint32_t at = 0;
     for (int m = 0; m < 2; m++)
-        for (uint32_t i = 0; modules[m] && i < modules[m]->param_count; i++, at++) {
-            params[at] = &modules[m]->params[i];
-            wanted[at] = params[at]->work;
-        }
-    g->phase = PB_PHASE_BACKWARD;
-    const pb_vid seed = pb_mse_loss_bwd(g, prediction, s->target, s->weight, s->scale);
-    PB_RETURN_IF(pb_graph_differentiate(g, &prediction, &seed, 1, wanted, grads, count));
-    for (uint32_t i = 0; i < count; i++) {
-        if (grads[i] == PB_NONE)
-            return pb_error(PB_ERR_INTERNAL, "the loss does not depend on parameter %s", params[i]->name);
-        params[i]->grad = grads[i];
-    }
-    PB_RETURN_IF(build_update(r, s, params, count));
+        for (uint32_t i = 0; modules[m] && i < modules[m]->param_count; i++) params[at++] = &modules[m]->params[i];
+    if (r->pass != PB_PASS_FLUSH) PB_RETURN_IF(build_backward(r, s, prediction, params, count));
+    if (begins_with_update(r)) PB_RETURN_IF(build_due_update(s, params, count));
+    if (r->pass == PB_PASS_FLUSH) drop_all_but_updates(g);
     PB_RETURN_IF(pb_graph_prune(g));
     return pb_graph_recompute(g);
 }
@@ -132,7 +199,7 @@ static pb_status build(const pb_step_request *r, pb_step_graph *s) {
 pb_status pb_step_graph_create(const pb_step_request *request, pb_step_graph **result) {
     pb_step_graph *s = calloc(1, sizeof *s);
     if (!s) return pb_error(PB_ERR_MEMORY, "no memory for a step");
-    s->context = s->ids = s->hyper = s->norm = s->control = PB_NONE;
+    s->context = s->ids = s->hyper = s->norm = s->control = s->due_hyper = s->due_control = PB_NONE;
     pb_status status = pb_graph_create(&s->graph);
     if (status == PB_OK) status = build(request, s);
     if (status != PB_OK) {

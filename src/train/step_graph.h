@@ -1,4 +1,7 @@
-// The graph of one training step: forward, loss, backward, gradient norm, AdamW.
+// The graph of one training step: forward, loss, backward, gradient norm, AdamW. Or, with the update deferred: AdamW with
+// the gradients and the norm of the step before, and then forward, loss, backward, norm. The two compute the same; the
+// second lets each parameter's state come and go just before its weight is used, while the norm of all gradients, and
+// with it clipping and the overflow check, stays exact.
 #ifndef PB_TRAIN_STEP_GRAPH_H
 #define PB_TRAIN_STEP_GRAPH_H
 
@@ -10,6 +13,7 @@ typedef enum pb_pass {
     PB_PASS_FIRST,  // of several: gradients are stored into the fp32 sums
     PB_PASS_NEXT,   // gradients are added to the sums
     PB_PASS_LAST,   // gradients are added to the sums, then norm and update
+    PB_PASS_FLUSH,  // with deferred updates: makes the one that is due, and nothing else
 } pb_pass;
 
 typedef struct pb_step_request {
@@ -21,6 +25,7 @@ typedef struct pb_step_request {
     int tokens;  // of a prompt
     pb_pass pass;
     bool sums;  // declare gradient sums (true for every pass of a run that accumulates)
+    bool deferred;  // the update of a step is made at the beginning of the next one
 } pb_step_request;
 
 typedef struct pb_step_graph {
@@ -36,6 +41,9 @@ typedef struct pb_step_graph {
     pb_vid scale;      // [1] fp32: loss scale
     pb_vid hyper;      // [PB_HYPER_COUNT] fp32; PB_NONE in passes without an update
     pb_vid norm;       // [1] fp64: write 0; PB_NONE likewise
+    // What the deferred update works with: `hyper` and `control` of the step before. Where no update is due (before the
+    // first step, after a flush), control[PB_CONTROL_SKIP] is to be 1. PB_NONE in passes that do not begin with one.
+    pb_vid due_hyper, due_control;
     // Outputs
     pb_vid loss;     // [N] fp32: mean squared error of each picture, unweighted
     pb_vid control;  // [PB_CONTROL_COUNT] fp32, or PB_NONE

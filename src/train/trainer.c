@@ -79,12 +79,6 @@ static int64_t larger(int64_t a, int64_t b) {
     return a > b ? a : b;
 }
 
-// What the planner may use where memory.device is auto: the memory that the machine has.
-static uint64_t budget(const pb_config *config) {
-    if (config->memory.device != PB_SIZE_AUTO) return (uint64_t)config->memory.device;
-    return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
 static pb_status plan(pb_trainer *t) {
     const pb_config *c = t->config;
     PB_RETURN_IF(pb_training_data_list(t->arena, c, &t->data));
@@ -109,7 +103,8 @@ static pb_status plan(pb_trainer *t) {
     PB_RETURN_IF(pb_lr_schedule_check(&t->schedule));
     t->loss_scale = t->request.compute == PB_F16 ? (pb_loss_scale){.scale = first_scale, .dynamic = true}
                                                  : (pb_loss_scale){.scale = 1};
-    return pb_programs_compile(&t->request, &t->batching, budget(c), &t->programs);
+    PB_RETURN_IF(pb_memory_limits_find(t->arena, c, NULL, &t->limits));
+    return pb_programs_compile(&t->request, &t->batching, &t->limits, &t->programs);
 }
 
 static void describe(const pb_trainer *t, FILE *file) {
@@ -122,9 +117,11 @@ static void describe(const pb_trainer *t, FILE *file) {
                 (long long)c->num_class_images, sets[PB_SIDE_CLASS].folder);
     fprintf(file, "\nsteps: %lld, %lld to an epoch, %lld pictures to a pass\n", (long long)t->max_steps,
             (long long)pb_batching_steps(&t->batching), (long long)pb_batching_images(&t->batching, 0));
-    fprintf(file, "trained: %.1fM parameters, computed in %s\nmemory: %.3f GiB for the step\n",
+    fprintf(file, "trained: %.1fM parameters, computed in %s\nmemory: %.3f GiB on the device, %.3f GiB of the host, %.3f GiB on "
+            "NVMe\n",
             (double)pb_step_graph_parameters(t->programs.items[0].step) / 1e6, pb_dtype_name(t->request.compute),
-            (double)t->programs.slab_bytes / 0x1p30);
+            (double)t->programs.tier_bytes[PB_TIER_DEVICE] / 0x1p30,
+            (double)t->programs.tier_bytes[PB_TIER_HOST] / 0x1p30, (double)t->programs.tier_bytes[PB_TIER_NVME] / 0x1p30);
 }
 
 static void name_skipped(pb_trainer *t) {
@@ -298,6 +295,7 @@ static pb_status run(pb_trainer *t, const char *checkpoint) {
     PB_RETURN_IF(pb_metrics_open(metrics, t->step, t->config->gradient_accumulation_steps, &t->metrics));
     PB_RETURN_IF(pb_output_write_run(t, false));
     PB_RETURN_IF(loop(t));
+    PB_RETURN_IF(pb_trainer_flush(t));
     PB_RETURN_IF(pb_metrics_sync(t->metrics));
     PB_RETURN_IF(pb_output_write_model(t));
     PB_RETURN_IF(pb_output_write_run(t, true));

@@ -155,6 +155,26 @@ static void fill_hyper(const pb_trainer *t, double lr, int64_t count, float *hyp
     hyper[PB_HYPER_MAX_NORM] = (float)c->max_grad_norm;
 }
 
+// Once: by then nothing is due any more.
+static pb_status upload_due(pb_trainer *t, const pb_pass_program *p) {
+    const pb_step_graph *s = p->step;
+    if (s->due_control == PB_NONE) return PB_OK;
+    pb_due_update *due = &t->due;
+    if (!due->due) {
+        memset(due, 0, sizeof *due);
+        due->control[PB_CONTROL_SKIP] = 1;
+    }
+    due->due = false;
+    PB_RETURN_IF(pb_executor_write(p->executor, s->due_control, 0, due->control, sizeof due->control));
+    return pb_executor_write(p->executor, s->due_hyper, 0, due->hyper, sizeof due->hyper);
+}
+
+pb_status pb_trainer_flush(pb_trainer *t) {
+    if (!t->due.due) return PB_OK;
+    PB_RETURN_IF(upload_due(t, &t->programs.flush));
+    return pb_executor_run(t->programs.flush.executor);
+}
+
 static pb_status upload(pb_trainer *t, const pb_pass_program *p, const pb_draws_batch *batch, int64_t first,
                         double lr) {
     const pb_batch_buffers *b = &t->buffers;
@@ -172,10 +192,12 @@ static pb_status upload(pb_trainer *t, const pb_pass_program *p, const pb_draws_
     PB_RETURN_IF(pb_executor_write(p->executor, s->timesteps, 0, b->times + first, bytes));
     PB_RETURN_IF(pb_executor_write(p->executor, s->weight, 0, b->weights + first, bytes));
     PB_RETURN_IF(pb_executor_write(p->executor, s->scale, 0, &scale, sizeof scale));
+    PB_RETURN_IF(upload_due(t, p));
     if (s->hyper == PB_NONE) return PB_OK;
     const double zero = 0;
     float hyper[PB_HYPER_COUNT];
     fill_hyper(t, lr, t->step + 1, hyper);
+    memcpy(t->next_hyper, hyper, sizeof hyper);
     PB_RETURN_IF(pb_executor_write(p->executor, s->norm, 0, &zero, sizeof zero));
     return pb_executor_write(p->executor, s->hyper, 0, hyper, sizeof hyper);
 }
@@ -191,9 +213,12 @@ pb_status pb_trainer_batch(pb_trainer *t, const pb_draws_batch *batch, double lr
         PB_RETURN_IF(pb_executor_run(p->executor));
         PB_RETURN_IF(
             pb_executor_read(p->executor, p->step->loss, 0, t->buffers.losses + first, (uint64_t)part * sizeof(float)));
-        if (p->step->control != PB_NONE)
-            PB_RETURN_IF(
-                pb_executor_read(p->executor, p->step->control, 0, control, PB_CONTROL_COUNT * sizeof *control));
+        if (p->step->control == PB_NONE) continue;
+        PB_RETURN_IF(pb_executor_read(p->executor, p->step->control, 0, control, PB_CONTROL_COUNT * sizeof *control));
+        if (!t->programs.deferred) continue;
+        t->due.due = true;
+        memcpy(t->due.control, control, sizeof t->due.control);
+        memcpy(t->due.hyper, t->next_hyper, sizeof t->due.hyper);
     }
     *loss = 0;
     for (int64_t n = 0; n < images; n++) *loss += (double)t->buffers.weights[n] * (double)t->buffers.losses[n];

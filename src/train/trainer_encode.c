@@ -46,7 +46,7 @@ static pb_status build_encoder(pb_vae_encoder *e, const pb_vae_config *config) {
     e->moments = pb_vae_encode(e->module, config, e->pixels);
     pb_graph_mark_output(e->graph, e->moments);
     PB_RETURN_IF(e->graph->status);
-    PB_RETURN_IF(pb_compile(e->graph, pb_backend_cpu(), UINT64_MAX, &e->program));
+    PB_RETURN_IF(pb_compile(e->graph, pb_backend_cpu(), NULL, &e->program));
     return pb_executor_create(pb_backend_cpu(), e->graph, e->program, NULL, &e->executor);
 }
 
@@ -124,7 +124,7 @@ pb_status pb_encode_prompts(const pb_model_dir *model, const pb_clip_config *con
     const pb_vid output = pb_clip_forward(module, config, input);
     pb_graph_mark_output(graph, output);
     PB_TRY(graph->status);
-    PB_TRY(pb_compile(graph, pb_backend_cpu(), UINT64_MAX, &program));
+    PB_TRY(pb_compile(graph, pb_backend_cpu(), NULL, &program));
     PB_TRY(pb_executor_create(pb_backend_cpu(), graph, program, NULL, &executor));
     PB_TRY(load_part(model, PB_PART_TEXT_ENCODER, variant, module, executor));
     const uint64_t bytes = pb_value_bytes(pb_graph_value(graph, output));

@@ -9,6 +9,7 @@
 #include "train/dataset.h"
 #include "train/draws.h"
 #include "train/lr_schedule.h"
+#include "train/memory_limits.h"
 #include "train/metrics.h"
 #include "train/noise_schedule.h"
 #include "train/progress.h"
@@ -50,15 +51,21 @@ typedef struct pb_pass_program {
 typedef struct pb_programs {
     pb_pass_program items[PB_PASS_PROGRAMS];
     int count;
-    pb_slab *slab;
-    uint64_t slab_bytes;
+    bool sums, deferred;    // as in pb_step_request
+    pb_pass_program flush;  // where updates are deferred
+    pb_memory *memory;
+    uint64_t tier_bytes[PB_TIER_COUNT];
+    const char *nvme;  // directory, or NULL
 } pb_programs;
 
-// Plans every pass that an epoch has. `request` has all but batch, pass and sums. PB_ERR_BUDGET names the
+// Plans every pass that an epoch has, everything resident where that fits, else paged with deferred updates. `request`
+// has all but batch, pass, sums and deferred. PB_ERR_BUDGET names the
 // memory.micro_batch that would fit.
-pb_status pb_programs_compile(const pb_step_request *request, const pb_batching *batching, uint64_t budget,
-                              pb_programs *programs);
-// Makes the slab and the executors.
+pb_status pb_programs_compile(const pb_step_request *request, const pb_batching *batching,
+                              const pb_memory_limits *limits, pb_programs *programs);
+// The most that any of them takes of each tier.
+void pb_programs_bytes(const pb_programs *programs, uint64_t bytes[PB_TIER_COUNT]);
+// Makes the memory and the executors.
 pb_status pb_programs_start(pb_programs *programs);
 void pb_programs_deinit(pb_programs *programs);
 pb_pass_program *pb_programs_find(pb_programs *programs, int64_t images, pb_pass pass);
@@ -75,6 +82,12 @@ static inline float pb_rounded(pb_dtype dtype, float x) {
     default: return x;
     }
 }
+
+// What steers an update that has been put off: of the last step, where its programs defer.
+typedef struct pb_due_update {
+    bool due;
+    float control[PB_CONTROL_COUNT], hyper[PB_HYPER_COUNT];
+} pb_due_update;
 
 // --- Frozen parts (trainer_encode.c) ---
 
@@ -157,7 +170,10 @@ typedef struct pb_trainer {
     pb_weights *sources[PB_PART_COUNT];  // of the trained parts, to write them as they were
     pb_step_request request;
     pb_batching batching;
+    pb_memory_limits limits;
     pb_programs programs;
+    pb_due_update due;
+    float next_hyper[PB_HYPER_COUNT];  // of the step that is being made
     pb_training_data data;
     pb_draws *draws;
     pb_lr_schedule schedule;
@@ -177,6 +193,8 @@ typedef struct pb_trainer {
 pb_status pb_batch_buffers_init(pb_trainer *t);
 // Forward and backward of a batch, and, where it closes a step, the update with `lr`. *loss: instance plus weighted
 // class. control[PB_CONTROL_COUNT] is written when the batch closes a step.
+// Makes the update that is due, if one is: weights and state are then those after the last step.
+pb_status pb_trainer_flush(pb_trainer *t);
 pb_status pb_trainer_batch(pb_trainer *t, const pb_draws_batch *batch, double lr, double *loss, float *control);
 
 // --- The output folder (trainer_output.c) ---
@@ -192,6 +210,7 @@ pb_status pb_output_write_config(pb_trainer *t, const char *path);
 pb_status pb_output_write_model(pb_trainer *t);
 
 // --- Checkpoints (trainer_state.c) ---
+// Flushes an update that is due first.
 pb_status pb_state_save(pb_trainer *t);
 // What resume_from_checkpoint asks for: *path is NULL where the run is to start afresh.
 pb_status pb_state_find(pb_trainer *t, const char **path);

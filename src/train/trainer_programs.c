@@ -27,60 +27,104 @@ static pb_status find_passes(const pb_batching *b, pb_programs *programs, bool *
     return PB_OK;
 }
 
-static pb_status compile(const pb_step_request *request, uint64_t budget, bool sums, pb_pass_program *p) {
+// Plans one pass. `like` is a pass that is planned already, or NULL.
+static pb_status compile(const pb_step_request *request, const pb_plan_request *limits, const pb_programs *programs,
+                         const pb_pass_program *like, pb_pass_program *p) {
     pb_step_request r = *request;
+    pb_plan_request plan = *limits;
     r.batch = (int)p->images;
     r.pass = p->pass;
-    r.sums = sums;
+    r.sums = programs->sums;
+    r.deferred = programs->deferred;
+    plan.like = like ? like->program : NULL;
+    if (!programs->deferred) plan.budget[PB_TIER_HOST] = plan.budget[PB_TIER_NVME] = 0;
     PB_RETURN_IF(pb_step_graph_create(&r, &p->step));
-    return pb_compile(p->step->graph, pb_backend_cpu(), budget, &p->program);
+    return pb_compile(p->step->graph, pb_backend_cpu(), &plan, &p->program);
 }
 
-static uint64_t place_of(const pb_pass_program *p, pb_vid v) {
-    uint32_t count;
-    return pb_program_pieces(p->program, p->step->graph, v, &count)->offset;
+static void drop(pb_pass_program *p) {
+    pb_executor_destroy(p->executor);
+    pb_program_destroy(p->program);
+    pb_step_graph_destroy(p->step);
+    p->executor = NULL;
+    p->program = NULL;
+    p->step = NULL;
 }
 
-static bool same_places(const pb_pass_program *a, const pb_pass_program *b, const pb_param *pa, const pb_param *pb) {
-    const pb_vid va[] = {pa->work, pa->master, pa->m, pa->v, pa->grad_sum};
-    const pb_vid vb[] = {pb->work, pb->master, pb->m, pb->v, pb->grad_sum};
-    for (size_t i = 0; i < sizeof va / sizeof *va; i++) {
-        if ((va[i] == PB_NONE) != (vb[i] == PB_NONE)) return false;
-        if (va[i] != PB_NONE && place_of(a, va[i]) != place_of(b, vb[i])) return false;
+// All programs work on the same bytes, so one of them decides where those are: the one that needs most, as a rule the
+// one with the most pictures that updates. Where another turns out to need more, that one decides.
+// `spared`: the share of the budgets that it leaves to the others, which have to do with its decisions; *others: it is
+// one of those that does not fit.
+static pb_status compile_around(const pb_step_request *request, const pb_plan_request *limits, pb_programs *programs,
+                                int first, double spared, bool *others) {
+    pb_plan_request own = *limits;
+    for (int t = 0; t <= PB_TIER_HOST; t++) own.budget[t] -= (uint64_t)((double)own.budget[t] * spared);
+    *others = false;
+    PB_RETURN_IF(compile(request, &own, programs, NULL, &programs->items[first]));
+    *others = true;
+    for (int i = 0; i < programs->count; i++)
+        if (i != first)
+            PB_RETURN_IF(compile(request, limits, programs, &programs->items[first], &programs->items[i]));
+    if (!programs->deferred) return PB_OK;
+    programs->flush = (pb_pass_program){.images = 1, .pass = PB_PASS_FLUSH};
+    return compile(request, limits, programs, &programs->items[first], &programs->flush);
+}
+
+// Only one that updates knows what belongs to each parameter.
+static bool decides(const pb_programs *programs, int i) {
+    const pb_pass pass = programs->items[i].pass;
+    return pass == PB_PASS_WHOLE || pass == (programs->deferred ? PB_PASS_FIRST : PB_PASS_LAST);
+}
+
+static pb_status compile_kind(const pb_step_request *request, const pb_plan_request *limits, pb_programs *programs) {
+    static const double shares[] = {0, 0.03, 0.08, 0.15, 0.25};
+    bool tried[PB_PASS_PROGRAMS] = {false};
+    pb_status status = PB_ERR_BUDGET;
+    for (int round = 0; round < programs->count && status == PB_ERR_BUDGET; round++) {
+        int most = -1;
+        for (int i = 0; i < programs->count; i++)
+            if (!tried[i] && decides(programs, i) && (most < 0 || programs->items[i].images > programs->items[most].images))
+                most = i;
+        if (most < 0) break;
+        tried[most] = true;
+        bool others = true;
+        for (size_t k = 0; k < sizeof shares / sizeof *shares && others; k++) {
+            status = compile_around(request, limits, programs, most, shares[k], &others);
+            if (status == PB_OK) return status;
+            for (int i = 0; i < programs->count; i++) drop(&programs->items[i]);
+            drop(&programs->flush);
+            if (status != PB_ERR_BUDGET) return status;
+        }
     }
-    return true;
+    return status;
 }
 
-// All programs work on the same bytes, so they must agree on where they are.
-static bool agree(const pb_pass_program *a, const pb_pass_program *b) {
-    const pb_module *const ma[] = {a->step->unet, a->step->clip}, *const mb[] = {b->step->unet, b->step->clip};
-    for (int m = 0; m < 2; m++)
-        for (uint32_t i = 0; ma[m] && i < ma[m]->param_count; i++)
-            if (!same_places(a, b, &ma[m]->params[i], &mb[m]->params[i])) return false;
-    return true;
-}
-
-static pb_status compile_all(const pb_step_request *request, const pb_batching *batching, uint64_t budget,
-                             pb_programs *programs) {
-    bool sums = false;
+static pb_status compile_all(const pb_step_request *request, const pb_batching *batching,
+                             const pb_memory_limits *limits, pb_programs *programs) {
     *programs = (pb_programs){0};
-    PB_RETURN_IF(find_passes(batching, programs, &sums));
-    for (int i = 0; i < programs->count; i++) {
-        pb_pass_program *p = &programs->items[i];
-        PB_RETURN_IF(compile(request, budget, sums, p));
-        if (!agree(&programs->items[0], p))
-            return pb_error(PB_ERR_INTERNAL, "two programs of a step disagree on where the weights are");
-        if (p->program->tier_bytes[PB_TIER_DEVICE] > programs->slab_bytes) programs->slab_bytes = p->program->tier_bytes[PB_TIER_DEVICE];
+    PB_RETURN_IF(find_passes(batching, programs, &programs->sums));
+    pb_plan_request budgets = limits->request;
+    // What fits is not moved; the update is then made at the end of its own step.
+    pb_status status = PB_ERR_BUDGET;
+    if (budgets.state <= PB_STATE_ON_DEVICE) status = compile_kind(request, &budgets, programs);
+    if (status != PB_ERR_BUDGET || budgets.state == PB_STATE_ON_DEVICE) return status;
+    if (limits->shared) {
+        // Device and host are one memory: with a disk below, some of it has to be host.
+        budgets.budget[PB_TIER_HOST] = budgets.budget[PB_TIER_DEVICE] / 2;
+        budgets.budget[PB_TIER_DEVICE] -= budgets.budget[PB_TIER_HOST];
+        if (!budgets.budget[PB_TIER_NVME]) return status;
     }
-    return PB_OK;
+    if (!budgets.budget[PB_TIER_HOST]) return status;
+    programs->deferred = true;
+    return compile_kind(request, &budgets, programs);
 }
 
 // The largest pass that fits, or 0.
-static int64_t find_fit(const pb_step_request *request, const pb_batching *batching, uint64_t budget) {
+static int64_t find_fit(const pb_step_request *request, const pb_batching *batching, const pb_memory_limits *limits) {
     pb_batching smaller = *batching;
     for (smaller.pass_images = batching->pass_images / 2; smaller.pass_images > 0; smaller.pass_images /= 2) {
         pb_programs programs;
-        const pb_status status = compile_all(request, &smaller, budget, &programs);
+        const pb_status status = compile_all(request, &smaller, limits, &programs);
         pb_programs_deinit(&programs);
         if (status == PB_OK) return smaller.pass_images;
         if (status != PB_ERR_BUDGET) return 0;
@@ -88,12 +132,16 @@ static int64_t find_fit(const pb_step_request *request, const pb_batching *batch
     return 0;
 }
 
-pb_status pb_programs_compile(const pb_step_request *request, const pb_batching *batching, uint64_t budget,
-                              pb_programs *programs) {
-    const pb_status status = compile_all(request, batching, budget, programs);
+pb_status pb_programs_compile(const pb_step_request *request, const pb_batching *batching,
+                              const pb_memory_limits *limits, pb_programs *programs) {
+    const pb_status status = compile_all(request, batching, limits, programs);
+    if (status == PB_OK) {
+        programs->nvme = limits->nvme;
+        pb_programs_bytes(programs, programs->tier_bytes);
+    }
     if (status != PB_ERR_BUDGET) return status;
     char *reason = strdup(pb_error_message());
-    const int64_t fit = find_fit(request, batching, budget);
+    const int64_t fit = find_fit(request, batching, limits);
     if (fit)
         pb_error(status, "%s; memory.micro_batch: %lld would fit as it is", reason ? reason : "", (long long)fit);
     else
@@ -102,21 +150,38 @@ pb_status pb_programs_compile(const pb_step_request *request, const pb_batching 
     return status;
 }
 
+static int list_programs(const pb_programs *programs, const pb_program **list) {
+    int count = 0;
+    for (int i = 0; i < programs->count; i++) list[count++] = programs->items[i].program;
+    if (programs->deferred) list[count++] = programs->flush.program;
+    return count;
+}
+
+void pb_programs_bytes(const pb_programs *programs, uint64_t bytes[PB_TIER_COUNT]) {
+    const pb_program *list[PB_PASS_PROGRAMS + 1];
+    const int count = list_programs(programs, list);
+    for (int t = 0; t < PB_TIER_COUNT; t++) {
+        bytes[t] = 0;
+        for (int i = 0; i < count; i++)
+            if (list[i]->tier_bytes[t] > bytes[t]) bytes[t] = list[i]->tier_bytes[t];
+    }
+}
+
 pb_status pb_programs_start(pb_programs *programs) {
-    PB_RETURN_IF(pb_slab_create(programs->slab_bytes, &programs->slab));
-    for (int i = 0; i < programs->count; i++) {
-        pb_pass_program *p = &programs->items[i];
-        PB_RETURN_IF(pb_executor_create(pb_backend_cpu(), p->step->graph, p->program, programs->slab, &p->executor));
+    const pb_program *list[PB_PASS_PROGRAMS + 1];
+    const int count = list_programs(programs, list);
+    const pb_memory_options options = {.nvme = programs->tier_bytes[PB_TIER_NVME] ? programs->nvme : NULL};
+    PB_RETURN_IF(pb_memory_create_for(pb_backend_cpu(), list, (uint32_t)count, &options, &programs->memory));
+    for (int i = 0; i < count; i++) {
+        pb_pass_program *p = i < programs->count ? &programs->items[i] : &programs->flush;
+        PB_RETURN_IF(pb_executor_create(pb_backend_cpu(), p->step->graph, p->program, programs->memory, &p->executor));
     }
     return PB_OK;
 }
 
 void pb_programs_deinit(pb_programs *programs) {
-    for (int i = 0; i < programs->count; i++) {
-        pb_executor_destroy(programs->items[i].executor);
-        pb_program_destroy(programs->items[i].program);
-        pb_step_graph_destroy(programs->items[i].step);
-    }
-    pb_slab_destroy(programs->slab);
+    for (int i = 0; i < programs->count; i++) drop(&programs->items[i]);
+    drop(&programs->flush);
+    pb_memory_destroy(programs->memory);
     *programs = (pb_programs){0};
 }

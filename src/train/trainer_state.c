@@ -229,6 +229,7 @@ pb_status pb_state_save(pb_trainer *t) {
     const pb_pass_program *p = pb_programs_any(&t->programs);
     float *buffer = malloc(CHUNK_BYTES);
     if (!buffer) PB_FAIL(PB_ERR_MEMORY, "no memory for a checkpoint");
+    PB_TRY(pb_trainer_flush(t));
     for (size_t k = 0; k < 2; k++)
         if (module_of(p, trained_parts[k])) PB_TRY(check_finite(p, module_of(p, trained_parts[k]), buffer));
     PB_TRY(pb_metrics_sync(t->metrics));

@@ -122,7 +122,8 @@ static pb_status load_param(const pb_module *m, const pb_param *param, const pb_
         PB_TRY(pb_safetensors_read_range(weight->file, weight->entry, (uint64_t)(b * block), (uint64_t)(blocks * block),
                                          w.dtype, w.file));
         transpose(w.dtype, w.work, w.file, blocks, w.inputs, w.pixels);
-        PB_TRY(upload(&w, m->graph, executor, param->work, b * block, blocks * block));
+        if (pb_graph_value(m->graph, param->work)->persistent)  // else every step makes it from the master
+            PB_TRY(upload(&w, m->graph, executor, param->work, b * block, blocks * block));
         if (param->master != PB_NONE && param->master != param->work)
             PB_TRY(upload(&w, m->graph, executor, param->master, b * block, blocks * block));
     }

@@ -10,7 +10,7 @@
 
 #include "base/parallel.h"
 #include "kernels/cpu/cpu_kernels.h"
-#include "kernels/cpu/isa.h"
+#include "base/isa.h"
 #include "rival_dnnl.h"
 
 // With one thread the processor's time is taken: other processes disturb it less.
@@ -36,7 +36,7 @@ static void *allocate(size_t bytes) {
 static pb_tensor tensor(pb_dtype type, pb_shape shape) {
     const size_t count = (size_t)pb_shape_count(shape);
     void *data = allocate(count * pb_dtype_size(type));
-    for (size_t i = 0; i < count; i++) pb_store(type, data, i, (double)(i * 2654435761u % 1000) / 1000 - 0.5);
+    for (size_t i = 0; i < count; i++) pb_dtype_store(type, data, i, (double)(i * 2654435761u % 1000) / 1000 - 0.5);
     return (pb_tensor){data, type, shape};
 }
 

@@ -59,7 +59,7 @@ static double copy_seconds(size_t bytes) {
 static pb_tensor tensor(pb_dtype dtype, pb_shape shape) {
     const size_t count = (size_t)pb_shape_count(shape);
     const pb_tensor t = {buffer(count * pb_dtype_size(dtype)), dtype, shape};
-    for (size_t i = 0; i < count; i++) pb_store(dtype, t.data, i, (double)(i * 2654435761u % 1000) / 500 - 1);
+    for (size_t i = 0; i < count; i++) pb_dtype_store(dtype, t.data, i, (double)(i * 2654435761u % 1000) / 500 - 1);
     return t;
 }
 

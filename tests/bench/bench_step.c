@@ -2,8 +2,10 @@
 // Seconds per training step of a preset's UNet with random weights, by op: forward, backward, clip, AdamW; one batch.
 //
 //     bench_step [--preset sd14] [--dtype fp32|bf16|fp16] [--batch 1] [--size 256] [--steps 4]
+//                [--device MiB] [--host MiB] [--nvme DIRECTORY] [--lanes]
 //
-// Prints one line of JSON (the median of the steps after the first) and, with --profile, the time of each op.
+// Prints one line of JSON (the median of the steps after the first), with --profile the time of each op, and with
+// --lanes how long each lane was at work in the last step.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,7 +51,7 @@ static pb_status fill(pb_executor *e, const pb_graph *g, pb_vid v, uint64_t *ran
         for (int64_t i = 0; i < n; i++) {
             *random = *random * 6364136223846793005u + 1442695040888963407u;
             const double x = (double)(*random >> 40) / (1 << 23) - 1;
-            pb_store(value->dtype, chunk, (size_t)i, bound * (matrix ? x * 1.7 * __builtin_sqrt(size) : 1));
+            pb_dtype_store(value->dtype, chunk, (size_t)i, bound * (matrix ? x * 1.7 * __builtin_sqrt(size) : 1));
         }
         PB_RETURN_IF(pb_executor_write(e, v, (uint64_t)done * bytes, chunk, (uint64_t)n * bytes));
         done += n;
@@ -95,6 +97,31 @@ static int ascending(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
+static uint64_t mebibytes(const char *text) {
+    return text ? strtoull(text, NULL, 10) << 20 : UINT64_MAX;
+}
+
+// How long each lane was at work in the last run, and when the last of it ended.
+static void print_lanes(const pb_program *p, const pb_insn_times *times) {
+    static const char *const names[PB_LANE_COUNT] = {"compute", "upload", "download", "host", "read", "write"};
+    for (int lane = 0; lane < PB_LANE_COUNT; lane++) {
+        double busy = 0, end = 0, seen = 0;
+        uint64_t bytes = 0;
+        for (uint32_t i = 0; i < p->insn_count; i++) {
+            if (p->insns[i].lane != (pb_lane)lane || p->insns[i].kind == PB_INSN_WAIT) continue;
+            // Transfers overlap: time counts once.
+            const double from = times[i].begin > seen ? times[i].begin : seen;
+            if (times[i].end > from) busy += times[i].end - from;
+            if (times[i].end > seen) seen = times[i].end;
+            end = seen;
+            bytes += p->insns[i].bytes;
+        }
+        if (busy > 0)
+            printf("%-9s %8.3f s at work, ends at %8.3f s, %8.1f MiB\n", names[lane], busy, end,
+                   (double)bytes / 0x1p20);
+    }
+}
+
 int main(int argc, char **argv) {
     const char *preset = option(argc, argv, "--preset", "sd14"), *dtype = option(argc, argv, "--dtype", "fp32");
     const int batch = atoi(option(argc, argv, "--batch", "1")), size = atoi(option(argc, argv, "--size", "256"));
@@ -104,6 +131,8 @@ int main(int argc, char **argv) {
     pb_step_graph *step = NULL;
     pb_program *program = NULL;
     pb_executor *executor = NULL;
+    pb_memory *memory = NULL;
+    pb_insn_times *times = NULL;
     pb_arena *arena = pb_arena_create();
     PB_TRY(pb_architecture_preset(arena, preset, &architecture));
     const int latent = size / pb_vae_factor(&architecture.vae);
@@ -118,8 +147,18 @@ int main(int argc, char **argv) {
                                             : PB_F32,
     };
     PB_TRY(pb_step_graph_create(&request, &step));
-    PB_TRY(pb_compile(step->graph, pb_backend_cpu(), UINT64_MAX, &program));
-    PB_TRY(pb_executor_create(pb_backend_cpu(), step->graph, program, NULL, &executor));
+    const char *nvme = option(argc, argv, "--nvme", NULL);
+    const pb_plan_request limits = {.budget = {mebibytes(option(argc, argv, "--device", NULL)),
+                                               mebibytes(option(argc, argv, "--host", NULL)), nvme ? UINT64_MAX : 0}};
+    PB_TRY(pb_compile(step->graph, pb_backend_cpu(), &limits, &program));
+    const pb_program *const programs = program;
+    PB_TRY(pb_memory_create_for(pb_backend_cpu(), &programs, 1, &(pb_memory_options){.nvme = nvme}, &memory));
+    PB_TRY(pb_executor_create(pb_backend_cpu(), step->graph, program, memory, &executor));
+    if (has_flag(argc, argv, "--lanes")) {
+        times = calloc((size_t)program->insn_count + 1, sizeof *times);
+        if (!times) PB_FAIL(PB_ERR_MEMORY, "no memory");
+        pb_executor_trace(executor, times);
+    }
     uint64_t random = 1;
     for (pb_vid v = 0; v < step->graph->value_count; v++)
         if (step->graph->values[v].persistent && step->graph->values[v].alias == PB_NONE)
@@ -133,6 +172,7 @@ int main(int argc, char **argv) {
         seconds[i] = now() - start;
     }
     pb_executor_profile_print(executor, print_line, NULL);
+    if (times) print_lanes(program, times);
     float loss;
     PB_TRY(pb_executor_read(executor, step->loss, 0, &loss, sizeof loss));
     // The first step touches every page for the first time.
@@ -150,6 +190,8 @@ int main(int argc, char **argv) {
 fail:
     if (status != PB_OK) fprintf(stderr, "bench_step: %s\n", pb_error_message());
     pb_executor_destroy(executor);
+    pb_memory_destroy(memory);
+    free(times);
     pb_program_destroy(program);
     pb_step_graph_destroy(step);
     pb_arena_destroy(arena);

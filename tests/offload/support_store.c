@@ -33,6 +33,8 @@ bool store_holds(const void *data, size_t bytes, uint64_t seed) {
     return true;
 }
 
+long store_delay_ms = 3;
+
 const char *store_fault_name(store_fault fault) {
     static const char *const names[] = {"EIO",    "ENOSPC",   "EAGAIN",    "EINTR",       "ECANCELED",
                                         "EINVAL", "zero",     "short 512", "short 4096",  "short half",
@@ -55,7 +57,10 @@ static bool strike(const store_injector *injector, pb_store_call *call, bool *de
     case FAULT_SHORT_512: call->bytes = 512; break;
     case FAULT_SHORT_4096: call->bytes = 4096; break;
     case FAULT_SHORT_HALF: call->bytes /= 2; break;
-    case FAULT_DELAY: nanosleep(&(struct timespec){.tv_nsec = 3000000}, NULL); break;
+    case FAULT_DELAY:
+        nanosleep(&(struct timespec){.tv_sec = store_delay_ms / 1000, .tv_nsec = store_delay_ms % 1000 * 1000000},
+                  NULL);
+        break;
     case FAULT_FLIP:
         if (call->op == PB_STORE_READ) break;  // when it is read
         if (call->bytes > STORE_FLIPPED_BYTES) abort();
@@ -84,10 +89,12 @@ static bool before(void *context, pb_store_call *call, long *result) {
 }
 
 static long after(void *context, const pb_store_call *call, long result) {
-    const store_injector *injector = context;
+    store_injector *injector = context;
     if (!injector->struck || call->op != injector->op || call->data != injector->data) return result;
     if (injector->fault == FAULT_KILL_AFTER) kill(getpid(), SIGKILL);
-    if (injector->fault == FAULT_FLIP && call->op == PB_STORE_READ && result > 0)
+    // Once: the same memory may be read into again.
+    if (injector->fault == FAULT_FLIP && call->op == PB_STORE_READ && result > 0 &&
+        !atomic_exchange(&injector->read, 1))
         ((unsigned char *)call->data)[result / 3] ^= 0x10;
     return result;
 }
@@ -170,7 +177,7 @@ fail:
 }
 
 pb_status store_run_check(const store_run *run, uint64_t *commits) {
-    const pb_store_options options = options_of(run, NULL);
+    const pb_store_options options = options_of(run, run->check_hook);
     pb_status status = PB_OK;
     pb_store *store = NULL;
     PB_TRY(pb_store_open(&options, &store));

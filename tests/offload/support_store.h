@@ -38,12 +38,13 @@ typedef struct store_injector {
     long at;
     store_fault fault;
     bool lasting;
-    atomic_bool struck;  // it happened; to this call:
+    atomic_bool struck, read;  // it happened, the flipped bytes were read; to this call:
     pb_store_op op;
     void *data;
     void *flipped;  // memory for the bytes of a flipped write
     pb_store_hook hook;
 } store_injector;
+extern long store_delay_ms;              // of FAULT_DELAY
 enum { STORE_FLIPPED_BYTES = 1 << 20 };  // of `flipped`
 
 void store_injector_init(store_injector *injector, long at, store_fault fault, bool lasting, void *flipped);
@@ -55,15 +56,16 @@ enum { STORE_COMMITS = 6, STORE_EXTENTS = 5 };
 typedef struct store_run {
     const char *directory;
     pb_store_engine engine;
-    void *memory;               // STORE_RUN_BYTES
-    const pb_store_hook *hook;  // or NULL
-    _Atomic int *committed;     // how many commits have returned PB_OK
+    void *memory;                     // STORE_RUN_BYTES
+    const pb_store_hook *hook;        // of store_run_all; or NULL
+    const pb_store_hook *check_hook;  // of store_run_check; or NULL
+    _Atomic int *committed;           // how many commits have returned PB_OK
 } store_run;
 extern const size_t store_run_bytes;
 
 // PB_OK, or the first error.
 pb_status store_run_all(const store_run *run);
-// Opens what a run left, without faults, and reads all of it: *commits is the state that was found, 0 for none.
+// Opens what a run left, and reads all of it: *commits is the state that was found, 0 for none.
 // PB_ERR_FORMAT when what was read is not that state, whole.
 pb_status store_run_check(const store_run *run, uint64_t *commits);
 

@@ -10,7 +10,7 @@
 // Beyond the middle of the curves: to -12 and 12, where the gates are shut or open.
 static void stretch(pb_tensor *x) {
     for (int64_t i = 0; i < pb_shape_count(x->shape); i++)
-        pb_store(x->dtype, x->data, (size_t)i, 6 * pb_load(x->dtype, x->data, (size_t)i));
+        pb_dtype_store(x->dtype, x->data, (size_t)i, 6 * pb_dtype_load(x->dtype, x->data, (size_t)i));
 }
 
 static void stretch_first(const pb_backend *reference, pb_kernel_args *args) {
@@ -119,7 +119,7 @@ const op_cases pb_case_embedding_bwd = {
 static void choose_timesteps(const pb_backend *reference, pb_kernel_args *args) {
     (void)reference;
     for (int64_t i = 0; i < pb_shape_count(args->in[0].shape); i++)
-        pb_store(args->in[0].dtype, args->in[0].data, (size_t)i, (double)(999 - 311 * i));
+        pb_dtype_store(args->in[0].dtype, args->in[0].data, (size_t)i, (double)(999 - 311 * i));
 }
 
 static const op_case timestep_embedding[] = {

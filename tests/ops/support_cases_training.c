@@ -12,7 +12,7 @@ const op_cases pb_case_mse_loss = {.in = {ARG_DATA, ARG_WIDE}, .out = {ARG_WIDE}
 // A loss scale, so that the small gradients are not all below the tolerance.
 static void choose_scale(const pb_backend *reference, pb_kernel_args *args) {
     (void)reference;
-    pb_store(args->in[3].dtype, args->in[3].data, 0, 1024);
+    pb_dtype_store(args->in[3].dtype, args->in[3].data, 0, 1024);
 }
 
 static const op_case mse_loss_bwd[] = {
@@ -33,12 +33,12 @@ const op_cases pb_case_accumulate = {
 
 static void put_infinity(const pb_backend *reference, pb_kernel_args *args) {
     (void)reference;
-    pb_store(args->in[0].dtype, args->in[0].data, 17, INFINITY);
+    pb_dtype_store(args->in[0].dtype, args->in[0].data, 17, INFINITY);
 }
 
 static void put_nan(const pb_backend *reference, pb_kernel_args *args) {
     (void)reference;
-    pb_store(args->in[0].dtype, args->in[0].data, 33, NAN);
+    pb_dtype_store(args->in[0].dtype, args->in[0].data, 33, NAN);
 }
 
 static const op_case grad_norm[] = {
@@ -50,7 +50,7 @@ static const op_case grad_norm[] = {
 const op_cases pb_case_grad_norm = {.in = {ARG_DATA, ARG_F64}, .out = {ARG_F64}, .alias = {1 + 1}, CASES(grad_norm)};
 
 static void put(pb_tensor *t, int i, double value) {
-    pb_store(t->dtype, t->data, (size_t)i, value);
+    pb_dtype_store(t->dtype, t->data, (size_t)i, value);
 }
 
 // Step 3 of a run with PyTorch's defaults, but for a learning rate and an epsilon whose absence would not go unnoticed.
@@ -116,7 +116,7 @@ static void take_step(const pb_backend *reference, pb_kernel_args *args) {
     put(&args->in[1], PB_CONTROL_SKIP, 0);
     pb_tensor *v = &args->in[5];
     for (int64_t i = 0; i < pb_shape_count(v->shape); i++) {
-        const double x = pb_load(v->dtype, v->data, (size_t)i);
+        const double x = pb_dtype_load(v->dtype, v->data, (size_t)i);
         put(v, (int)i, i % 5 ? x * x : 0);
     }
 }

@@ -67,7 +67,7 @@ void op_run_init(op_run *run, pb_opcode op, const op_case *c, pb_dtype dtype, co
         pb_tensor *t = &run->args.in[i];
         *t = make(c->in[i], run->spec->in[i], dtype);
         for (int64_t k = 0; t->data && k < pb_shape_count(t->shape); k++)
-            pb_store(t->dtype, t->data, (size_t)k, 2 * op_random(&state));
+            pb_dtype_store(t->dtype, t->data, (size_t)k, 2 * op_random(&state));
     }
     for (int i = 0; i < PB_MAX_OUTPUTS; i++) {
         const bool converts = c->converts && run->spec->out[i] == ARG_DATA && dtype != PB_F64;
@@ -168,7 +168,7 @@ static double addend_at(const op_run *run, int output, int64_t k) {
         const pb_tensor *t = &run->args.in[i];
         const bool fused = (run->spec->optional_in & BIT(i)) && t->data;
         if (fused && output == 0 && pb_shape_equal(t->shape, run->args.out[0].shape))
-            sum += fabs(pb_load(t->dtype, t->data, (size_t)k));
+            sum += fabs(pb_dtype_load(t->dtype, t->data, (size_t)k));
     }
     return sum;
 }
@@ -183,7 +183,8 @@ bool op_run_agrees(const op_run *got, const op_run *expected, char *why, size_t 
         if (pb_dtype_size(b->dtype) == 2) limit.relative *= 1 + got->spec->inner_roundings;
         double error = 0, size = 0;
         for (int64_t k = 0; k < pb_shape_count(b->shape); k++) {
-            const double x = pb_load(a->dtype, a->data, (size_t)k), y = pb_load(b->dtype, b->data, (size_t)k);
+            const double x = pb_dtype_load(a->dtype, a->data, (size_t)k);
+            const double y = pb_dtype_load(b->dtype, b->data, (size_t)k);
             const double off = fabs(x - y), scale = fabs(y) + addend_at(expected, i, k);
             error += off * off;
             size += y * y;

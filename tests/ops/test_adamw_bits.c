@@ -4,7 +4,7 @@
 #include "check.h"
 #include "kernels/adamw.h"
 #include "kernels/backend.h"
-#include "kernels/cpu/isa.h"
+#include "base/isa.h"
 #include "support_harness.h"
 
 enum { MOST = 70000 };
@@ -21,7 +21,7 @@ static void check_bits(pb_dtype dtype, int64_t count, const float *hyper, const 
         memcpy(state[s], initial[s], (size_t)count * sizeof(float));
     }
     for (int64_t i = 0; i < count; i++)
-        pb_adamw_element(&scalars, (float)pb_load(dtype, g, (size_t)i), &expected[0][i], &expected[1][i],
+        pb_adamw_element(&scalars, (float)pb_dtype_load(dtype, g, (size_t)i), &expected[0][i], &expected[1][i],
                          &expected[2][i]);
     pb_kernel_args args = {
         .in = {{g, dtype, shape}, {(void *)control, PB_F32, PB_SHAPE1(4)}, {(void *)hyper, PB_F32, PB_SHAPE1(16)}}};

@@ -6,7 +6,7 @@
 
 #include "base/parallel.h"
 #include "kernels/cpu/cpu_kernels.h"
-#include "kernels/cpu/isa.h"
+#include "base/isa.h"
 
 #include "check.h"
 
@@ -30,7 +30,7 @@ static pb_tensor tensor_make(pb_dtype dtype, pb_shape shape) {
 
 static pb_tensor tensor_random(pb_dtype dtype, pb_shape shape) {
     const pb_tensor t = tensor_make(dtype, shape);
-    for (int64_t i = 0; i < pb_shape_count(shape); i++) pb_store(dtype, t.data, (size_t)i, random_value());
+    for (int64_t i = 0; i < pb_shape_count(shape); i++) pb_dtype_store(dtype, t.data, (size_t)i, random_value());
     return t;
 }
 
@@ -50,7 +50,7 @@ static void tensor_free(pb_tensor t) {
 }
 
 static double at(pb_tensor t, int64_t i) {
-    return pb_load(t.dtype, t.data, (size_t)i);
+    return pb_dtype_load(t.dtype, t.data, (size_t)i);
 }
 
 // ---- running and comparing ------------------------------------------------------------------------------------------
@@ -138,8 +138,8 @@ static double *doubles(pb_shape shape) {
 
 static double rounded(pb_dtype dtype, double x) {
     unsigned char place[8];
-    pb_store(dtype, place, 0, x);
-    return pb_load(dtype, place, 0);
+    pb_dtype_store(dtype, place, 0, x);
+    return pb_dtype_load(dtype, place, 0);
 }
 
 static void check_linear(pb_dtype dtype, int64_t rows, int64_t in, int64_t out, bool bias, bool residual) {

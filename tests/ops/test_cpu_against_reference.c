@@ -4,7 +4,7 @@
 // bits in every run.
 #include "base/parallel.h"
 #include "check.h"
-#include "kernels/cpu/isa.h"
+#include "base/isa.h"
 #include "support_harness.h"
 
 typedef struct setting {

@@ -17,7 +17,7 @@ static bool passes(op_run *run, const op_run *expected) {
 typedef bool (*perturbation)(pb_tensor *t);
 
 static double load(const pb_tensor *t, int64_t i) {
-    return pb_load(t->dtype, t->data, (size_t)i);
+    return pb_dtype_load(t->dtype, t->data, (size_t)i);
 }
 
 static int64_t largest(const pb_tensor *t) {
@@ -30,29 +30,30 @@ static int64_t largest(const pb_tensor *t) {
 // Below the resolution of 16 bits.
 static bool scale_all(pb_tensor *t) {
     const double most = load(t, largest(t));
-    for (int64_t i = 0; i < pb_shape_count(t->shape); i++) pb_store(t->dtype, t->data, (size_t)i, 1.001 * load(t, i));
+    for (int64_t i = 0; i < pb_shape_count(t->shape); i++)
+        pb_dtype_store(t->dtype, t->data, (size_t)i, 1.001 * load(t, i));
     return most != 0 && isfinite(most) && pb_dtype_size(t->dtype) > 2;
 }
 
 static bool change_one(pb_tensor *t) {
     const int64_t i = largest(t);
     const double value = load(t, i);
-    pb_store(t->dtype, t->data, (size_t)i, isfinite(value) ? 1.05 * value + 0.001 : 0);
+    pb_dtype_store(t->dtype, t->data, (size_t)i, isfinite(value) ? 1.05 * value + 0.001 : 0);
     return true;
 }
 
 static bool leave_one(pb_tensor *t) {
     const int64_t i = pb_shape_count(t->shape) - 1;
     const bool was_nan = isnan(load(t, i));
-    pb_store(t->dtype, t->data, (size_t)i, NAN);
+    pb_dtype_store(t->dtype, t->data, (size_t)i, NAN);
     return !was_nan;
 }
 
 static bool swap_two(pb_tensor *t) {
     const int64_t i = largest(t), k = i ? i - 1 : pb_shape_count(t->shape) - 1;
     const double a = load(t, i), b = load(t, k);
-    pb_store(t->dtype, t->data, (size_t)i, b);
-    pb_store(t->dtype, t->data, (size_t)k, a);
+    pb_dtype_store(t->dtype, t->data, (size_t)i, b);
+    pb_dtype_store(t->dtype, t->data, (size_t)k, a);
     return fabs(a - b) > 1e-3 * fabs(a);
 }
 

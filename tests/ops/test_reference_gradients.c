@@ -42,7 +42,7 @@ static const backward table[] = {
 enum { TABLE_ROWS = sizeof table / sizeof table[0] };
 
 static double element(const pb_tensor *t, int64_t i) {
-    return pb_load(t->dtype, t->data, (size_t)i);
+    return pb_dtype_load(t->dtype, t->data, (size_t)i);
 }
 
 static pb_tensor tensor_of(pb_dtype dtype, pb_shape shape) {

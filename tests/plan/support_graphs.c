@@ -125,7 +125,7 @@ void support_fill(const pb_graph *g, pb_vid v, uint64_t seed, void *data) {
         if (value->class_ == PB_CLASS_STATE || !strcmp(value->name, "scale")) x = x * x + 0.1;
         if (!strcmp(value->name, "norm")) x = 0;
         if (!strcmp(value->name, "hyper")) x = 0.5;
-        pb_store(value->dtype, data, (size_t)i, x);
+        pb_dtype_store(value->dtype, data, (size_t)i, x);
     }
 }
 
@@ -172,10 +172,17 @@ void support_free(const pb_graph *g, void **data) {
     free(data);
 }
 
-bool support_program_agrees(const pb_graph *g, const pb_program *program, uint64_t seed, void **expected) {
+bool support_program_agrees(const pb_graph *g, const pb_program *program, uint64_t seed, void **expected,
+                            const char *nvme, uint64_t stress) {
+    const pb_memory_options options = {.nvme = nvme};
+    pb_memory *memory;
     pb_executor *executor;
-    if (pb_executor_create(pb_backend_reference(), g, program, NULL, &executor) != PB_OK) return false;
-    bool agrees = true;
+    if (pb_memory_create_for(pb_backend_reference(), &program, 1, &options, &memory) != PB_OK) return false;
+    if (pb_executor_create(pb_backend_reference(), g, program, memory, &executor) != PB_OK) {
+        pb_memory_destroy(memory);
+        return false;
+    }
+    bool agrees = !stress || pb_executor_stress(executor, stress) == PB_OK;
     for (pb_vid v = 0; v < g->value_count; v++) {
         if (!starts_filled(&g->values[v])) continue;
         const uint64_t bytes = pb_value_bytes(&g->values[v]);
@@ -197,5 +204,6 @@ bool support_program_agrees(const pb_graph *g, const pb_program *program, uint64
     }
     free(replaced);
     pb_executor_destroy(executor);
+    pb_memory_destroy(memory);
     return agrees;
 }

@@ -18,6 +18,8 @@ void **support_run_plainly(const pb_graph *g, uint64_t seed);
 void support_free(const pb_graph *g, void **data);
 
 // Runs a program; true when every output and every persistent value has the bits of `expected`.
-bool support_program_agrees(const pb_graph *g, const pb_program *program, uint64_t seed, void **expected);
+// `nvme`: directory for the store, or NULL. `stress` not 0: in the adversarial mode, see pb_executor_stress.
+bool support_program_agrees(const pb_graph *g, const pb_program *program, uint64_t seed, void **expected,
+                            const char *nvme, uint64_t stress);
 
 #endif

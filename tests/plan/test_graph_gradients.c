@@ -239,7 +239,7 @@ int main(void) {
         CHECK_OK(pb_graph_recompute(c.g));
         pb_program *program = NULL;
         pb_executor *executor = NULL;
-        CHECK_OK(pb_compile(c.g, pb_backend_reference(), UINT64_MAX, &program));
+        CHECK_OK(pb_compile(c.g, pb_backend_reference(), NULL, &program));
         CHECK_OK(pb_executor_create(pb_backend_reference(), c.g, program, NULL, &executor));
         for (pb_vid v = 0; executor && v < c.g->value_count; v++)
             if (c.g->values[v].persistent) fill(executor, c.g, v, v + 1);

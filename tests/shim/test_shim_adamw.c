@@ -18,7 +18,7 @@ static void check_bits(pb_dtype dtype, pb_dtype work_dtype, int64_t count, const
     memcpy(expected, initial, sizeof initial);
     memcpy(state, initial, sizeof initial);
     for (int64_t i = 0; control[PB_CONTROL_SKIP] == 0 && i < count; i++)
-        pb_adamw_element(&scalars, (float)pb_load(dtype, g, (size_t)i), &expected[0][i], &expected[1][i],
+        pb_adamw_element(&scalars, (float)pb_dtype_load(dtype, g, (size_t)i), &expected[0][i], &expected[1][i],
                          &expected[2][i]);
     pb_kernel_args args = {
         .in = {{g, dtype, shape}, {(void *)control, PB_F32, PB_SHAPE1(4)}, {(void *)hyper, PB_F32, PB_SHAPE1(16)}}};
@@ -30,8 +30,8 @@ static void check_bits(pb_dtype dtype, pb_dtype work_dtype, int64_t count, const
     int64_t wrong = 0;
     for (int64_t i = 0; i < count; i++) {
         double rounded;
-        pb_store(work_dtype, &rounded, 0, state[0][i]);
-        wrong += pb_load(work_dtype, work, (size_t)i) != pb_load(work_dtype, &rounded, 0);
+        pb_dtype_store(work_dtype, &rounded, 0, state[0][i]);
+        wrong += pb_dtype_load(work_dtype, work, (size_t)i) != pb_dtype_load(work_dtype, &rounded, 0);
     }
     CHECK_THAT(!wrong, "%lld elements of the working copy are not the master weights", (long long)wrong);
 }

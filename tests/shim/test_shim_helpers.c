@@ -11,13 +11,13 @@ enum { ROWS = 12, IMAGES = 3, MOST_CHANNELS = 24 };
 static uint64_t random_state = 5;
 
 static void fill(pb_dtype dtype, void *data, int count) {
-    for (int i = 0; i < count; i++) pb_store(dtype, data, (size_t)i, 3 * op_random(&random_state));
+    for (int i = 0; i < count; i++) pb_dtype_store(dtype, data, (size_t)i, 3 * op_random(&random_state));
 }
 
 static double rounded(pb_dtype dtype, double x) {
     double stored;
-    pb_store(dtype, &stored, 0, x);
-    return pb_load(dtype, &stored, 0);
+    pb_dtype_store(dtype, &stored, 0, x);
+    return pb_dtype_load(dtype, &stored, 0);
 }
 
 // `terms`: bit 0 bias, 1 row bias, 2 residual; 3: y takes over the sum; 4: y takes over the residual
@@ -41,18 +41,18 @@ static void check_epilogue(pb_dtype dtype, pb_dtype sum_dtype, int channels, uns
                                         .channels = channels,
                                         .images = IMAGES};
     for (int i = 0; i < ROWS * channels; i++) {
-        float x = (float)pb_load(sum_dtype, sum, (size_t)i);
+        float x = (float)pb_dtype_load(sum_dtype, sum, (size_t)i);
         if (terms & 1) x += (float)rounded(dtype, bias[i % channels]);
         const size_t image = (size_t)(i / channels / (ROWS / IMAGES));
         if (terms & 2)
             x = (float)rounded(dtype, x) +
-                (float)pb_load(dtype, rowbias, image * (size_t)channels + (size_t)(i % channels));
-        if (terms & 4) x = (float)rounded(dtype, x) + (float)pb_load(dtype, residual, (size_t)i);
+                (float)pb_dtype_load(dtype, rowbias, image * (size_t)channels + (size_t)(i % channels));
+        if (terms & 4) x = (float)rounded(dtype, x) + (float)pb_dtype_load(dtype, residual, (size_t)i);
         expected[i] = rounded(dtype, x);
     }
     CHECK_OK(pb_cuda_epilogue(&args, NULL));
     int wrong = 0;
-    for (int i = 0; i < ROWS * channels; i++) wrong += pb_load(dtype, y, (size_t)i) != expected[i];
+    for (int i = 0; i < ROWS * channels; i++) wrong += pb_dtype_load(dtype, y, (size_t)i) != expected[i];
     CHECK_THAT(!wrong, "epilogue to %s from %s, %d channels, terms %#x: %d of %d elements differ", pb_dtype_name(dtype),
                pb_dtype_name(sum_dtype), channels, terms, wrong, ROWS * channels);
 }
@@ -70,7 +70,7 @@ static void check_column_sums(pb_dtype dtype, int64_t images, int64_t rows, int6
         for (int64_t c = 0; c < channels; c++) {
             double sum = 0, size = 0;
             for (int64_t r = 0; r < rows; r++) {
-                const double value = pb_load(dtype, x, (size_t)((n * rows + r) * channels + c));
+                const double value = pb_dtype_load(dtype, x, (size_t)((n * rows + r) * channels + c));
                 sum += value;
                 size += fabs(value);
             }

@@ -36,7 +36,7 @@ static fixture make_fixture(pb_dtype compute, bool masters) {
     const pb_attr attr = {.conv = {.stride = 1}};
     const pb_vid h = pb_linear(g, pb_conv2d(g, x, conv, bias, PB_NONE, PB_NONE, attr), q, PB_NONE, PB_NONE);
     pb_graph_mark_output(g, pb_linear(g, h, one, PB_NONE, PB_NONE));
-    CHECK_OK(pb_compile(g, pb_backend_reference(), UINT64_MAX, &f.program));
+    CHECK_OK(pb_compile(g, pb_backend_reference(), NULL, &f.program));
     CHECK_OK(pb_executor_create(pb_backend_reference(), g, f.program, NULL, &f.executor));
     return f;
 }
@@ -72,7 +72,7 @@ static double read_value(const fixture *f, pb_vid v, uint64_t index) {
     const pb_dtype dtype = pb_graph_value(f->graph, v)->dtype;
     double bytes[1] = {0};
     CHECK_OK(pb_executor_read(f->executor, v, index * pb_dtype_size(dtype), bytes, pb_dtype_size(dtype)));
-    return pb_load(dtype, bytes, 0);
+    return pb_dtype_load(dtype, bytes, 0);
 }
 
 // Kernels become O,H,W,I; the working copy is rounded once, the master is exact.

@@ -1,4 +1,4 @@
-#include "kernels/cpu/isa.h"
+#include "base/isa.h"
 
 #include <cpuid.h>
 

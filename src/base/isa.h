@@ -1,6 +1,6 @@
 // Which vector code runs on this x86-64 machine. One binary carries all of it; the machine decides at run time.
-#ifndef PB_KERNELS_CPU_ISA_H
-#define PB_KERNELS_CPU_ISA_H
+#ifndef PB_BASE_ISA_H
+#define PB_BASE_ISA_H
 
 #include <stdbool.h>
 

@@ -1,8 +1,10 @@
 // Vectors of floats as wide as the instruction set that the including file is compiled for (see isa.h): 16, 8, or 4
 // lanes. The arithmetic is the compilers' vector extension, + - * / and comparisons lane by lane; what that lacks is
-// here. Included by the rows_<isa>.c files only, through the rows_*.h they share.
-#ifndef PB_KERNELS_CPU_SIMD_H
-#define PB_KERNELS_CPU_SIMD_H
+// here. Included by files that are compiled for one instruction set (*_avx2.c and their like), through the headers that
+// they share. PB_SIMD_512 stands for AVX-512; a test defines it together with stand-ins for the instructions, so that
+// their code is tried on machines that lack them.
+#ifndef PB_BASE_SIMD_H
+#define PB_BASE_SIMD_H
 
 #include <immintrin.h>
 #include <math.h>
@@ -11,7 +13,11 @@
 
 #include "base/dtype.h"
 
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) && !defined(PB_SIMD_512)
+#define PB_SIMD_512
+#endif
+
+#if defined(PB_SIMD_512)
 enum { LANES = 16 };
 #elif defined(__AVX2__)
 enum { LANES = 8 };
@@ -32,6 +38,13 @@ typedef uint16_t vh_memory __attribute__((vector_size(2 * LANES), aligned(2), ma
 
 #define SIMD static inline __attribute__((always_inline))
 
+// Loops over an array of vectors, which then stay in registers.
+#if defined(__clang__)
+#define UNROLLED _Pragma("unroll")
+#else
+#define UNROLLED _Pragma("GCC unroll 16")
+#endif
+
 SIMD vf simd_set(float x) {
     return x - (vf){0};
 }
@@ -44,7 +57,7 @@ SIMD void simd_store(float *p, vf x) {
     *(vf_memory *)p = x;
 }
 
-#if defined(__AVX2__) && !defined(__AVX512F__)
+#if defined(__AVX2__) && !defined(PB_SIMD_512)
 SIMD __m256i simd_mask(int64_t count) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
@@ -54,7 +67,7 @@ SIMD __m256i simd_mask(int64_t count) {
 // loop body serves the tail as well. (Loops over lanes would become calls of memcpy, and all registers be saved.)
 SIMD vf simd_load_some(const float *p, int64_t count) {
     if (count >= LANES) return simd_load(p);
-#if defined(__AVX512F__)
+#if defined(PB_SIMD_512)
     return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), p);
 #elif defined(__AVX2__)
     return (vf)_mm256_maskload_ps(p, simd_mask(count));
@@ -66,7 +79,7 @@ SIMD vf simd_load_some(const float *p, int64_t count) {
 // The first `count` lanes, zeros beyond them.
 SIMD vf simd_keep_some(vf x, int64_t count) {
     if (count >= LANES) return x;
-#if defined(__AVX512F__)
+#if defined(PB_SIMD_512)
     return (vf)_mm512_maskz_mov_ps((__mmask16)((1u << count) - 1), (__m512)x);
 #elif defined(__AVX2__)
     return (vf)_mm256_and_ps((__m256)x, _mm256_castsi256_ps(simd_mask(count)));
@@ -80,7 +93,7 @@ SIMD void simd_store_some(float *p, vf x, int64_t count) {
         simd_store(p, x);
         return;
     }
-#if defined(__AVX512F__)
+#if defined(PB_SIMD_512)
     _mm512_mask_storeu_ps(p, (__mmask16)((1u << count) - 1), (__m512)x);
 #elif defined(__AVX2__)
     _mm256_maskstore_ps(p, simd_mask(count), (__m256)x);
@@ -106,7 +119,7 @@ SIMD vf simd_select(vu mask, vf a, vf b) {
 
 // x cut to [low, high]; NaN stays (the instructions return their second operand where one is NaN).
 SIMD vf simd_clamp(vf x, float low, float high) {
-#if defined(__AVX512F__)
+#if defined(PB_SIMD_512)
     return (vf)_mm512_min_ps(_mm512_set1_ps(high), _mm512_max_ps(_mm512_set1_ps(low), (__m512)x));
 #elif defined(__AVX2__)
     return (vf)_mm256_min_ps(_mm256_set1_ps(high), _mm256_max_ps(_mm256_set1_ps(low), (__m256)x));
@@ -117,7 +130,7 @@ SIMD vf simd_clamp(vf x, float low, float high) {
 
 // Lanes of `a` where the sign bit of x is set, of `b` elsewhere.
 SIMD vf simd_where_negative(vf x, vf a, vf b) {
-#if defined(__AVX512F__)
+#if defined(PB_SIMD_512)
     return (vf)_mm512_mask_blend_ps(_mm512_movepi32_mask((__m512i)x), (__m512)b, (__m512)a);
 #elif defined(__AVX2__)
     return (vf)_mm256_blendv_ps((__m256)b, (__m256)a, (__m256)x);
@@ -132,7 +145,7 @@ SIMD vf simd_abs(vf x) {
 
 // a b + c; one rounding where the machine can.
 SIMD vf simd_fma(vf a, vf b, vf c) {
-#if defined(__AVX512F__)
+#if defined(PB_SIMD_512)
     return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
 #elif defined(__AVX2__)
     return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
@@ -153,7 +166,7 @@ SIMD vf simd_fma_exact(vf a, vf b, vf c) {
 }
 
 SIMD vf simd_sqrt(vf x) {
-#if defined(__AVX512F__)
+#if defined(PB_SIMD_512)
     return (vf)_mm512_sqrt_ps((__m512)x);
 #elif defined(__AVX2__)
     return (vf)_mm256_sqrt_ps((__m256)x);
@@ -167,7 +180,7 @@ SIMD vf simd_sqrt(vf x) {
 // Sums of all lanes: the upper half onto the lower, until one is left. (No loop over lanes: it would keep x in memory
 // in the caller's loop as well.)
 SIMD float simd_sum(vf x) {
-#if defined(__AVX512F__)
+#if defined(PB_SIMD_512)
     const __m256 half = _mm256_add_ps(_mm512_castps512_ps256((__m512)x), _mm512_extractf32x8_ps((__m512)x, 1));
 #elif defined(__AVX2__)
     const __m256 half = (__m256)x;
@@ -182,7 +195,7 @@ SIMD float simd_sum(vf x) {
 }
 
 SIMD double simd_sum_double(vd x) {
-#if defined(__AVX512F__)
+#if defined(PB_SIMD_512)
     const __m256d half = _mm256_add_pd(_mm512_castpd512_pd256((__m512d)x), _mm512_extractf64x4_pd((__m512d)x, 1));
 #elif defined(__AVX2__)
     const __m256d half = (__m256d)x;
@@ -201,7 +214,7 @@ typedef struct vd_pair {
 } vd_pair;
 
 SIMD vd_pair simd_widen(vf x) {
-#if defined(__AVX512F__)
+#if defined(PB_SIMD_512)
     const __m256 low = _mm512_castps512_ps256((__m512)x), high = _mm512_extractf32x8_ps((__m512)x, 1);
     return (vd_pair){(vd)_mm512_cvtps_pd(low), (vd)_mm512_cvtps_pd(high)};
 #elif defined(__AVX2__)
@@ -220,7 +233,7 @@ SIMD vf simd_from_bf16(vh h) {
 // As pb_bf16_from_f32.
 SIMD vh simd_to_bf16(vf x) {
     const vu u = simd_bits(x);
-#if defined(__AVX512F__)
+#if defined(PB_SIMD_512)
     // A NaN is not rounded (which might carry it to infinity) but made quiet.
     const __mmask16 nan = _mm512_cmp_ps_mask((__m512)x, (__m512)x, _CMP_UNORD_Q);
     const vu rounded = u + 0x7fffu + ((u >> 16) & 1u);
@@ -233,7 +246,7 @@ SIMD vh simd_to_bf16(vf x) {
 }
 
 SIMD vf simd_from_f16(vh h) {
-#if defined(__AVX512F__)
+#if defined(PB_SIMD_512)
     return (vf)_mm512_cvtph_ps((__m256i)h);
 #elif defined(__AVX2__)
     return (vf)_mm256_cvtph_ps((__m128i)h);
@@ -245,7 +258,7 @@ SIMD vf simd_from_f16(vh h) {
 }
 
 SIMD vh simd_to_f16(vf x) {
-#if defined(__AVX512F__)
+#if defined(PB_SIMD_512)
     return (vh)_mm512_cvtps_ph((__m512)x, _MM_FROUND_TO_NEAREST_INT);
 #elif defined(__AVX2__)
     return (vh)_mm256_cvtps_ph((__m256)x, _MM_FROUND_TO_NEAREST_INT);

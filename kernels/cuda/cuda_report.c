@@ -1,0 +1,72 @@
+#include "kernels/cuda_report.h"
+
+#include <cuda_runtime_api.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "kernels/cuda/cuda_device.h"
+#include "kernels/cuda/cuda_libraries.h"
+#include "kernels/cuda/cuda_target.h"
+
+static void keep_problem(char *problem, size_t bytes) {
+    snprintf(problem, bytes, "%s", pb_error_message());
+    pb_error_clear();
+}
+
+static void look_at_gpu(int ordinal, pb_cuda_gpu *gpu) {
+    pb_cuda_target target = {0};
+    pb_device *device = NULL;
+    pb_status status = pb_cuda_target_of(ordinal, &target);
+    snprintf(gpu->name, sizeof gpu->name, "%s", target.title);
+    gpu->capability = target.capability;
+    gpu->total = (uint64_t)target.memory;
+    if (status == PB_OK) status = pb_cuda_device_calls.open(ordinal, &device);
+    if (status != PB_OK) {
+        keep_problem(gpu->problem, sizeof gpu->problem);
+        return;
+    }
+    size_t free = 0, total = 0;
+    if (cudaMemGetInfo(&free, &total) == cudaSuccess) {
+        gpu->free = free;
+        gpu->total = total;
+    }
+    pb_cuda_device_calls.close(device);
+}
+
+static void look_at_libraries(pb_cuda_library *blas, pb_cuda_library *dnn) {
+    const pb_cublas_api *blas_api;
+    const pb_cudnn_api *dnn_api;
+    snprintf(blas->name, sizeof blas->name, "cuBLASLt");
+    snprintf(dnn->name, sizeof dnn->name, "cuDNN");
+    if (pb_cublas_load(&blas_api) == PB_OK) {
+        const size_t v = blas_api->version();
+        snprintf(blas->version, sizeof blas->version, "%zu.%zu.%zu", v / 10000, v / 100 % 100, v % 100);
+        snprintf(blas->path, sizeof blas->path, "%.511s", pb_cublas_path());
+    } else {
+        keep_problem(blas->problem, sizeof blas->problem);
+    }
+    if (pb_cudnn_load(&dnn_api) == PB_OK) {
+        const size_t v = dnn_api->version();
+        snprintf(dnn->version, sizeof dnn->version, "%zu.%zu.%zu", v / 10000, v / 100 % 100, v % 100);
+        snprintf(dnn->path, sizeof dnn->path, "%.511s", pb_cudnn_path());
+    } else {
+        keep_problem(dnn->problem, sizeof dnn->problem);
+    }
+}
+
+void pb_cuda_report_make(pb_cuda_report *report) {
+    memset(report, 0, sizeof *report);
+    report->built = true;
+    cudaRuntimeGetVersion(&report->toolkit);
+    cudaDriverGetVersion(&report->driver);
+    look_at_libraries(&report->libraries[0], &report->libraries[1]);
+    int count = 0;
+    if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) {
+        pb_cuda_target unused;
+        pb_cuda_target_of(0, &unused);
+        keep_problem(report->problem, sizeof report->problem);
+        return;
+    }
+    report->gpu_count = count < PB_CUDA_REPORT_GPUS ? count : PB_CUDA_REPORT_GPUS;
+    for (int i = 0; i < report->gpu_count; i++) look_at_gpu(i, &report->gpus[i]);
+}

@@ -1,0 +1,34 @@
+// What there is of CUDA on this machine, for people. Also in a build without CUDA.
+#ifndef PB_KERNELS_CUDA_REPORT_H
+#define PB_KERNELS_CUDA_REPORT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { PB_CUDA_REPORT_GPUS = 16 };
+
+typedef struct pb_cuda_gpu {
+    char name[96];
+    int capability;               // 86: sm_86
+    uint64_t total, free;         // bytes
+    char problem[800];            // why it cannot be used, with the remedy; "" where it can
+} pb_cuda_gpu;
+
+typedef struct pb_cuda_library {
+    char name[16], version[32], path[512];
+    char problem[2000];  // "" where it was found
+} pb_cuda_library;
+
+typedef struct pb_cuda_report {
+    bool built;              // this program has the CUDA backend
+    int toolkit, driver;     // CUDA versions, 13000 for 13.0: of the build, of the driver (0: none)
+    char problem[800];       // why there is no GPU to use, with the remedy; "" where there is one
+    int gpu_count;
+    pb_cuda_gpu gpus[PB_CUDA_REPORT_GPUS];
+    pb_cuda_library libraries[2];  // cuBLASLt, cuDNN
+} pb_cuda_report;
+
+// Looks at everything: loads the libraries, and opens each GPU and runs an empty kernel on it.
+void pb_cuda_report_make(pb_cuda_report *report);
+
+#endif

@@ -1,0 +1,2 @@
+#define PB_CODECS_TABLE pb_codecs_avx2
+#include "quant/codecs_simd.h"

@@ -1,0 +1,52 @@
+// Private to src/exec: the inside of a pb_executor.
+#ifndef PB_EXEC_EXECUTOR_PARTS_H
+#define PB_EXEC_EXECUTOR_PARTS_H
+
+#include "exec/executor.h"
+#include "exec/memory_parts.h"
+
+// What the executor's thread has to do behind an instruction of a device lane.
+enum { PB_RECORD = 1, PB_TELL_IO = 2 };
+
+// Bytes of a slab that poison leaves alone (executor_stress.c).
+typedef struct pb_kept {
+    pb_tier tier;
+    uint64_t begin, end;
+} pb_kept;
+
+struct pb_executor {
+    const pb_graph *graph;
+    const pb_program *program;
+    pb_memory *memory, *own_memory;
+    pb_kernel_args *args;    // by instruction, all pointers resolved
+    uint64_t *mark;          // by instruction; see pb_io_job
+    unsigned char *behind;   // by instruction: PB_RECORD, PB_TELL_IO
+    uint64_t total[PB_LANE_COUNT];  // marks of a run
+    uint32_t *list[PB_LANE_COUNT];  // instructions of each lane, WAITs among them
+    uint32_t count[PB_LANE_COUNT];
+    uint32_t issued[PB_LANE_COUNT];  // of a copy lane's list, in this run
+    uint32_t now;                    // where the executor's thread is in the program
+    uint32_t *first_reads;   // extents that the program reads before it writes them: they must have been written
+    uint32_t first_read_count;
+    bool filled;
+    pb_io_job job;
+    pb_insn_times *times;
+    pb_kept *kept;
+    uint32_t kept_count;
+    uint64_t stress;
+    bool profiled;
+    double seconds[PB_OP_COUNT];
+    uint64_t runs[PB_OP_COUNT];
+};
+
+// Holds a program's instructions against its graph and the memory (executor_prepare.c), and fills in what a run needs.
+pb_status pb_executor_prepare(pb_executor *executor);
+
+// Fills with 0xff what no input and nothing that persists occupies.
+void pb_executor_poison(pb_executor *executor);
+
+static inline bool pb_is_io_lane(pb_lane lane) {
+    return lane == PB_LANE_READ || lane == PB_LANE_WRITE;
+}
+
+#endif

@@ -1,0 +1,76 @@
+// Private to src/plan: one attempt at a program. pager_build.c turns a graph and a layout into slots, segments and
+// accesses; pager_solve.c decides what is where and when; pager_emit.c writes the instructions down.
+#ifndef PB_PLAN_PAGER_H
+#define PB_PLAN_PAGER_H
+
+#include "plan/layout.h"
+#include "plan/tier.h"
+
+// What the step does in one slot: a node, or the update of a unit.
+typedef struct pb_slot {
+    uint32_t node;  // UINT32_MAX: a unit
+    uint32_t unit;
+} pb_slot;
+
+// Where updates run whose state is not on the device.
+typedef enum pb_strategy {
+    PB_STRATEGY_STREAM,  // their state comes to the device and goes back
+    PB_STRATEGY_HOST,    // gradients go to the host, the host updates, weights come back
+} pb_strategy;
+
+// What one attempt tries; the planner keeps the best of several.
+typedef struct pb_attempt {
+    pb_strategy strategy;
+    double reserve;         // share of the device budget that is left for moves
+    bool gradients_first;   // which leave the host first: pending gradients or optimizer state
+} pb_attempt;
+
+typedef struct pb_place_of {
+    uint32_t segment;  // UINT32_MAX: none
+    uint64_t offset;
+} pb_place_of;
+
+typedef struct pb_pager {
+    const pb_graph *graph;
+    const pb_plan_request *request;
+    const pb_machine *machine;
+    pb_arena *arena;  // of the attempt
+    pb_chunking *layout;
+    bool adopted;  // the layout's homes are given
+    pb_attempt attempt;
+    pb_slot *slots;
+    uint32_t slot_count;  // of what is done; the problems have one more
+    double *seconds;      // slot_count + 2
+    pb_place_of *place;   // by value: the device segment and where in it; state values have none
+    // Device segments, by what they are. Values that do not live on come after the others.
+    uint32_t weight_segment, gradient_segment, state_segment, other_segment, value_segment;
+    pb_tier_problem device, host;
+    uint32_t *host_segment;  // by device segment; UINT32_MAX: never on the host
+    uint64_t *scratch;       // workspace bytes by slot
+    uint64_t *scratch_offset;
+    uint64_t *extent_bytes;
+    uint32_t *extent;  // by device segment; UINT32_MAX: never on NVMe
+    uint32_t extent_count;
+    uint64_t hyper_offset, control_offset;  // on the host, of what the updates there read
+    pb_vid hyper, control;
+    uint32_t last_host_update;  // slot, or UINT32_MAX
+    uint64_t device_bytes, host_bytes;
+} pb_pager;
+
+// Slots, segments, accesses. The attempt's arena, graph, request, machine, layout and attempt are set.
+pb_status pb_pager_build(pb_pager *p);
+// Decides. PB_ERR_BUDGET where it does not fit; *needed: device, host and NVMe bytes with which it would, as far as
+// known.
+pb_status pb_pager_solve(pb_pager *p, uint64_t needed[PB_TIER_COUNT]);
+// The program, in an arena of its own.
+pb_status pb_pager_emit(pb_pager *p, pb_program **program);
+
+// Inserts the WAITs that the lanes need to do what the list says. insns[] has room for `room` instructions; positions
+// move, WAIT.on is filled in. PB_ERR_MEMORY.
+pb_status pb_program_synchronize(pb_arena *arena, const pb_graph *graph, pb_program *program);
+
+static inline uint64_t pb_aligned(uint64_t bytes, uint64_t alignment) {
+    return (bytes + alignment - 1) / alignment * alignment;
+}
+
+#endif

@@ -1,0 +1,323 @@
+// From a graph to slots, segments and accesses.
+#include <stdlib.h>
+#include <string.h>
+
+#include "plan/pager.h"
+#include "plan/predict.h"
+#include "plan/storage.h"
+
+// An update on the host runs this many chunks before the weights are wanted, so that they can be on their way.
+enum { CHUNKS_AHEAD = 2 };
+
+#define NO_MEMORY pb_error(PB_ERR_MEMORY, "no memory for a plan")
+
+// --- Slots ---
+
+static bool updates(const pb_pager *p, uint32_t chunk) {
+    const pb_layout_chunk *c = &p->layout->chunks[chunk];
+    return p->layout->params[c->first_param].node != UINT32_MAX;
+}
+
+static void add_updates(pb_pager *p, uint32_t chunk, bool *done) {
+    if (done[chunk] || !updates(p, chunk)) return;
+    done[chunk] = true;
+    const pb_layout_chunk *c = &p->layout->chunks[chunk];
+    for (uint32_t u = c->first_unit; u < c->first_unit + c->unit_count; u++)
+        p->slots[p->slot_count++] = (pb_slot){.node = UINT32_MAX, .unit = u};
+}
+
+// Every update stands just before the first op that reads what it makes, or, on the host, some chunks earlier; where
+// nothing reads that any more (the update ends the step), behind everything else.
+static pb_status order_slots(pb_pager *p) {
+    const pb_graph *g = p->graph;
+    const pb_chunking *l = p->layout;
+    pb_status status = PB_OK;
+    p->slots = pb_arena_array(p->arena, (size_t)g->node_count + l->unit_count + 1, sizeof *p->slots);
+    uint32_t *chunk_of = malloc((g->value_count + 1) * sizeof *chunk_of);
+    uint32_t *sequence = malloc((l->chunk_count + 1) * sizeof *sequence);
+    bool *listed = calloc(l->chunk_count + 1, sizeof *listed), *done = calloc(l->chunk_count + 1, sizeof *done);
+    uint32_t sequence_count = 0, reached = 0;
+    if (!p->slots || !chunk_of || !sequence || !listed || !done) PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
+    memset(chunk_of, 0xff, (g->value_count + 1) * sizeof *chunk_of);
+    for (uint32_t i = 0; i < l->param_count; i++) {
+        if (l->params[i].node == UINT32_MAX) continue;
+        const pb_node *node = &g->nodes[l->params[i].node];
+        for (int o = 0; o < PB_MAX_OUTPUTS; o++)
+            if (node->out[o] != PB_NONE) chunk_of[node->out[o]] = l->params[i].chunk;
+    }
+    // Chunks in the order in which their new weights are wanted.
+    for (uint32_t n = 0; n < g->node_count; n++) {
+        if (g->nodes[n].op == PB_OP_ADAMW) continue;
+        for (int i = 0; i < PB_MAX_INPUTS; i++) {
+            const uint32_t c = g->nodes[n].in[i] == PB_NONE ? UINT32_MAX : chunk_of[g->nodes[n].in[i]];
+            if (c == UINT32_MAX || listed[c]) continue;
+            listed[c] = true;
+            sequence[sequence_count++] = c;
+        }
+    }
+    const uint32_t ahead = p->attempt.strategy == PB_STRATEGY_HOST ? CHUNKS_AHEAD : 0;
+    for (uint32_t n = 0; n < g->node_count; n++) {
+        if (g->nodes[n].op == PB_OP_ADAMW) continue;
+        for (int i = 0; i < PB_MAX_INPUTS; i++) {
+            const uint32_t c = g->nodes[n].in[i] == PB_NONE ? UINT32_MAX : chunk_of[g->nodes[n].in[i]];
+            if (c == UINT32_MAX || done[c]) continue;
+            while (sequence[reached] != c) reached++;
+            for (uint32_t k = 0; k <= reached + ahead && k < sequence_count; k++) add_updates(p, sequence[k], done);
+        }
+        p->slots[p->slot_count++] = (pb_slot){.node = n, .unit = UINT32_MAX};
+    }
+    for (uint32_t c = 0; c < l->chunk_count; c++) add_updates(p, c, done);
+fail:
+    free(chunk_of);
+    free(sequence);
+    free(listed);
+    free(done);
+    return status;
+}
+
+static void time_slots(pb_pager *p) {
+    const pb_chunking *l = p->layout;
+    const pb_lane lane = p->attempt.strategy == PB_STRATEGY_HOST ? PB_LANE_HOST : PB_LANE_COMPUTE;
+    double now = 0;
+    for (uint32_t s = 0; s < p->slot_count; s++) {
+        p->seconds[s] = now;
+        if (p->slots[s].node != UINT32_MAX) {
+            now += pb_node_seconds(p->machine, p->graph, p->slots[s].node);
+            continue;
+        }
+        const pb_layout_unit *u = &l->units[p->slots[s].unit];
+        for (uint32_t i = u->first_slice; i < u->first_slice + u->slice_count; i++)
+            now += pb_machine_update_seconds(p->machine, p->graph, l->params[l->slices[i].param].node,
+                                             l->slices[i].count, lane);
+    }
+    p->seconds[p->slot_count] = p->seconds[p->slot_count + 1] = now;
+}
+
+// --- Segments ---
+
+static void declare(pb_pager *p, uint32_t segment, pb_class class_, uint64_t bytes, bool lives_on, pb_home home) {
+    pb_tier_segment *s = &p->device.segments[segment];
+    *s = (pb_tier_segment){.bytes = bytes, .class_ = class_, .live_in = lives_on, .live_out = lives_on, .home = true};
+    if (!p->adopted || !lives_on) return;
+    s->home = home.tier == PB_TIER_DEVICE;
+    s->placed = s->home;
+    s->home_offset = home.offset;
+}
+
+static bool lives_on(const pb_pager *p, pb_vid v) {
+    return v != PB_NONE && p->graph->values[v].persistent;
+}
+
+static void declare_chunks(pb_pager *p) {
+    const pb_chunking *l = p->layout;
+    for (uint32_t c = 0; c < l->chunk_count; c++) {
+        const pb_layout_chunk *chunk = &l->chunks[c];
+        const pb_layout_param *first = &l->params[chunk->first_param];
+        declare(p, p->weight_segment + c, PB_CLASS_WEIGHT, chunk->weight_bytes, lives_on(p, first->weight),
+                l->weight_home[c]);
+        declare(p, p->gradient_segment + c, PB_CLASS_GRADIENT, chunk->gradient_bytes, lives_on(p, first->gradient),
+                l->gradient_home[c]);
+        for (uint32_t u = chunk->first_unit; u < chunk->first_unit + chunk->unit_count; u++)
+            declare(p, p->state_segment + u, PB_CLASS_STATE, l->units[u].state_bytes, l->units[u].state_bytes > 0,
+                    l->state_home[u]);
+    }
+    for (uint32_t i = 0; i < l->other_count; i++) {
+        const pb_value *v = &p->graph->values[l->others[i]];
+        declare(p, p->other_segment + i, v->class_, pb_aligned(pb_value_bytes(v), PB_ALIGNMENT), true,
+                l->other_home[i]);
+    }
+}
+
+static void set_place(pb_pager *p, pb_vid v, uint32_t segment, uint64_t offset) {
+    if (v != PB_NONE) p->place[v] = (pb_place_of){segment, offset};
+}
+
+// Each value's segment. Values that are versions of one another, or of which one takes over the other's bytes, share
+// one.
+static pb_status place_values(pb_pager *p) {
+    const pb_graph *g = p->graph;
+    const pb_chunking *l = p->layout;
+    pb_vid *storage = malloc((g->value_count + 1) * sizeof *storage);
+    uint32_t *last_read = malloc((g->value_count + 1) * sizeof *last_read);
+    bool *is_state = calloc(g->value_count + 1, sizeof *is_state);
+    if (!storage || !last_read || !is_state) {
+        free(storage);
+        free(last_read);
+        free(is_state);
+        return NO_MEMORY;
+    }
+    pb_storage_find(g, storage, last_read);
+    for (pb_vid v = 0; v < g->value_count; v++) p->place[v].segment = UINT32_MAX;
+    for (uint32_t i = 0; i < l->param_count; i++) {
+        const pb_layout_param *param = &l->params[i];
+        set_place(p, param->weight, p->weight_segment + param->chunk, param->weight_offset);
+        set_place(p, param->gradient, p->gradient_segment + param->chunk, param->gradient_offset);
+        for (uint32_t k = 0; k < param->state_count; k++) is_state[param->state[k]] = true;
+    }
+    for (uint32_t i = 0; i < l->other_count; i++) set_place(p, l->others[i], p->other_segment + i, 0);
+    uint32_t next = p->value_segment;
+    for (pb_vid v = 0; v < g->value_count; v++) {
+        const pb_value *value = &g->values[v];
+        const pb_vid root = storage[v];
+        if (is_state[root] || p->place[v].segment != UINT32_MAX) continue;
+        // What pruning left without a producer and without a reader takes no room.
+        if (value->producer == PB_NONE && value->class_ != PB_CLASS_INPUT && !value->persistent) continue;
+        if (p->place[root].segment == UINT32_MAX) {
+            declare(p, next, value->class_, 0, false, (pb_home){0});
+            set_place(p, root, next++, 0);
+        }
+        p->place[v] = p->place[root];
+        if (p->place[v].segment < p->value_segment) continue;
+        pb_tier_segment *s = &p->device.segments[p->place[v].segment];
+        const uint64_t bytes = pb_aligned(pb_value_bytes(value), PB_ALIGNMENT);
+        if (bytes > s->bytes) s->bytes = bytes;
+        if (value->producer == PB_NONE) s->live_in = true;
+        if (value->output) s->live_out = true;
+    }
+    p->device.segment_count = next;
+    free(storage);
+    free(last_read);
+    free(is_state);
+    return PB_OK;
+}
+
+// --- Accesses ---
+
+typedef struct event {
+    uint32_t segment, slot;
+    pb_access_kind kind;
+    bool update;  // not made by the device where the host does the updates
+} event;
+
+typedef struct event_list {
+    event *items;
+    uint32_t count;
+    bool *written;  // by segment
+} event_list;
+
+static void add_event(event_list *list, uint32_t segment, uint32_t slot, pb_access_kind kind, bool update) {
+    if (segment != UINT32_MAX) list->items[list->count++] = (event){segment, slot, kind, update};
+}
+
+static void node_events(pb_pager *p, event_list *list, uint32_t slot, const pb_node *node) {
+    for (int i = 0; i < PB_MAX_INPUTS; i++)
+        if (node->in[i] != PB_NONE) add_event(list, p->place[node->in[i]].segment, slot, PB_ACCESS_READ, false);
+    for (int o = 0; o < PB_MAX_OUTPUTS; o++) {
+        const uint32_t segment = node->out[o] == PB_NONE ? UINT32_MAX : p->place[node->out[o]].segment;
+        if (segment == UINT32_MAX) continue;
+        // The first of a chunk's gradients to be made finds nothing there that is still needed.
+        add_event(list, segment, slot, list->written[segment] ? PB_ACCESS_MODIFY : PB_ACCESS_WRITE, false);
+        list->written[segment] = true;
+    }
+}
+
+static void unit_events(pb_pager *p, event_list *list, uint32_t slot, uint32_t unit) {
+    const pb_chunking *l = p->layout;
+    const pb_layout_unit *u = &l->units[unit];
+    const pb_layout_chunk *chunk = &l->chunks[u->chunk];
+    const pb_layout_param *param = &l->params[chunk->first_param];
+    const uint32_t weights = p->weight_segment + u->chunk;
+    if (u->state_bytes) add_event(list, p->state_segment + unit, slot, PB_ACCESS_MODIFY, true);
+    add_event(list, p->gradient_segment + u->chunk, slot, PB_ACCESS_READ, true);
+    const pb_node *node = &p->graph->nodes[param->node];
+    for (int i = 1; i < 3; i++) add_event(list, p->place[node->in[i]].segment, slot, PB_ACCESS_READ, false);
+    if (param->weight == PB_NONE) return;
+    add_event(list, weights, slot, !param->reads_weight && unit == chunk->first_unit ? PB_ACCESS_WRITE : PB_ACCESS_MODIFY, true);
+    list->written[weights] = true;
+}
+
+// Sorted into each segment's two lists of accesses: with the updates on the device, and without.
+static pb_status distribute(pb_pager *p, const event_list *list) {
+    const uint32_t segments = p->device.segment_count;
+    for (int alternate = 0; alternate < 2; alternate++) {
+        pb_access *items = pb_arena_array(p->arena, list->count + 1, sizeof *items);
+        bool *vacated = pb_arena_array(p->arena, list->count + 1, sizeof *vacated);
+        uint32_t *begin = pb_arena_array(p->arena, segments + 2, sizeof *begin);
+        if (!items || !vacated || !begin) return NO_MEMORY;
+        for (uint32_t e = 0; e < list->count; e++)
+            if (!(alternate && list->items[e].update)) begin[list->items[e].segment + 2]++;
+        for (uint32_t s = 0; s <= segments; s++) begin[s + 1] += begin[s];
+        for (uint32_t s = 0; s < segments; s++) {
+            pb_accesses *use = &p->device.segments[s].use[alternate];
+            *use = (pb_accesses){.items = items + begin[s + 1], .vacated = vacated + begin[s + 1]};
+        }
+        for (uint32_t e = 0; e < list->count; e++) {
+            const event *now = &list->items[e];
+            if (alternate && now->update) continue;
+            pb_accesses_add(&p->device.segments[now->segment].use[alternate], now->slot, now->kind);
+        }
+    }
+    return PB_OK;
+}
+
+static pb_status find_accesses(pb_pager *p) {
+    const size_t room = (size_t)p->slot_count * (PB_MAX_INPUTS + PB_MAX_OUTPUTS) + 1;
+    event_list list = {.items = malloc(room * sizeof *list.items)};
+    list.written = calloc(p->device.segment_count + 1, sizeof *list.written);
+    pb_status status = list.items && list.written ? PB_OK : NO_MEMORY;
+    for (uint32_t s = 0; s < p->slot_count && status == PB_OK; s++) {
+        const pb_slot *slot = &p->slots[s];
+        if (slot->node != UINT32_MAX)
+            node_events(p, &list, s, &p->graph->nodes[slot->node]);
+        else
+            unit_events(p, &list, s, slot->unit);
+    }
+    if (status == PB_OK) status = distribute(p, &list);
+    free(list.items);
+    free(list.written);
+    return status;
+}
+
+// Weights that the host updates come to the device after that.
+static void find_earliest(pb_pager *p) {
+    for (uint32_t s = 0; s < p->slot_count; s++) {
+        if (p->slots[s].node != UINT32_MAX) continue;
+        const uint32_t chunk = p->layout->units[p->slots[s].unit].chunk;
+        p->device.segments[p->weight_segment + chunk].earliest[1] = s + 1;
+    }
+}
+
+static void find_scratch(pb_pager *p) {
+    for (uint32_t s = 0; s < p->slot_count; s++) {
+        if (p->slots[s].node == UINT32_MAX) continue;
+        const pb_node *node = &p->graph->nodes[p->slots[s].node];
+        if (!p->request->workspaces || !p->request->workspaces[node->op]) continue;
+        pb_kernel_args args;
+        pb_node_kernel_args(p->graph, node, &args);
+        p->scratch[s] = pb_aligned(p->request->workspaces[node->op](&args), PB_ALIGNMENT);
+        p->device.other[s] = p->scratch[s];
+    }
+}
+
+pb_status pb_pager_build(pb_pager *p) {
+    const pb_chunking *l = p->layout;
+    p->weight_segment = 0;
+    p->gradient_segment = l->chunk_count;
+    p->state_segment = p->gradient_segment + l->chunk_count;
+    p->other_segment = p->state_segment + l->unit_count;
+    p->value_segment = p->other_segment + l->other_count;
+    PB_RETURN_IF(order_slots(p));
+    const uint32_t slots = p->slot_count + 1;
+    const size_t most = (size_t)p->value_segment + p->graph->value_count + 1;
+    p->seconds = pb_arena_array(p->arena, slots + 1, sizeof *p->seconds);
+    p->place = pb_arena_array(p->arena, p->graph->value_count + 1, sizeof *p->place);
+    p->scratch = pb_arena_array(p->arena, slots, sizeof *p->scratch);
+    p->scratch_offset = pb_arena_array(p->arena, slots, sizeof *p->scratch_offset);
+    p->device = (pb_tier_problem){.slot_count = slots,
+                                  .seconds = p->seconds,
+                                  .segments = pb_arena_array(p->arena, most, sizeof *p->device.segments),
+                                  .other = pb_arena_array(p->arena, slots, sizeof *p->device.other),
+                                  .used = pb_arena_array(p->arena, slots, sizeof *p->device.used),
+                                  .fetch_rate = p->machine->upload,
+                                  .evict_rate = p->machine->download};
+    if (!p->seconds || !p->place || !p->scratch || !p->scratch_offset || !p->device.segments || !p->device.other ||
+        !p->device.used)
+        return NO_MEMORY;
+    time_slots(p);
+    declare_chunks(p);
+    PB_RETURN_IF(place_values(p));
+    find_scratch(p);
+    PB_RETURN_IF(find_accesses(p));
+    find_earliest(p);
+    return PB_OK;
+}

@@ -1,0 +1,478 @@
+// Decides what is where and when: first for the device, then, with the moves that this comes to, for the host.
+#include <stdlib.h>
+#include <string.h>
+
+#include "plan/pager.h"
+#include "plan/place.h"
+
+#define NO_MEMORY pb_error(PB_ERR_MEMORY, "no memory for a plan")
+
+// A gap of fewer slots is not worth two moves.
+enum { SHORTEST_GAP = 4, TRIES = 10 };
+// Nor are fewer bytes than this share of the budget, or than that many.
+enum { SMALLEST_SHARE = 4096, SMALLEST_BYTES = 64 << 10 };
+
+static bool persistent(const pb_tier_segment *s) {
+    return s->live_in && s->live_out;
+}
+
+// --- What there is to relieve ---
+
+typedef struct relief_list {
+    pb_relief *items;
+    uint32_t count, room;
+} relief_list;
+
+static pb_relief *add_relief(relief_list *list, pb_relief_kind kind, uint32_t index, double rank) {
+    if (list->count == list->room) {
+        const uint32_t room = list->room ? list->room * 2 : 1024;
+        pb_relief *grown = realloc(list->items, room * sizeof *grown);
+        if (!grown) return NULL;
+        list->items = grown;
+        list->room = room;
+    }
+    pb_relief *r = &list->items[list->count];
+    *r = (pb_relief){.kind = kind, .index = index, .rank = rank, .order = list->count++};
+    return r;
+}
+
+// Long gaps first: they help in more places, and leave more time for the moves. `base` is the rank of the shortest.
+static bool add_gaps(const pb_tier_problem *p, relief_list *list, uint32_t index, bool alternate, uint64_t smallest,
+                     double base) {
+    const pb_tier_segment *s = &p->segments[index];
+    const pb_accesses *use = &s->use[alternate];
+    const double whole = p->seconds[p->slot_count - 1] > 0 ? p->seconds[p->slot_count - 1] : 1;
+    if (s->bytes < smallest) return true;
+    for (uint32_t i = 0; i + 1 < use->count; i++) {
+        if (use->items[i + 1].slot - use->items[i].slot < SHORTEST_GAP) continue;
+        if (use->items[i + 1].kind == PB_ACCESS_WRITE) continue;
+        const double seconds = p->seconds[use->items[i + 1].slot] - p->seconds[use->items[i].slot];
+        pb_relief *r = add_relief(list, PB_RELIEF_GAP, index, base - 0.9 * seconds / whole);
+        if (!r) return false;
+        r->gap = i;
+        r->alternate = alternate;
+    }
+    return true;
+}
+
+// Ranks by what a byte costs per step and how early it is wanted: what is used last in the forward pass goes first.
+enum { RANK_STATE = 10, RANK_ACTIVATION = 20, RANK_GRADIENT = 30, RANK_WEIGHT = 40, RANK_OTHER = 50 };
+
+static double early_first(const pb_tier_problem *p, uint32_t index) {
+    const pb_accesses *use = &p->segments[index].use[0];
+    return use->count ? (double)use->items[0].slot / (double)p->slot_count : 0;
+}
+
+static bool add_home(const pb_tier_problem *p, relief_list *list, uint32_t index, double rank) {
+    if (!persistent(&p->segments[index])) return true;
+    return add_relief(list, PB_RELIEF_HOME, index, rank - 0.9 * early_first(p, index)) != NULL;
+}
+
+// Where the request says where state has to be, that is no choice.
+static void force_state(const pb_pager *p, const pb_tier_problem *t, relief_list *list, pb_state_home from) {
+    for (uint32_t i = 0; i < list->count; i++)
+        if (list->items[i].kind == PB_RELIEF_HOME && t->segments[list->items[i].index].class_ == PB_CLASS_STATE)
+            list->items[i].forced = p->request->state >= from;
+}
+
+static bool host_updates(const pb_pager *p) {
+    return p->attempt.strategy == PB_STRATEGY_HOST;
+}
+
+// A chunk's segments as one bundle: the host updates it.
+static bool add_bundle(pb_pager *p, relief_list *list, uint32_t chunk, uint32_t *used) {
+    const pb_layout_chunk *c = &p->layout->chunks[chunk];
+    pb_relief *r = add_relief(list, PB_RELIEF_BUNDLE, *used, RANK_STATE - 0.9 * early_first(&p->device,
+                                                                                         p->weight_segment + chunk));
+    if (!r) return false;
+    for (uint32_t u = 0; u < c->unit_count; u++) p->device.bundle[(*used)++] = p->state_segment + c->first_unit + u;
+    p->device.bundle[(*used)++] = p->gradient_segment + chunk;
+    p->device.bundle[(*used)++] = p->weight_segment + chunk;
+    r->gap = c->unit_count + 2;
+    r->forced = p->request->state >= PB_STATE_ON_HOST;
+    return true;
+}
+
+static bool list_device_reliefs(pb_pager *p, relief_list *list) {
+    const pb_chunking *l = p->layout;
+    const uint64_t budget = p->request->budget[PB_TIER_DEVICE];
+    const uint64_t share = budget / SMALLEST_SHARE;
+    const uint64_t smallest = share < SMALLEST_BYTES ? share : SMALLEST_BYTES;
+    bool good = true;
+    uint32_t used = 0;
+    for (uint32_t c = 0; c < l->chunk_count && good; c++) {
+        const pb_layout_chunk *chunk = &l->chunks[c];
+        const uint32_t weights = p->weight_segment + c, gradients = p->gradient_segment + c;
+        if (!p->adopted) {
+            if (host_updates(p)) {
+                good = good && add_bundle(p, list, c, &used);
+            } else {
+                for (uint32_t u = 0; u < chunk->unit_count; u++)
+                    good = good && add_home(&p->device, list, p->state_segment + chunk->first_unit + u, RANK_STATE);
+                good = good && add_home(&p->device, list, gradients, RANK_GRADIENT);
+                good = good && add_home(&p->device, list, weights, RANK_WEIGHT);
+            }
+        }
+        for (int alternate = 0; alternate < (host_updates(p) ? 2 : 1); alternate++)
+            good = good && add_gaps(&p->device, list, weights, alternate, 0, RANK_WEIGHT + 1);
+    }
+    for (uint32_t i = 0; i < l->other_count && good; i++)
+        good = p->adopted || add_home(&p->device, list, p->other_segment + i, RANK_OTHER);
+    for (uint32_t s = p->value_segment; s < p->device.segment_count && good; s++)
+        if (p->device.segments[s].class_ != PB_CLASS_INPUT)
+            good = add_gaps(&p->device, list, s, false, smallest, RANK_ACTIVATION);
+    force_state(p, &p->device, list, PB_STATE_ON_HOST);
+    return good;
+}
+
+static bool list_host_reliefs(pb_pager *p, relief_list *list) {
+    const double gradient = p->attempt.gradients_first ? RANK_STATE - 5 : RANK_GRADIENT;
+    bool good = true;
+    for (uint32_t s = 0; s < p->device.segment_count && good; s++) {
+        const uint32_t h = p->host_segment[s];
+        if (h == UINT32_MAX) continue;
+        const pb_class class_ = p->host.segments[h].class_;
+        const double rank = class_ == PB_CLASS_STATE      ? RANK_STATE
+                            : class_ == PB_CLASS_GRADIENT ? gradient
+                            : class_ == PB_CLASS_WEIGHT   ? RANK_WEIGHT
+                                                          : RANK_ACTIVATION;
+        if (!p->adopted) good = add_home(&p->host, list, h, rank);
+        good = good && add_gaps(&p->host, list, h, false, PB_EXTENT_ALIGNMENT, rank + 1);
+    }
+    force_state(p, &p->host, list, PB_STATE_ON_NVME);
+    return good;
+}
+
+// --- Offsets ---
+
+// Homes side by side from the bottom, then everything else around them. Returns in *height what it takes.
+static pb_status place(pb_pager *p, pb_tier_problem *t, uint64_t alignment, const uint64_t *scratch,
+                       uint64_t *scratch_offset, uint64_t *height) {
+    pb_status status = PB_OK;
+    pb_block *blocks = calloc((size_t)t->block_count + t->slot_count + 1, sizeof *blocks);
+    if (!blocks) return NO_MEMORY;
+    uint64_t home = 0;
+    for (uint32_t i = 0; i < t->segment_count && !p->adopted; i++) {
+        pb_tier_segment *s = &t->segments[i];
+        if (!persistent(s) || !s->home) continue;
+        s->home_offset = home;
+        home += pb_aligned(s->bytes, alignment);
+    }
+    for (uint32_t i = 0; i < t->block_count; i++) {
+        const pb_tier_block *b = &t->blocks[i];
+        const pb_tier_segment *s = &t->segments[b->segment];
+        blocks[i] = (pb_block){.bytes = pb_aligned(s->bytes, alignment),
+                               .first = b->first,
+                               .last = b->last,
+                               .top = s->class_ == PB_CLASS_GRADIENT && !persistent(s),
+                               .pinned = b->at_home && persistent(s),
+                               .offset = s->home_offset};
+    }
+    for (uint32_t s = 0; s < t->slot_count && scratch; s++)
+        blocks[t->block_count + s] = (pb_block){.bytes = scratch[s], .first = s, .last = s};
+    PB_TRY(pb_blocks_place(blocks, t->block_count + (scratch ? t->slot_count : 0), t->slot_count, height));
+    for (uint32_t i = 0; i < t->block_count; i++) t->blocks[i].offset = blocks[i].offset;
+    for (uint32_t s = 0; s < t->slot_count && scratch; s++) scratch_offset[s] = blocks[t->block_count + s].offset;
+fail:
+    free(blocks);
+    return status;
+}
+
+// The same decisions as at the beginning.
+static void reset(const pb_pager *p, pb_tier_problem *t, const bool *home, const bool *alternate) {
+    for (uint32_t i = 0; i < t->segment_count; i++) {
+        pb_tier_segment *s = &t->segments[i];
+        s->home = home[i];
+        s->alternate = alternate[i];
+        for (int k = 0; k < 2; k++)
+            for (uint32_t a = 0; a < s->use[k].count; a++) s->use[k].vacated[a] = false;
+    }
+    (void)p;
+}
+
+// Relieves, settles and places until the height fits, too: fragmentation takes a little more than what is alive.
+static pb_status fit(pb_pager *p, pb_tier_problem *t, relief_list *list, uint64_t budget, double reserve,
+                     uint64_t alignment, const uint64_t *scratch, uint64_t *scratch_offset, uint64_t *height,
+                     uint64_t *needed) {
+    pb_status status = PB_OK;
+    bool *home = calloc(t->segment_count + 1, sizeof *home), *alternate = calloc(t->segment_count + 1, sizeof *alternate);
+    if (!home || !alternate) PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
+    for (uint32_t i = 0; i < t->segment_count; i++) {
+        home[i] = t->segments[i].home;
+        alternate[i] = t->segments[i].alternate;
+    }
+    uint64_t target = budget;
+    for (int attempt = 0;; attempt++) {
+        reset(p, t, home, alternate);
+        bool fits = pb_tier_relieve(t, list->items, list->count, target - (uint64_t)((double)target * reserve));
+        if (!fits) {
+            reset(p, t, home, alternate);
+            fits = pb_tier_relieve(t, list->items, list->count, target);
+        }
+        if (!fits) {
+            *needed = pb_tier_peak(t) + (budget - target);
+            PB_FAIL(PB_ERR_BUDGET, "too much for the budget");
+        }
+        PB_TRY(pb_tier_settle(p->arena, t, target));
+        PB_TRY(place(p, t, alignment, scratch, scratch_offset, height));
+        if (*height <= budget) break;
+        const uint64_t over = *height - budget;
+        if (attempt + 1 == TRIES || over > target / 2) {
+            *needed = *height;
+            PB_FAIL(PB_ERR_BUDGET, "too much for the budget");
+        }
+        target -= over;
+    }
+fail:
+    free(home);
+    free(alternate);
+    return status;
+}
+
+// --- The host's problem ---
+
+static bool on_host(const pb_tier_problem *d, uint32_t index) {
+    const pb_tier_segment *s = &d->segments[index];
+    if (s->alternate || (persistent(s) && !s->home)) return true;
+    for (uint32_t b = s->first_block; b < s->first_block + s->block_count; b++)
+        if (d->blocks[b].fetched || d->blocks[b].evicted) return true;
+    return false;
+}
+
+static uint32_t eviction_slot(const pb_tier_problem *t, const pb_tier_block *b) {
+    return b->done + 1 < t->slot_count ? b->done + 1 : t->slot_count - 1;
+}
+
+// What the host's updates of a chunk touch of one of its segments.
+static void host_update_events(const pb_pager *p, uint32_t device_segment, uint32_t slot, uint32_t unit,
+                               pb_accesses *use) {
+    const pb_chunking *l = p->layout;
+    const uint32_t chunk = l->units[unit].chunk;
+    const pb_layout_param *param = &l->params[l->chunks[chunk].first_param];
+    if (device_segment == p->state_segment + unit) pb_accesses_add(use, slot, PB_ACCESS_MODIFY);
+    if (device_segment == p->gradient_segment + chunk) pb_accesses_add(use, slot, PB_ACCESS_READ);
+    if (device_segment != p->weight_segment + chunk || param->weight == PB_NONE) return;
+    const bool first = !param->reads_weight && unit == l->chunks[chunk].first_unit;
+    pb_accesses_add(use, slot, first ? PB_ACCESS_WRITE : PB_ACCESS_MODIFY);
+}
+
+static int by_access(const void *left, const void *right) {
+    const pb_access *a = left, *b = right;
+    return a->slot != b->slot ? (a->slot < b->slot ? -1 : 1) : (int)a->kind - (int)b->kind;
+}
+
+static pb_home home_of(const pb_pager *p, uint32_t s) {
+    const pb_chunking *l = p->layout;
+    if (s < p->gradient_segment) return l->weight_home[s - p->weight_segment];
+    if (s < p->state_segment) return l->gradient_home[s - p->gradient_segment];
+    if (s < p->other_segment) return l->state_home[s - p->state_segment];
+    return l->other_home[s - p->other_segment];
+}
+
+static pb_status host_accesses(pb_pager *p, uint32_t s, const uint32_t *update_slot, pb_tier_segment *h) {
+    const pb_tier_segment *d = &p->device.segments[s];
+    const uint32_t room = 2 * d->block_count + p->layout->unit_count + 1;
+    pb_accesses *use = &h->use[0];
+    pb_access *moves = malloc(room * sizeof *moves);
+    uint32_t count = 0;
+    if (!moves) return NO_MEMORY;
+    for (uint32_t b = d->first_block; b < d->first_block + d->block_count; b++) {
+        const pb_tier_block *block = &p->device.blocks[b];
+        if (block->fetched) moves[count++] = (pb_access){block->first, PB_ACCESS_READ};
+        if (block->evicted) moves[count++] = (pb_access){eviction_slot(&p->device, block), PB_ACCESS_WRITE};
+    }
+    if (d->alternate && s < p->other_segment) {
+        const uint32_t chunk = s < p->gradient_segment ? s - p->weight_segment
+                               : s < p->state_segment  ? s - p->gradient_segment
+                                                       : p->layout->units[s - p->state_segment].chunk;
+        const pb_layout_chunk *c = &p->layout->chunks[chunk];
+        for (uint32_t u = c->first_unit; u < c->first_unit + c->unit_count; u++) {
+            pb_access one[1];
+            pb_accesses touched = {.items = one};
+            if (update_slot[u] != UINT32_MAX) host_update_events(p, s, update_slot[u], u, &touched);
+            if (touched.count) moves[count++] = one[0];
+        }
+    }
+    qsort(moves, count, sizeof *moves, by_access);
+    use->items = pb_arena_array(p->arena, count + 1, sizeof *use->items);
+    use->vacated = pb_arena_array(p->arena, count + 1, sizeof *use->vacated);
+    if (use->items && use->vacated)
+        for (uint32_t i = 0; i < count; i++) pb_accesses_add(use, moves[i].slot, moves[i].kind);
+    free(moves);
+    return use->items && use->vacated ? PB_OK : NO_MEMORY;
+}
+
+static pb_status build_host(pb_pager *p) {
+    const pb_tier_problem *d = &p->device;
+    p->host_segment = pb_arena_array(p->arena, d->segment_count + 1, sizeof *p->host_segment);
+    p->host = (pb_tier_problem){.slot_count = d->slot_count,
+                                .seconds = p->seconds,
+                                .segments = pb_arena_array(p->arena, d->segment_count + 1, sizeof *p->host.segments),
+                                .other = pb_arena_array(p->arena, d->slot_count, sizeof *p->host.other),
+                                .used = pb_arena_array(p->arena, d->slot_count, sizeof *p->host.used),
+                                .fetch_rate = p->machine->nvme_read,
+                                .evict_rate = p->machine->nvme_write,
+                                .holds_eviction = true};
+    uint32_t *update_slot = malloc((p->layout->unit_count + 1) * sizeof *update_slot);
+    pb_status status = PB_OK;
+    if (!p->host_segment || !p->host.segments || !p->host.other || !p->host.used || !update_slot)
+        PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
+    memset(update_slot, 0xff, (p->layout->unit_count + 1) * sizeof *update_slot);
+    for (uint32_t s = 0; s < p->slot_count; s++)
+        if (p->slots[s].node == UINT32_MAX) update_slot[p->slots[s].unit] = s;
+    p->last_host_update = UINT32_MAX;
+    for (uint32_t s = 0; s < d->segment_count; s++) {
+        p->host_segment[s] = UINT32_MAX;
+        if (!on_host(d, s) || !d->segments[s].bytes) continue;
+        const bool lives = persistent(&d->segments[s]) && !d->segments[s].home;
+        pb_tier_segment *h = &p->host.segments[p->host.segment_count];
+        *h = (pb_tier_segment){.bytes = pb_aligned(d->segments[s].bytes, PB_EXTENT_ALIGNMENT),
+                               .class_ = d->segments[s].class_,
+                               .live_in = lives,
+                               .live_out = lives,
+                               .home = true};
+        if (lives && p->adopted) {
+            h->home = home_of(p, s).tier == PB_TIER_HOST;
+            h->home_offset = home_of(p, s).offset;
+        }
+        PB_TRY(host_accesses(p, s, update_slot, h));
+        p->host_segment[s] = p->host.segment_count++;
+        if (d->segments[s].alternate && s >= p->state_segment && s < p->other_segment) {
+            const uint32_t slot = update_slot[s - p->state_segment];
+            if (slot != UINT32_MAX && (p->last_host_update == UINT32_MAX || slot > p->last_host_update))
+                p->last_host_update = slot;
+        }
+    }
+fail:
+    free(update_slot);
+    return status;
+}
+
+// --- NVMe ---
+
+static bool on_nvme(const pb_pager *p, uint32_t s) {
+    const pb_tier_problem *t = &p->host;
+    const uint32_t h = p->host_segment[s];
+    if (h == UINT32_MAX) return false;
+    if (persistent(&t->segments[h]) && !t->segments[h].home) return true;
+    for (uint32_t b = 0; b < t->segments[h].block_count; b++) {
+        const pb_tier_block *block = &t->blocks[t->segments[h].first_block + b];
+        if (block->fetched || block->evicted) return true;
+    }
+    return false;
+}
+
+static pb_status assign_extents(pb_pager *p, uint64_t *total) {
+    const uint32_t segments = p->device.segment_count;
+    p->extent = pb_arena_array(p->arena, segments + 1, sizeof *p->extent);
+    p->extent_bytes = pb_arena_array(p->arena, (size_t)segments + p->layout->extent_count + 1, sizeof *p->extent_bytes);
+    if (!p->extent || !p->extent_bytes) return NO_MEMORY;
+    for (uint32_t s = 0; s < segments; s++) p->extent[s] = UINT32_MAX;
+    if (!p->adopted) p->layout->extent_count = 0;
+    for (uint32_t s = 0; s < p->value_segment; s++) {
+        if (!on_nvme(p, s) || !persistent(&p->host.segments[p->host_segment[s]])) continue;
+        if (p->host.segments[p->host_segment[s]].home) continue;  // only passes through
+        p->extent[s] = p->adopted ? home_of(p, s).extent : p->layout->extent_count++;
+        p->extent_bytes[p->extent[s]] = p->host.segments[p->host_segment[s]].bytes;
+    }
+    p->extent_count = p->layout->extent_count;
+    for (uint32_t s = 0; s < segments; s++) {
+        if (!on_nvme(p, s) || p->extent[s] != UINT32_MAX) continue;
+        p->extent[s] = p->extent_count++;
+        p->extent_bytes[p->extent[s]] = p->host.segments[p->host_segment[s]].bytes;
+    }
+    *total = 0;
+    for (uint32_t e = 0; e < p->extent_count; e++) *total += p->extent_bytes[e];
+    return PB_OK;
+}
+
+// --- All of it ---
+
+static void adopt_decisions(pb_pager *p) {
+    const pb_chunking *l = p->layout;
+    for (uint32_t c = 0; c < l->chunk_count && p->adopted && l->host_updates; c++) {
+        const pb_layout_chunk *chunk = &l->chunks[c];
+        if (!chunk->unit_count || l->state_home[chunk->first_unit].tier == PB_TIER_DEVICE) continue;
+        p->device.segments[p->weight_segment + c].alternate = true;
+        p->device.segments[p->gradient_segment + c].alternate = true;
+        // A working copy that does not live on comes from the host as well.
+        if (!persistent(&p->device.segments[p->weight_segment + c]))
+            p->device.segments[p->weight_segment + c].home = false;
+        for (uint32_t u = 0; u < chunk->unit_count; u++)
+            p->device.segments[p->state_segment + chunk->first_unit + u].alternate = true;
+    }
+}
+
+static void keep_homes(pb_pager *p) {
+    pb_chunking *l = p->layout;
+    for (uint32_t s = 0; s < p->value_segment; s++) {
+        const pb_tier_segment *d = &p->device.segments[s];
+        if (!persistent(d)) continue;
+        pb_home home = {.tier = PB_TIER_DEVICE, .offset = d->home_offset};
+        if (!d->home && d->bytes) {
+            const pb_tier_segment *h = &p->host.segments[p->host_segment[s]];
+            home = h->home ? (pb_home){.tier = PB_TIER_HOST, .offset = h->home_offset}
+                           : (pb_home){.tier = PB_TIER_NVME, .extent = p->extent[s]};
+        }
+        if (s < p->gradient_segment)
+            l->weight_home[s - p->weight_segment] = home;
+        else if (s < p->state_segment)
+            l->gradient_home[s - p->gradient_segment] = home;
+        else if (s < p->other_segment)
+            l->state_home[s - p->state_segment] = home;
+        else
+            l->other_home[s - p->other_segment] = home;
+    }
+    l->paged = p->request->budget[PB_TIER_HOST] > 0;
+    l->host_updates = host_updates(p);
+}
+
+// What the host's updates read of the step's small inputs has a place of its own there.
+static void find_hyper(pb_pager *p, uint64_t *extra) {
+    p->hyper = p->control = PB_NONE;
+    for (uint32_t n = 0; n < p->graph->node_count; n++) {
+        if (p->graph->nodes[n].op != PB_OP_ADAMW) continue;
+        p->control = p->graph->nodes[n].in[1];
+        p->hyper = p->graph->nodes[n].in[2];
+        break;
+    }
+    *extra = p->last_host_update == UINT32_MAX ? 0 : 2 * PB_EXTENT_ALIGNMENT;
+}
+
+pb_status pb_pager_solve(pb_pager *p, uint64_t needed[PB_TIER_COUNT]) {
+    pb_status status = PB_OK;
+    relief_list device = {0}, host = {0};
+    uint64_t nvme = 0, extra = 0;
+    const uint64_t *budget = p->request->budget;
+    memset(needed, 0, PB_TIER_COUNT * sizeof *needed);
+    p->device.bundle = pb_arena_array(p->arena, (size_t)p->layout->unit_count + 2 * p->layout->chunk_count + 1,
+                                      sizeof *p->device.bundle);
+    if (!p->device.bundle) return NO_MEMORY;
+    adopt_decisions(p);
+    if (budget[PB_TIER_HOST] && !list_device_reliefs(p, &device)) PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
+    PB_TRY(fit(p, &p->device, &device, budget[PB_TIER_DEVICE], p->attempt.reserve, PB_ALIGNMENT, p->scratch,
+               p->scratch_offset, &p->device_bytes, &needed[PB_TIER_DEVICE]));
+    PB_TRY(build_host(p));
+    find_hyper(p, &extra);
+    if (budget[PB_TIER_HOST] < extra) {
+        needed[PB_TIER_HOST] = extra;
+        PB_FAIL(PB_ERR_BUDGET, "too much for the budget");
+    }
+    if (budget[PB_TIER_NVME] && !list_host_reliefs(p, &host)) PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
+    PB_TRY(fit(p, &p->host, &host, budget[PB_TIER_HOST] - extra, p->attempt.reserve, PB_EXTENT_ALIGNMENT, NULL, NULL,
+               &p->host_bytes, &needed[PB_TIER_HOST]));
+    // Behind all blocks, so that it is at nobody's way.
+    p->control_offset = p->host_bytes;
+    p->hyper_offset = p->host_bytes + PB_EXTENT_ALIGNMENT;
+    p->host_bytes += extra;
+    PB_TRY(assign_extents(p, &nvme));
+    if (nvme > budget[PB_TIER_NVME]) {
+        needed[PB_TIER_NVME] = nvme;
+        PB_FAIL(PB_ERR_BUDGET, "too much for the budget");
+    }
+    if (!p->adopted) keep_homes(p);
+fail:
+    free(device.items);
+    free(host.items);
+    return status;
+}

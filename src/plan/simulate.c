@@ -1,0 +1,246 @@
+// Time as a fluid: every lane has at most one instruction under way, each at a rate between 0 and 1 of the speed that
+// it has alone. Rates change only when an instruction begins or ends, so time jumps from one such event to the next.
+// What lanes share (the two directions of a link, a drive, the host's memory, the processors) slows its users in
+// proportion to what they ask for, so that no more than there is of it is ever handed out: this is why no simulated
+// step beats a bound, which is the whole work on one of these things over its speed.
+#include <math.h>
+#include <stdlib.h>
+
+#include "plan/predict.h"
+
+static const char *const bound_names[PB_BOUND_COUNT] = {
+    [PB_BOUND_COMPUTE] = "compute",   [PB_BOUND_UPLOAD] = "upload",
+    [PB_BOUND_DOWNLOAD] = "download", [PB_BOUND_COPIES] = "copies both ways",
+    [PB_BOUND_READ] = "NVMe reads",   [PB_BOUND_WRITE] = "NVMe writes",
+    [PB_BOUND_NVME] = "NVMe",         [PB_BOUND_UPDATES] = "updates on the host",
+    [PB_BOUND_DRAM] = "host memory",
+};
+
+const char *pb_bound_name(pb_bound bound) {
+    return bound_names[bound];
+}
+
+enum { IDLE = UINT32_MAX };
+
+typedef struct simulation {
+    const pb_graph *graph;
+    const pb_program *program;
+    const pb_machine *machine;
+    pb_insn_times *times;
+    uint32_t *next;  // by instruction: the one behind it on its lane
+    bool *done;      // by instruction
+    double now;
+    struct {
+        uint32_t head;     // the next instruction to begin, IDLE at the end
+        uint32_t active;   // under way, or IDLE
+        double remaining;  // seconds at rate 1
+        double rate;
+    } lane[PB_LANE_COUNT];
+} simulation;
+
+// --- What things cost ---
+
+static double link_speed(const pb_machine *m, pb_lane lane) {
+    switch (lane) {
+    case PB_LANE_UPLOAD: return m->upload;
+    case PB_LANE_DOWNLOAD: return m->download;
+    case PB_LANE_READ: return m->nvme_read;
+    case PB_LANE_WRITE: return m->nvme_write;
+    default: return 0;
+    }
+}
+
+static double update_elements(const pb_graph *g, const pb_insn *insn) {
+    if (insn->kind == PB_INSN_UPDATE) return (double)insn->count;
+    return (double)pb_shape_count(g->values[g->nodes[insn->node].in[3]].shape);
+}
+
+// Seconds alone.
+static double insn_seconds(const simulation *s, const pb_insn *insn) {
+    switch (insn->kind) {
+    case PB_INSN_RUN:
+        if (insn->lane != PB_LANE_HOST || s->graph->nodes[insn->node].op != PB_OP_ADAMW)
+            return pb_node_seconds(s->machine, s->graph, insn->node);
+        return pb_machine_update_seconds(s->machine, s->graph, insn->node, (int64_t)update_elements(s->graph, insn),
+                                         insn->lane);
+    case PB_INSN_UPDATE: return pb_machine_update_seconds(s->machine, s->graph, insn->node, insn->count, insn->lane);
+    case PB_INSN_FETCH:
+    case PB_INSN_EVICT: return s->machine->overhead + (double)insn->bytes / link_speed(s->machine, insn->lane);
+    default: return 0;
+    }
+}
+
+// --- What is shared ---
+
+// Slows `lanes` so that what they ask for (`demand`, at rate 1) stays within `supply`.
+static void share(simulation *s, const double demand[PB_LANE_COUNT], double supply) {
+    double asked = 0;
+    for (int l = 0; l < PB_LANE_COUNT; l++)
+        if (s->lane[l].active != IDLE) asked += demand[l] * s->lane[l].rate;
+    if (asked <= supply) return;
+    for (int l = 0; l < PB_LANE_COUNT; l++)
+        if (demand[l] > 0) s->lane[l].rate *= supply / asked;
+}
+
+static void set_rates(simulation *s) {
+    const pb_machine *m = s->machine;
+    for (int l = 0; l < PB_LANE_COUNT; l++) s->lane[l].rate = 1;
+    share(s, (const double[PB_LANE_COUNT]){[PB_LANE_UPLOAD] = m->upload, [PB_LANE_DOWNLOAD] = m->download},
+          m->copy_both);
+    share(s, (const double[PB_LANE_COUNT]){[PB_LANE_READ] = m->nvme_read, [PB_LANE_WRITE] = m->nvme_write},
+          m->nvme_both);
+    if (m->shared_cores) {
+        // A copy by itself need not fill the processors; two of them, as measured for copy_both, do.
+        share(s,
+              (const double[PB_LANE_COUNT]){[PB_LANE_COMPUTE] = 1,
+                                            [PB_LANE_HOST] = 1,
+                                            [PB_LANE_UPLOAD] = m->upload / m->copy_both,
+                                            [PB_LANE_DOWNLOAD] = m->download / m->copy_both},
+              1);
+    } else {
+        share(s,
+              (const double[PB_LANE_COUNT]){[PB_LANE_UPLOAD] = m->upload,
+                                            [PB_LANE_DOWNLOAD] = m->download,
+                                            [PB_LANE_READ] = m->nvme_read,
+                                            [PB_LANE_WRITE] = m->nvme_write,
+                                            [PB_LANE_HOST] = m->host_adamw},
+              m->dram);
+    }
+}
+
+static void find_bounds(const simulation *s, pb_prediction *out) {
+    const pb_machine *m = s->machine;
+    double compute = 0, updates = 0, update_bytes = 0, moved[PB_LANE_COUNT] = {0};
+    for (uint32_t i = 0; i < s->program->insn_count; i++) {
+        const pb_insn *insn = &s->program->insns[i];
+        if (insn->kind == PB_INSN_FETCH || insn->kind == PB_INSN_EVICT) {
+            moved[insn->lane] += (double)insn->bytes;
+        } else if (insn->lane == PB_LANE_COMPUTE) {
+            compute += insn_seconds(s, insn);
+        } else if (insn->kind != PB_INSN_WAIT) {
+            updates += insn_seconds(s, insn);
+            if (s->graph->nodes[insn->node].op == PB_OP_ADAMW)
+                update_bytes += update_elements(s->graph, insn) * (double)pb_update_bytes(s->graph, insn->node);
+        }
+    }
+    const double copied = moved[PB_LANE_UPLOAD] + moved[PB_LANE_DOWNLOAD];
+    const double stored = moved[PB_LANE_READ] + moved[PB_LANE_WRITE];
+    double *b = out->bounds;
+    b[PB_BOUND_COMPUTE] = compute + (m->shared_cores ? copied / m->copy_both + updates : 0);
+    b[PB_BOUND_UPLOAD] = moved[PB_LANE_UPLOAD] / m->upload;
+    b[PB_BOUND_DOWNLOAD] = moved[PB_LANE_DOWNLOAD] / m->download;
+    b[PB_BOUND_COPIES] = copied / m->copy_both;
+    // Without a drive its speeds are 0, and nothing is moved.
+    b[PB_BOUND_READ] = moved[PB_LANE_READ] > 0 ? moved[PB_LANE_READ] / m->nvme_read : 0;
+    b[PB_BOUND_WRITE] = moved[PB_LANE_WRITE] > 0 ? moved[PB_LANE_WRITE] / m->nvme_write : 0;
+    b[PB_BOUND_NVME] = stored > 0 ? stored / m->nvme_both : 0;
+    b[PB_BOUND_UPDATES] = updates;
+    b[PB_BOUND_DRAM] = m->shared_cores ? 0 : (copied + stored + update_bytes) / m->dram;
+    for (int i = 0; i < PB_BOUND_COUNT; i++)
+        if (b[i] > b[out->bound]) out->bound = (pb_bound)i;
+    out->lower_bound = b[out->bound];
+}
+
+// --- The clock ---
+
+static pb_status check_insn(const simulation *s, uint32_t i) {
+    const pb_insn *insn = &s->program->insns[i];
+    const bool move = insn->kind == PB_INSN_FETCH || insn->kind == PB_INSN_EVICT;
+    const bool link = insn->lane != PB_LANE_COMPUTE && insn->lane != PB_LANE_HOST;
+    if ((unsigned)insn->lane >= PB_LANE_COUNT || (unsigned)insn->kind > PB_INSN_WAIT)
+        return pb_error(PB_ERR_INTERNAL, "instruction %u has no kind or no lane that there is", i);
+    if (insn->kind == PB_INSN_WAIT) {
+        if (insn->on >= i || s->program->insns[insn->on].kind == PB_INSN_WAIT)
+            return pb_error(PB_ERR_INTERNAL, "instruction %u waits for %u, which is no earlier one that does anything",
+                            i, insn->on);
+    } else if (move != link) {
+        return pb_error(PB_ERR_INTERNAL, "instruction %u is on a lane that does not do its kind", i);
+    } else if (!move && insn->node >= s->graph->node_count) {
+        return pb_error(PB_ERR_INTERNAL, "instruction %u runs node %u, and there are %u", i, insn->node,
+                        s->graph->node_count);
+    } else if (move && !(link_speed(s->machine, insn->lane) > 0)) {
+        return pb_error(PB_ERR_INTERNAL, "instruction %u moves bytes on a link that %s does not have", i,
+                        s->machine->name);
+    }
+    return PB_OK;
+}
+
+// Lets every lane begin what it can.
+static void begin_what_can(simulation *s) {
+    for (int l = 0; l < PB_LANE_COUNT; l++) {
+        while (s->lane[l].active == IDLE && s->lane[l].head != IDLE) {
+            const uint32_t i = s->lane[l].head;
+            const pb_insn *insn = &s->program->insns[i];
+            if (insn->kind == PB_INSN_WAIT) {
+                if (s->times[i].begin < 0) s->times[i].begin = s->now;
+                if (!s->done[insn->on]) break;
+                s->times[i].end = s->now;
+                s->done[i] = true;
+            } else {
+                s->times[i].begin = s->now;
+                s->lane[l].active = i;
+                s->lane[l].remaining = insn_seconds(s, insn);
+            }
+            s->lane[l].head = s->next[i];
+        }
+    }
+}
+
+// To the next end of an instruction; false when nothing is under way.
+static bool advance(simulation *s, pb_prediction *out) {
+    double seconds = INFINITY;
+    set_rates(s);
+    for (int l = 0; l < PB_LANE_COUNT; l++)
+        if (s->lane[l].active != IDLE && s->lane[l].remaining < seconds * s->lane[l].rate)
+            seconds = s->lane[l].remaining / s->lane[l].rate;
+    if (seconds == INFINITY) return false;
+    s->now += seconds;
+    for (int l = 0; l < PB_LANE_COUNT; l++) {
+        if (s->lane[l].active == IDLE) continue;
+        out->busy[l] += seconds;
+        const double after = s->lane[l].remaining - seconds * s->lane[l].rate;
+        // What ends together up to rounding ends together.
+        if (after > 1e-12 * s->lane[l].remaining) {
+            s->lane[l].remaining = after;
+            continue;
+        }
+        s->times[s->lane[l].active].end = s->now;
+        s->done[s->lane[l].active] = true;
+        s->lane[l].active = IDLE;
+    }
+    return true;
+}
+
+pb_status pb_program_predict(const pb_graph *graph, const pb_program *program, const pb_machine *machine,
+                             pb_prediction *prediction, pb_insn_times *times) {
+    pb_status status = PB_OK;
+    const uint32_t count = program->insn_count;
+    simulation s = {.graph = graph, .program = program, .machine = machine, .times = times};
+    pb_insn_times *own = NULL;
+    *prediction = (pb_prediction){0};
+    if (!times) s.times = own = calloc((size_t)count + 1, sizeof *own);
+    s.next = malloc(((size_t)count + 1) * sizeof *s.next);
+    s.done = calloc((size_t)count + 1, sizeof *s.done);
+    if (!s.times || !s.next || !s.done) PB_FAIL(PB_ERR_MEMORY, "no memory to simulate a program");
+    for (int l = 0; l < PB_LANE_COUNT; l++) s.lane[l].head = s.lane[l].active = IDLE;
+    for (uint32_t i = count; i-- > 0;) {
+        PB_TRY(check_insn(&s, i));
+        const pb_lane lane = program->insns[i].lane;
+        s.next[i] = s.lane[lane].head;
+        s.lane[lane].head = i;
+        s.times[i] = (pb_insn_times){-1, -1};
+    }
+    do begin_what_can(&s);
+    while (advance(&s, prediction));
+    for (int l = 0; l < PB_LANE_COUNT; l++)
+        if (s.lane[l].head != IDLE)
+            PB_FAIL(PB_ERR_INTERNAL, "the program deadlocks: instruction %u waits for %u for ever", s.lane[l].head,
+                    program->insns[s.lane[l].head].on);
+    prediction->seconds = s.now;
+    find_bounds(&s, prediction);
+fail:
+    free(own);
+    free(s.next);
+    free(s.done);
+    return status;
+}

@@ -1,0 +1,276 @@
+// Puts the WAITs between the instructions of a list that is right when it is executed one by one: for every byte range,
+// who wrote it last and who has read it since; and for every lane, how far it knows each of the others to be. A WAIT is
+// added only where that knowledge does not already say that the other is done.
+#include <stdlib.h>
+#include <string.h>
+
+#include "plan/pager.h"
+
+typedef struct stamp {
+    uint32_t at[PB_LANE_COUNT];  // positions on the lanes, 1-based; 0: nothing
+} stamp;
+
+// Bytes [begin, end) with one history.
+typedef struct span {
+    uint64_t begin, end;
+    stamp written, read;
+} span;
+
+typedef struct history {
+    span *spans;  // ascending, disjoint
+    uint32_t count, capacity;
+} history;
+
+typedef struct synchronizer {
+    const pb_graph *graph;
+    const pb_program *program;
+    pb_insn *out;
+    uint32_t out_count, out_capacity;
+    history slab[2];  // device, host
+    stamp *extent_written, *extent_read;
+    stamp known[PB_LANE_COUNT];        // by lane: what it knows of the others
+    uint32_t position[PB_LANE_COUNT];  // instructions given to the lane so far
+    uint32_t *index[PB_LANE_COUNT];    // by position: where the instruction stands in `out`
+    stamp *after[PB_LANE_COUNT];       // by position: what is known when it is complete
+    bool failed;
+} synchronizer;
+
+static bool ordered(pb_lane lane) {
+    return lane != PB_LANE_READ && lane != PB_LANE_WRITE;
+}
+
+static void join(stamp *to, const stamp *from) {
+    for (int l = 0; l < PB_LANE_COUNT; l++)
+        if (from->at[l] > to->at[l]) to->at[l] = from->at[l];
+}
+
+static pb_insn *append(synchronizer *s) {
+    if (s->out_count == s->out_capacity) {
+        const uint32_t capacity = s->out_capacity * 2;
+        pb_insn *grown = realloc(s->out, capacity * sizeof *grown);
+        if (!grown) {
+            s->failed = true;
+            return &s->out[s->out_count - 1];
+        }
+        s->out = grown;
+        s->out_capacity = capacity;
+    }
+    return &s->out[s->out_count++];
+}
+
+// `lane` waits until all that `wanted` names is complete.
+static void require(synchronizer *s, pb_lane lane, const stamp *wanted) {
+    // The newest first: what it knows often covers the others.
+    for (;;) {
+        int pick = -1;
+        uint32_t newest = 0;
+        for (int l = 0; l < PB_LANE_COUNT; l++) {
+            if (wanted->at[l] <= s->known[lane].at[l]) continue;
+            if ((pb_lane)l == lane && ordered(lane)) continue;
+            const uint32_t index = s->index[l][wanted->at[l]];
+            if (pick < 0 || index > newest) {
+                pick = l;
+                newest = index;
+            }
+        }
+        if (pick < 0 || s->failed) return;
+        pb_insn *wait = append(s);
+        *wait = (pb_insn){.kind = PB_INSN_WAIT, .lane = lane, .on = newest};
+        for (int i = 0; i < PB_MAX_INPUTS; i++) wait->in[i].value = PB_NONE;
+        for (int i = 0; i < PB_MAX_OUTPUTS; i++) wait->out[i].value = PB_NONE;
+        join(&s->known[lane], &s->after[pick][wanted->at[pick]]);
+    }
+}
+
+static uint32_t first_ending_after(const history *h, uint64_t offset) {
+    uint32_t low = 0, high = h->count;
+    while (low < high) {
+        const uint32_t middle = (low + high) / 2;
+        if (h->spans[middle].end <= offset)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+// Room for `more` spans at `at`.
+static bool open_gap(synchronizer *s, history *h, uint32_t at, uint32_t more) {
+    if (h->count + more > h->capacity) {
+        const uint32_t capacity = (h->count + more) * 2;
+        span *grown = realloc(h->spans, capacity * sizeof *grown);
+        if (!grown) {
+            s->failed = true;
+            return false;
+        }
+        h->spans = grown;
+        h->capacity = capacity;
+    }
+    memmove(h->spans + at + more, h->spans + at, (h->count - at) * sizeof *h->spans);
+    h->count += more;
+    return true;
+}
+
+// Cuts the span that has `offset` inside, so that one begins there.
+static void cut(synchronizer *s, history *h, uint64_t offset) {
+    const uint32_t at = first_ending_after(h, offset);
+    if (at == h->count || h->spans[at].begin >= offset) return;
+    if (!open_gap(s, h, at, 1)) return;
+    h->spans[at] = h->spans[at + 1];
+    h->spans[at].end = h->spans[at + 1].begin = offset;
+}
+
+// What an access must wait for.
+static void gather(const history *h, uint64_t begin, uint64_t end, bool write, stamp *wanted) {
+    for (uint32_t i = first_ending_after(h, begin); i < h->count && h->spans[i].begin < end; i++) {
+        join(wanted, &h->spans[i].written);
+        if (write) join(wanted, &h->spans[i].read);
+    }
+}
+
+static void note_read(synchronizer *s, history *h, uint64_t begin, uint64_t end, pb_lane lane, uint32_t position) {
+    cut(s, h, begin);
+    cut(s, h, end);
+    for (uint32_t i = first_ending_after(h, begin); i < h->count && h->spans[i].begin < end && !s->failed; i++)
+        h->spans[i].read.at[lane] = position;
+    // Bytes that nobody wrote in this step are read too: they must not be overwritten before.
+    uint64_t at = begin;
+    for (uint32_t i = first_ending_after(h, begin); at < end && !s->failed; i++) {
+        const uint64_t next = i < h->count && h->spans[i].begin < end ? h->spans[i].begin : end;
+        if (next > at) {
+            if (!open_gap(s, h, i, 1)) return;
+            h->spans[i] = (span){.begin = at, .end = next};
+            h->spans[i].read.at[lane] = position;
+            at = next;
+        } else {
+            at = h->spans[i].end;
+        }
+    }
+}
+
+static void note_write(synchronizer *s, history *h, uint64_t begin, uint64_t end, pb_lane lane, uint32_t position) {
+    cut(s, h, begin);
+    cut(s, h, end);
+    const uint32_t from = first_ending_after(h, begin);
+    uint32_t to = from;
+    while (to < h->count && h->spans[to].begin < end) to++;
+    if (to == from) {
+        if (!open_gap(s, h, from, 1)) return;
+        to = from + 1;
+    }
+    h->spans[from] = (span){.begin = begin, .end = end};
+    h->spans[from].written.at[lane] = position;
+    memmove(h->spans + from + 1, h->spans + to, (h->count - to) * sizeof *h->spans);
+    h->count -= to - from - 1;
+}
+
+// --- The ranges of an instruction ---
+
+typedef struct range {
+    int slab;  // 0: device, 1: host
+    uint64_t begin, end;
+    bool write;
+} range;
+
+enum { MOST_RANGES = PB_MAX_INPUTS + PB_MAX_OUTPUTS + 1 };
+
+static uint64_t operand_bytes(const synchronizer *s, const pb_insn *insn, pb_vid v) {
+    const pb_value *value = &s->graph->values[v];
+    if (insn->kind == PB_INSN_RUN || value->class_ == PB_CLASS_INPUT || value->class_ == PB_CLASS_ACTIVATION)
+        return pb_value_bytes(value);
+    const int64_t elements = pb_shape_count(s->graph->values[insn->in[0].value].shape);
+    return pb_layout_slice_bytes(value, elements, insn->count);
+}
+
+static int ranges_of(const synchronizer *s, const pb_insn *insn, range *ranges) {
+    int count = 0;
+    if (insn->kind == PB_INSN_FETCH || insn->kind == PB_INSN_EVICT) {
+        if (insn->from_tier != PB_TIER_NVME)
+            ranges[count++] = (range){insn->from_tier == PB_TIER_HOST, insn->from, insn->from + insn->bytes, false};
+        if (insn->to_tier != PB_TIER_NVME)
+            ranges[count++] = (range){insn->to_tier == PB_TIER_HOST, insn->to, insn->to + insn->bytes, true};
+        return count;
+    }
+    const int slab = insn->lane == PB_LANE_HOST;
+    for (int i = 0; i < PB_MAX_INPUTS; i++)
+        if (insn->in[i].value != PB_NONE)
+            ranges[count++] = (range){slab, insn->in[i].offset,
+                                      insn->in[i].offset + operand_bytes(s, insn, insn->in[i].value), false};
+    for (int i = 0; i < PB_MAX_OUTPUTS; i++)
+        if (insn->out[i].value != PB_NONE)
+            ranges[count++] = (range){slab, insn->out[i].offset,
+                                      insn->out[i].offset + operand_bytes(s, insn, insn->out[i].value), true};
+    if (insn->workspace_bytes)
+        ranges[count++] =
+            (range){slab, insn->workspace_offset, insn->workspace_offset + insn->workspace_bytes, true};
+    return count;
+}
+
+static void step(synchronizer *s, const pb_insn *insn) {
+    const pb_lane lane = insn->lane;
+    range ranges[MOST_RANGES];
+    const int count = ranges_of(s, insn, ranges);
+    const bool reads_extent = insn->kind == PB_INSN_FETCH && insn->from_tier == PB_TIER_NVME;
+    const bool writes_extent = insn->kind == PB_INSN_EVICT && insn->to_tier == PB_TIER_NVME;
+    stamp wanted = {{0}};
+    for (int i = 0; i < count; i++)
+        gather(&s->slab[ranges[i].slab], ranges[i].begin, ranges[i].end, ranges[i].write, &wanted);
+    if (reads_extent || writes_extent) join(&wanted, &s->extent_written[insn->extent]);
+    if (writes_extent) join(&wanted, &s->extent_read[insn->extent]);
+    require(s, lane, &wanted);
+    pb_insn *made = append(s);
+    *made = *insn;
+    if (s->failed) return;
+    const uint32_t position = ++s->position[lane];
+    s->index[lane][position] = s->out_count - 1;
+    if (ordered(lane)) s->known[lane].at[lane] = position;
+    // Complete means: it and all before it on its lane.
+    stamp *after = &s->after[lane][position];
+    *after = s->known[lane];
+    after->at[lane] = position;
+    if (!ordered(lane) && position > 1) join(after, &s->after[lane][position - 1]);
+    for (int i = 0; i < count; i++)
+        if (!ranges[i].write)
+            note_read(s, &s->slab[ranges[i].slab], ranges[i].begin, ranges[i].end, lane, position);
+    for (int i = 0; i < count; i++)
+        if (ranges[i].write)
+            note_write(s, &s->slab[ranges[i].slab], ranges[i].begin, ranges[i].end, lane, position);
+    if (reads_extent) s->extent_read[insn->extent].at[lane] = position;
+    if (writes_extent) {
+        s->extent_written[insn->extent] = s->extent_read[insn->extent] = (stamp){{0}};
+        s->extent_written[insn->extent].at[lane] = position;
+    }
+}
+
+pb_status pb_program_synchronize(pb_arena *arena, const pb_graph *graph, pb_program *program) {
+    pb_status status = PB_OK;
+    synchronizer s = {.graph = graph, .program = program, .out_capacity = program->insn_count + 64};
+    uint32_t lane_count[PB_LANE_COUNT] = {0};
+    for (uint32_t i = 0; i < program->insn_count; i++) lane_count[program->insns[i].lane]++;
+    s.out = malloc(s.out_capacity * sizeof *s.out);
+    s.extent_written = calloc(program->extent_count + 1, sizeof *s.extent_written);
+    s.extent_read = calloc(program->extent_count + 1, sizeof *s.extent_read);
+    bool good = s.out && s.extent_written && s.extent_read;
+    for (int l = 0; l < PB_LANE_COUNT; l++) {
+        s.index[l] = malloc((lane_count[l] + 1) * sizeof *s.index[l]);
+        s.after[l] = malloc((lane_count[l] + 1) * sizeof *s.after[l]);
+        good = good && s.index[l] && s.after[l];
+    }
+    for (uint32_t i = 0; i < program->insn_count && good && !s.failed; i++) step(&s, &program->insns[i]);
+    pb_insn *kept = good && !s.failed ? pb_arena_array(arena, s.out_count + 1, sizeof *kept) : NULL;
+    if (!kept) PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
+    memcpy(kept, s.out, s.out_count * sizeof *kept);
+    program->insns = kept;
+    program->insn_count = s.out_count;
+fail:
+    free(s.out);
+    free(s.extent_written);
+    free(s.extent_read);
+    for (int l = 0; l < PB_LANE_COUNT; l++) {
+        free(s.index[l]);
+        free(s.after[l]);
+    }
+    free(s.slab[0].spans);
+    free(s.slab[1].spans);
+    return status;
+}

@@ -1,0 +1,64 @@
+#include "train/memory_limits.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/statvfs.h>
+
+#include "base/fs.h"
+#include "io/machine_profile.h"
+
+// Of the free space, what `auto` leaves to others.
+static const double nvme_share = 0.9;
+
+// Free bytes where `directory` is or would be made.
+static pb_status free_bytes(pb_arena *arena, const char *directory, uint64_t *bytes) {
+    struct statvfs s;
+    char *path = pb_arena_string(arena, directory);
+    if (!path) return pb_error(PB_ERR_MEMORY, "no memory for memory.nvme");
+    while (statvfs(path, &s)) {
+        char *slash = strrchr(path, '/');
+        if (errno != ENOENT) return pb_error(PB_ERR_IO, "memory.nvme: %s: %s", path, strerror(errno));
+        if (!slash)
+            path = strcpy(path, ".");
+        else if (slash == path)
+            path[1] = 0;
+        else
+            *slash = 0;
+    }
+    *bytes = (uint64_t)((double)s.f_bavail * (double)s.f_frsize * nvme_share);
+    return PB_OK;
+}
+
+static pb_state_home home_of(pb_placement placement) {
+    switch (placement) {
+    case PB_PLACEMENT_DEVICE: return PB_STATE_ON_DEVICE;
+    case PB_PLACEMENT_HOST: return PB_STATE_ON_HOST;
+    case PB_PLACEMENT_NVME: return PB_STATE_ON_NVME;
+    default: return PB_STATE_ANYWHERE;
+    }
+}
+
+pb_status pb_memory_limits_find(pb_arena *arena, const pb_config *config, const char *machine, pb_memory_limits *l) {
+    *l = (pb_memory_limits){.nvme = config->memory.nvme};
+    const bool elsewhere = machine != NULL;
+    PB_RETURN_IF(pb_machine_find(arena, machine ? machine : config->memory.profile, &l->machine));
+    const bool device_auto = config->memory.device == PB_SIZE_AUTO, host_auto = config->memory.host == PB_SIZE_AUTO;
+    uint64_t *budget = l->request.budget;
+    budget[PB_TIER_DEVICE] = device_auto ? l->machine.device_bytes : (uint64_t)config->memory.device;
+    budget[PB_TIER_HOST] = host_auto ? l->machine.host_bytes : (uint64_t)config->memory.host;
+    if (l->machine.shared_cores && host_auto) {
+        // Both are the same RAM, and what the device takes of it the host does not have.
+        const uint64_t all = l->machine.host_bytes;
+        budget[PB_TIER_HOST] = budget[PB_TIER_DEVICE] < all ? all - budget[PB_TIER_DEVICE] : 0;
+        l->shared = device_auto;
+    }
+    if (config->memory.nvme_size != PB_SIZE_AUTO)
+        budget[PB_TIER_NVME] = config->memory.nvme || elsewhere ? (uint64_t)config->memory.nvme_size : 0;
+    else if (elsewhere)
+        budget[PB_TIER_NVME] = l->machine.nvme_bytes;
+    else if (config->memory.nvme)
+        PB_RETURN_IF(free_bytes(arena, config->memory.nvme, &budget[PB_TIER_NVME]));
+    l->request.machine = &l->machine;
+    l->request.state = home_of(config->memory.placement);
+    return PB_OK;
+}

@@ -1,0 +1,21 @@
+// What a run may use of each tier: the configuration's group `memory`, and for `auto` what the machine has.
+#ifndef PB_TRAIN_MEMORY_LIMITS_H
+#define PB_TRAIN_MEMORY_LIMITS_H
+
+#include "io/run_config.h"
+#include "plan/plan.h"
+
+typedef struct pb_memory_limits {
+    pb_machine machine;
+    pb_plan_request request;  // budgets, machine (this one's) and placement; everything else as the planner wants it
+    bool shared;              // device and host are both this machine's RAM, and both budgets `auto`
+    const char *nvme;         // directory, or NULL
+} pb_memory_limits;
+
+// `machine`: a built-in machine or a profile's path; NULL: what memory.profile says, or a guess at this machine.
+// The result points into itself: it must not be moved. Errors: those of pb_machine_find; PB_ERR_IO for a directory that
+// cannot be looked at.
+pb_status pb_memory_limits_find(pb_arena *arena, const pb_config *config, const char *machine,
+                                pb_memory_limits *limits);
+
+#endif
