@@ -111,9 +111,14 @@ function(pb_cuda_objects objects folder)
   foreach(source ${sources})
     get_filename_component(name ${source} NAME_WE)
     set(object ${PROJECT_BINARY_DIR}/cuda/${name}.o)
+    set(exact)
+    if(name MATCHES "adamw")  # the bits of the other backends: no contraction but where fmaf says so
+      set(exact --fmad=false)
+    endif()
     add_custom_command(OUTPUT ${object} DEPENDS ${source} DEPFILE ${object}.d
-      COMMAND ${CMAKE_C_COMPILER_LAUNCHER} ${PB_NVCC} ${PB_NVCC_FLAGS} ${PB_NVCC_TARGETS}
+      COMMAND ${CMAKE_C_COMPILER_LAUNCHER} ${PB_NVCC} ${PB_NVCC_FLAGS} ${PB_NVCC_TARGETS} ${exact}
         -I${PROJECT_BINARY_DIR}/include/base -I${PROJECT_BINARY_DIR}/include/kernels
+        -I${PROJECT_BINARY_DIR}/include/quant
         -MD -MF ${object}.d -MT ${object} -c ${source} -o ${object}
       COMMENT "Building CUDA object ${name}.o" VERBATIM)
     list(APPEND all ${object})

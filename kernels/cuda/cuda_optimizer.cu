@@ -1,4 +1,4 @@
-// The loss, gradient accumulation, the norm of the gradients, and AdamW.
+// The loss, gradient accumulation, and the norm of the gradients.
 #include <float.h>
 
 #include "kernels/cuda/blocks.cuh"
@@ -100,60 +100,6 @@ __global__ void __launch_bounds__(BLOCK_LIMIT, 1) control_step(const double *squ
 }
 static_assert(PB_CONTROL_SKIP == PB_CONTROL_COUNT - 2, "control_step writes every element");
 
-// kernels/adamw.h with every rounding by name, so that nothing contracts: the bits are those of the other backends.
-template <typename T, typename Work> struct adamw_body {
-    static constexpr int WIDTH = VECTOR<T> < VECTOR<Work> ? VECTOR<Work> : VECTOR<T>;
-    const T *gradient;
-    const float *control, *hyper, *master, *m, *v;
-    float *master_out, *m_out, *v_out;
-    Work *work;  // may be NULL
-    template <int N> __device__ void run(int64_t i) const {
-        float weight[N];
-        load<N>(master + i, weight);
-        if (control[PB_CONTROL_SKIP] == 0) {
-            float g[N], first[N], second[N];
-            load<N>(gradient + i, g);
-            load<N>(m + i, first);
-            load<N>(v + i, second);
-            const float scale = control[PB_CONTROL_SCALE], take = -hyper[PB_HYPER_STEP_SIZE];
-#pragma unroll
-            for (int k = 0; k < N; k++) {
-                const float x = __fmul_rn(g[k], scale);
-                first[k] = __fmaf_rn(__fsub_rn(x, first[k]), hyper[PB_HYPER_ONE_MINUS_BETA1], first[k]);
-                second[k] = __fmaf_rn(__fmul_rn(x, x), hyper[PB_HYPER_ONE_MINUS_BETA2],
-                                      __fmul_rn(second[k], hyper[PB_HYPER_BETA2]));
-                const float root = __fdiv_rn(__fsqrt_rn(second[k]), hyper[PB_HYPER_SQRT_BIAS2]);
-                const float denominator = __fadd_rn(root, hyper[PB_HYPER_EPS]);
-                weight[k] = __fmaf_rn(take, __fdiv_rn(first[k], denominator),
-                                      __fmul_rn(weight[k], hyper[PB_HYPER_DECAY]));
-            }
-            store<N>(master_out + i, weight);
-            store<N>(m_out + i, first);
-            store<N>(v_out + i, second);
-        } else if (master_out != master) {
-            float kept[N];
-            store<N>(master_out + i, weight);
-            load<N>(m + i, kept);
-            store<N>(m_out + i, kept);
-            load<N>(v + i, kept);
-            store<N>(v_out + i, kept);
-        }
-        if (work) store<N>(work + i, weight);
-    }
-};
-
-template <typename T, typename Work> pb_status adamw(const pb_kernel_args *args, void *stream) {
-    const pb_tensor *in = args->in, *out = args->out;
-    const adamw_body<T, Work> body = {static_cast<const T *>(in[0].data),     static_cast<const float *>(in[1].data),
-                                      static_cast<const float *>(in[2].data), static_cast<const float *>(in[3].data),
-                                      static_cast<const float *>(in[4].data), static_cast<const float *>(in[5].data),
-                                      static_cast<float *>(out[0].data),      static_cast<float *>(out[1].data),
-                                      static_cast<float *>(out[2].data),      static_cast<Work *>(out[3].data)};
-    const bool aligned = are_aligned(&in[0], &in[3], &in[4]) && are_aligned(&in[5], &out[0], &out[1]) &&
-                         are_aligned(&out[2], &out[3], &out[3]);
-    return launch_over("adamw", body, pb_shape_count(in[0].shape), aligned, 0, stream);
-}
-
 }  // namespace
 
 // in: pred[N,..] target[N,..]   out: loss[N]
@@ -217,13 +163,4 @@ extern "C" pb_status pb_cuda_grad_norm(const pb_kernel_args *args, void *stream)
 extern "C" pb_status pb_cuda_step_control(const pb_kernel_args *args, void *stream) {
     return launch("step_control", control_step, dim3(1), 32, 0, stream, static_cast<const double *>(args->in[0].data),
                   static_cast<const float *>(args->in[1].data), static_cast<float *>(args->out[0].data));
-}
-
-extern "C" pb_status pb_cuda_adamw(const pb_kernel_args *args, void *stream) {
-    return with_dtype("adamw", args->in[0].dtype, [&](auto gradient) {
-        using T = decltype(gradient);
-        if (!args->out[3].data) return adamw<T, T>(args, stream);
-        return with_dtype("adamw", args->out[3].dtype,
-                          [&](auto work) { return adamw<T, decltype(work)>(args, stream); });
-    });
 }

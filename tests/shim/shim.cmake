@@ -16,7 +16,7 @@ target_compile_definitions(pb_shim PRIVATE PB_SHIM _GNU_SOURCE)
 target_include_directories(pb_shim PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/shim)
 target_compile_options(pb_shim PRIVATE -O2 -g -Wall -Wextra -Werror -Wno-unknown-pragmas -fno-exceptions -fno-rtti
   -ffp-contract=off -fno-math-errno)
-target_link_libraries(pb_shim PRIVATE pb_inc_kernels pb_inc_base)
+target_link_libraries(pb_shim PRIVATE pb_inc_kernels pb_inc_quant pb_inc_base)
 if(PB_SANITIZE STREQUAL "address")
   target_compile_definitions(pb_shim PRIVATE PB_SHIM_ASAN)
   target_compile_options(pb_shim PRIVATE -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
