@@ -11,14 +11,9 @@ struct adamw_scalars {
 };
 
 __device__ __forceinline__ adamw_scalars scalars_of(const float *hyper, const float *control) {
-    return {control[PB_CONTROL_SCALE],
-            hyper[PB_HYPER_DECAY],
-            hyper[PB_HYPER_ONE_MINUS_BETA1],
-            hyper[PB_HYPER_BETA2],
-            hyper[PB_HYPER_ONE_MINUS_BETA2],
-            hyper[PB_HYPER_SQRT_BIAS2],
-            hyper[PB_HYPER_EPS],
-            -hyper[PB_HYPER_STEP_SIZE]};
+    return {control[PB_CONTROL_SCALE], hyper[PB_HYPER_DECAY],           hyper[PB_HYPER_ONE_MINUS_BETA1],
+            hyper[PB_HYPER_BETA2],     hyper[PB_HYPER_ONE_MINUS_BETA2], hyper[PB_HYPER_SQRT_BIAS2],
+            hyper[PB_HYPER_EPS],       -hyper[PB_HYPER_STEP_SIZE]};
 }
 
 // pb_adamw_element of kernels/adamw.h.
@@ -74,8 +69,8 @@ template <typename T, typename Work> pb_status adamw(const pb_kernel_args *args,
     return launch_over("adamw", body, pb_shape_count(in[0].shape), aligned, 0, stream);
 }
 
-// State in fewer bits. A warp takes a block of 256 elements, which share a scale where they are codes; a lane takes 8 of
-// them, which share a block of random bits where they are rounded stochastically.
+// State in fewer bits. A warp takes a block of 256 elements, which share a scale where they are codes; a lane takes 8
+// of them, which share a block of random bits where they are rounded stochastically.
 constexpr int EACH = PB_PHILOX_ELEMENTS;
 static_assert(EACH * 32 == (int)PB_BLOCK8 && (int)PB_BLOCK8 == (int)PB_STATE_BLOCK, "a block per warp");
 
@@ -121,8 +116,7 @@ template <typename U> __device__ __forceinline__ void read_raw(const void *p, co
     for (int k = 0; k < EACH; k++) to[k] = r.whole ? raw.element[k] : k < r.n ? from[k] : U(0);
 }
 
-template <typename U>
-__device__ __forceinline__ void write_raw(void *p, const run_of_eight &r, const U (&from)[EACH]) {
+template <typename U> __device__ __forceinline__ void write_raw(void *p, const run_of_eight &r, const U (&from)[EACH]) {
     U *to = static_cast<U *>(p) + r.i;
     if (r.whole) {
         raw_run<U> raw;
@@ -195,8 +189,10 @@ template <bool SIGNED>
 __device__ __forceinline__ void write_moment(const adamw_states &s, const operand &o, const operand &scales,
                                              uint32_t draw, const run_of_eight &r, const float (&x)[EACH]) {
     if (o.dtype != PB_U8) {
-        if (o.dtype == PB_BF16) write_stochastic(s, o.out, draw, r, x);
-        else write_raw(o.out, r, x);
+        if (o.dtype == PB_BF16)
+            write_stochastic(s, o.out, draw, r, x);
+        else
+            write_raw(o.out, r, x);
         return;
     }
     float largest = 0;
@@ -208,8 +204,7 @@ __device__ __forceinline__ void write_moment(const adamw_states &s, const operan
     const float inverse = __fdiv_rn(1.0f, largest);
     uint8_t codes[EACH];
 #pragma unroll
-    for (int k = 0; k < EACH; k++)
-        codes[k] = largest == 0 ? 0 : block8_code<SIGNED>(pb_block8_point(x[k], inverse));
+    for (int k = 0; k < EACH; k++) codes[k] = largest == 0 ? 0 : block8_code<SIGNED>(pb_block8_point(x[k], inverse));
     write_raw(o.out, r, codes);
 }
 
@@ -258,8 +253,10 @@ __device__ __forceinline__ void read_weight(const adamw_states &s, const run_of_
 
 __device__ __forceinline__ void write_weight(const adamw_states &s, const run_of_eight &r, const float (&x)[EACH]) {
     if (!is_split(s)) {
-        if (s.master.dtype == PB_BF16) write_stochastic(s, s.master.out, 0, r, x);
-        else write_raw(s.master.out, r, x);
+        if (s.master.dtype == PB_BF16)
+            write_stochastic(s, s.master.out, 0, r, x);
+        else
+            write_raw(s.master.out, r, x);
         if (s.work.out) write_nearest(s.work.out, s.work.dtype, r, x);
         return;
     }
@@ -366,8 +363,8 @@ pb_status launch_states(const pb_kernel_args *args, void *stream) {
     const operand *all[] = {&s.master, &s.m, &s.v, &s.work};
     for (const operand *o : all) s.aligned = s.aligned && is_aligned(o->in) && is_aligned(o->out);
     const int64_t blocks = divide_up(s.count, (int64_t)PB_BLOCK8 * (pb_cuda_threads / 32));
-    return launch("adamw", step_states, dim3((unsigned)(blocks < MOST_BLOCKS ? blocks : MOST_BLOCKS)), pb_cuda_threads, 0,
-                  stream, s);
+    return launch("adamw", step_states, dim3((unsigned)(blocks < MOST_BLOCKS ? blocks : MOST_BLOCKS)), pb_cuda_threads,
+                  0, stream, s);
 }
 
 }  // namespace

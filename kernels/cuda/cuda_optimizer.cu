@@ -6,8 +6,11 @@
 
 namespace {
 
-// pred[N,size] target[N,size] -> loss[N]; a block per image. Squares and sums in double, as everywhere: losses are small.
-template <typename T> __global__ void __launch_bounds__(2 * BLOCK_LIMIT, 1) mse(const T *pred, const float *target, float *loss, int64_t size) {
+// pred[N,size] target[N,size] -> loss[N]; a block per image. Squares and sums in double, as everywhere: losses are
+// small.
+template <typename T>
+__global__ void __launch_bounds__(2 * BLOCK_LIMIT, 1)
+    mse(const T *pred, const float *target, float *loss, int64_t size) {
     const T *p = pred + blockIdx.x * size;
     const float *t = target + blockIdx.x * size;
     double sum = 0;
@@ -70,7 +73,8 @@ constexpr int64_t NORM_SPAN = 128 * 1024;  // elements that one block of grad_no
 
 // out[block] = the sum of the squares of its span; where before is not NULL (one block) with what it holds.
 template <typename T>
-__global__ void __launch_bounds__(2 * BLOCK_LIMIT, 1) sum_of_squares(const T *g, int64_t count, bool aligned, const double *before, double *out) {
+__global__ void __launch_bounds__(2 * BLOCK_LIMIT, 1)
+    sum_of_squares(const T *g, int64_t count, bool aligned, const double *before, double *out) {
     const int64_t begin = blockIdx.x * NORM_SPAN, end = begin + NORM_SPAN < count ? begin + NORM_SPAN : count;
     const int64_t runs = aligned ? (end - begin) / VECTOR<T> : 0;
     double sum = 0;
@@ -80,7 +84,8 @@ __global__ void __launch_bounds__(2 * BLOCK_LIMIT, 1) sum_of_squares(const T *g,
     if (threadIdx.x == 0) out[blockIdx.x] = before ? *before + sum : sum;
 }
 
-__global__ void __launch_bounds__(2 * BLOCK_LIMIT, 1) add_sums(const double *sums, int64_t count, const double *before, double *out) {
+__global__ void __launch_bounds__(2 * BLOCK_LIMIT, 1)
+    add_sums(const double *sums, int64_t count, const double *before, double *out) {
     double sum = 0;
     for (int64_t i = threadIdx.x; i < count; i += blockDim.x) sum += sums[i];
     sum = block_sum(sum);
@@ -88,7 +93,8 @@ __global__ void __launch_bounds__(2 * BLOCK_LIMIT, 1) add_sums(const double *sum
 }
 
 // torch.nn.utils.clip_grad_norm_ after unscaling; one thread.
-__global__ void __launch_bounds__(BLOCK_LIMIT, 1) control_step(const double *squares_sum, const float *hyper, float *control) {
+__global__ void __launch_bounds__(BLOCK_LIMIT, 1)
+    control_step(const double *squares_sum, const float *hyper, float *control) {
     if (threadIdx.x) return;
     const double unscale = (double)hyper[PB_HYPER_INV_LOSS_SCALE], norm = sqrt(*squares_sum) * unscale;
     const bool skip = !(norm <= (double)FLT_MAX);
@@ -120,9 +126,11 @@ extern "C" pb_status pb_cuda_mse_loss_bwd(const pb_kernel_args *args, void *stre
     PB_RETURN_IF(check_count("mse_loss_bwd", count));
     return with_dtype("mse_loss_bwd", pred->dtype, [&](auto element) {
         using T = decltype(element);
-        const mse_bwd_body<T> body = {static_cast<const T *>(pred->data), static_cast<const float *>(target->data),
+        const mse_bwd_body<T> body = {static_cast<const T *>(pred->data),
+                                      static_cast<const float *>(target->data),
                                       static_cast<const float *>(args->in[2].data),
-                                      static_cast<const float *>(args->in[3].data), static_cast<T *>(dpred->data),
+                                      static_cast<const float *>(args->in[3].data),
+                                      static_cast<T *>(dpred->data),
                                       (uint32_t)size};
         return launch_over("mse_loss_bwd", body, count, are_aligned(pred, target, dpred), size, stream);
     });
