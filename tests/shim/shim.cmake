@@ -1,5 +1,5 @@
-# The CUDA kernels' own sources, compiled as C++ for the CPU (docs/cuda.md), and tests/shim/test_*.c over them. No toolkit
-# is needed, only a C++ compiler; ThreadSanitizer does not follow fibers, and there is one thread here.
+# The CUDA kernels' own sources, compiled as C++ for the CPU (docs/cuda.md), and tests/shim/test_*.c over them. No
+# toolkit is needed, only a C++ compiler; ThreadSanitizer does not follow fibers, and there is one thread here.
 include(CheckLanguage)
 check_language(CXX)
 if(NOT CMAKE_CXX_COMPILER OR PB_SANITIZE STREQUAL "thread" OR PB_FUZZ)
