@@ -1,5 +1,5 @@
-// Four streams, one per lane. COMPUTE, UPLOAD and DOWNLOAD are what they are called. HOST is a stream too: AdamW runs in
-// host functions that the driver calls in the stream's order, so that a mark of any lane is an event, and every wait
+// Four streams, one per lane. COMPUTE, UPLOAD and DOWNLOAD are what they are called. HOST is a stream too: AdamW runs
+// in host functions that the driver calls in the stream's order, so that a mark of any lane is an event, and every wait
 // between lanes is the driver's. Nothing on the host sits between a download, the update and the upload of its result.
 //
 // The first failure stays: a GPU that has lost an instruction cannot be trusted with the next. Every later call returns
@@ -93,8 +93,8 @@ static pb_status describe(const pb_device *d, cudaError_t error, const char *wha
                         "last checkpoint once the GPU is back",
                         n, what, text);
     default:
-        return pb_error(PB_ERR_INTERNAL, "GPU %d, %s: %s (%s). The run can be resumed from its last checkpoint", n, what,
-                        text, cudaGetErrorName(error));
+        return pb_error(PB_ERR_INTERNAL, "GPU %d, %s: %s (%s). The run can be resumed from its last checkpoint", n,
+                        what, text, cudaGetErrorName(error));
     }
 }
 
@@ -209,8 +209,8 @@ static void note_unlocked(pb_device *d, uint64_t bytes, cudaError_t error) {
     if (limit.rlim_cur != RLIM_INFINITY)
         snprintf(have, sizeof have, "%.3f GiB", (double)limit.rlim_cur / 0x1p30);
     snprintf(d->note, sizeof d->note,
-             "%.3f GiB of host memory could not be page-locked (%s; RLIMIT_MEMLOCK is %s), so copies to and from the GPU "
-             "are slower and do not overlap: raise the limit (ulimit -l, or memlock in /etc/security/limits.conf)",
+             "%.3f GiB of host memory could not be page-locked (%s; RLIMIT_MEMLOCK is %s), so copies to and from the "
+             "GPU are slower and do not overlap: raise the limit (ulimit -l, or memlock in /etc/security/limits.conf)",
              (double)bytes / 0x1p30, cudaGetErrorString(error), have);
 }
 
@@ -301,6 +301,11 @@ static pb_status lane_wait(pb_device *d, pb_lane lane, pb_lane on, uint64_t mark
     return check(d, cudaStreamWaitEvent(d->stream[lane], event, 0), "a lane's wait");
 }
 
+static pb_status call(pb_device *d, pb_lane lane, void (*function)(void *context), void *context) {
+    PB_RETURN_IF(enter(d));
+    return check(d, cudaLaunchHostFunc(d->stream[lane], function, context), "a call behind a lane");
+}
+
 // --- Waiting ---
 
 static const char *const lane_names[LANES] = {"the kernels", "the uploads", "the downloads", "the host's updates"};
@@ -358,6 +363,7 @@ const pb_device_calls pb_cuda_device_calls = {
     .copy = copy,
     .record = record,
     .lane_wait = lane_wait,
+    .call = call,
     .wait = wait_for,
     .reached = reached,
     .synchronize = synchronize,
