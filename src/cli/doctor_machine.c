@@ -38,7 +38,7 @@ static void look_at_processors(pb_doctor *d) {
     pb_doctor_line("instructions", "%s%s", levels[isa.level], isa.bf16 ? " with bf16 products" : "");
     if (isa.level == PB_ISA_SCALAR)
         pb_doctor_find(d, "The processor has no AVX2, so the CPU backend is some ten times slower than it could be: "
-                          "use a processor from 2013 or later (in a virtual machine: pass the host's processor through).");
+                          "use a processor from 2013 or later (in a virtual machine: pass the host's through).");
 }
 
 static void look_at_memory(pb_doctor *d) {
