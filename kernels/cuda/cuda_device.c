@@ -20,6 +20,7 @@
 #include "kernels/cuda/cuda_math.h"
 #include "kernels/cuda/cuda_resize.h"
 #include "kernels/cuda/cuda_target.h"
+#include "kernels/cuda/cuda_times.h"
 
 enum { LANES = PB_LANE_HOST + 1, HUGE_PAGE = 2 << 20 };
 
@@ -35,6 +36,7 @@ struct pb_device {
     int ordinal;
     cudaStream_t stream[LANES];
     pb_cuda_marks marks[LANES];
+    pb_cuda_times times;
     pb_cuda_math *math;
     host_slab *slabs;
     pb_cuda_target target;
@@ -168,6 +170,7 @@ static void device_close(pb_device *d) {
     for (int lane = 0; lane < LANES; lane++)
         if (d->stream[lane]) cudaStreamSynchronize(d->stream[lane]);
     pb_cuda_math_destroy(d->math);
+    pb_cuda_times_deinit(&d->times);
     while (d->slabs) host_release(d, d->slabs->memory);
     for (int lane = 0; lane < LANES; lane++) {
         pb_cuda_marks_deinit(&d->marks[lane]);
@@ -270,19 +273,42 @@ static pb_status prepare(pb_device *d, pb_lane lane, pb_opcode op, const pb_kern
     return pb_cuda_prepare(op, args, d->stream[PB_LANE_COMPUTE]);
 }
 
-static pb_status run(pb_device *d, pb_lane lane, pb_opcode op, const pb_kernel_args *args) {
-    PB_RETURN_IF(enter(d));
+static pb_status begin(pb_device *d, pb_lane lane) {
+    return check(d, pb_cuda_times_begin(&d->times, lane, d->stream[lane]), "a time");
+}
+
+static pb_status end(pb_device *d, pb_lane lane) {
+    return check(d, pb_cuda_times_end(&d->times, lane, d->stream[lane]), "a time");
+}
+
+static pb_status launch(pb_device *d, pb_lane lane, pb_opcode op, const pb_kernel_args *args) {
     if (lane == PB_LANE_HOST)
         return check(d, cudaLaunchHostFunc(d->stream[lane], host_functions[op], (void *)args), pb_op_name(op));
-    const pb_status status = pb_cuda_launchers[op](args, d->stream[PB_LANE_COMPUTE]);
+    const pb_status status = pb_cuda_launchers[op](args, d->stream[lane]);
     return status == PB_OK ? PB_OK : fail(d, pb_error_context(status, "GPU %d", d->ordinal));
+}
+
+static pb_status run(pb_device *d, pb_lane lane, pb_opcode op, const pb_kernel_args *args) {
+    PB_RETURN_IF(enter(d));
+    PB_RETURN_IF(begin(d, lane));
+    PB_RETURN_IF(launch(d, lane, op, args));
+    return end(d, lane);
 }
 
 static pb_status copy(pb_device *d, pb_lane lane, void *to, const void *from, uint64_t bytes) {
     PB_RETURN_IF(enter(d));
     const enum cudaMemcpyKind kind = lane == PB_LANE_UPLOAD ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost;
-    return check(d, cudaMemcpyAsync(to, from, bytes, kind, d->stream[lane]),
-                 lane == PB_LANE_UPLOAD ? "an upload" : "a download");
+    PB_RETURN_IF(begin(d, lane));
+    PB_RETURN_IF(check(d, cudaMemcpyAsync(to, from, bytes, kind, d->stream[lane]),
+                       lane == PB_LANE_UPLOAD ? "an upload" : "a download"));
+    return end(d, lane);
+}
+
+static pb_status time_next(pb_device *d, pb_lane lane, double *begin_at, double *end_at) {
+    PB_RETURN_IF(enter(d));
+    cudaError_t error;
+    PB_RETURN_IF(pb_cuda_times_want(&d->times, lane, d->stream[PB_LANE_COMPUTE], begin_at, end_at, &error));
+    return check(d, error, "a time");
 }
 
 static pb_status record(pb_device *d, pb_lane lane, uint64_t mark) {
@@ -333,7 +359,7 @@ static pb_status synchronize(pb_device *d) {
     PB_RETURN_IF(enter(d));
     for (int lane = 0; lane < LANES; lane++)
         PB_RETURN_IF(check(d, cudaStreamSynchronize(d->stream[lane]), lane_names[lane]));
-    return PB_OK;
+    return check(d, pb_cuda_times_settle(&d->times), "the times of a run");
 }
 
 static pb_status copy_now(pb_device *d, void *to, const void *from, uint64_t bytes, enum cudaMemcpyKind kind) {
@@ -367,6 +393,7 @@ const pb_device_calls pb_cuda_device_calls = {
     .wait = wait_for,
     .reached = reached,
     .synchronize = synchronize,
+    .time = time_next,
     .write = write_device,
     .read = read_device,
 };
