@@ -22,7 +22,7 @@
 #include "kernels/cuda/cuda_target.h"
 #include "kernels/cuda/cuda_times.h"
 
-enum { LANES = PB_LANE_HOST + 1, HUGE_PAGE = 2 << 20 };
+enum { LANES = PB_LANE_HOST + 1, HUGE_PAGE = 2 << 20, CALLS = 1024 };
 
 // A host slab: to give it back takes what was mapped, and whether CUDA knows it.
 typedef struct host_slab {
@@ -32,8 +32,18 @@ typedef struct host_slab {
     struct host_slab *next;
 } host_slab;
 
+// A call that is to be made when a lane has come that far.
+typedef struct lane_call {
+    void (*function)(void *context);
+    void *context;
+    cudaStream_t stream;
+    _Atomic(bool) busy;
+} lane_call;
+
 struct pb_device {
     int ordinal;
+    lane_call calls[CALLS];
+    uint64_t next_call;
     cudaStream_t stream[LANES];
     pb_cuda_marks marks[LANES];
     pb_cuda_times times;
@@ -152,7 +162,15 @@ fail:
     return status;
 }
 
+// After a failure nobody has waited, and what other lanes have under way goes on: nothing may be freed before.
+static void let_finish(pb_device *d) {
+    for (int lane = 0; lane < LANES; lane++)
+        if (d->stream[lane]) cudaStreamSynchronize(d->stream[lane]);
+    cudaGetLastError();
+}
+
 static void host_release(pb_device *d, void *memory) {
+    if (d->failed) let_finish(d);
     for (host_slab **at = &d->slabs; memory && *at; at = &(*at)->next) {
         host_slab *slab = *at;
         if (slab->memory != memory) continue;
@@ -166,9 +184,7 @@ static void host_release(pb_device *d, void *memory) {
 
 static void device_close(pb_device *d) {
     if (!d) return;
-    // Errors here have been told before, or there is nobody left to tell.
-    for (int lane = 0; lane < LANES; lane++)
-        if (d->stream[lane]) cudaStreamSynchronize(d->stream[lane]);
+    let_finish(d);  // errors have been told before, or there is nobody left to tell
     pb_cuda_math_destroy(d->math);
     pb_cuda_times_deinit(&d->times);
     while (d->slabs) host_release(d, d->slabs->memory);
@@ -201,7 +217,9 @@ static pb_status device_allocate(pb_device *d, uint64_t bytes, void **memory) {
 }
 
 static void device_release(pb_device *d, void *memory) {
-    if (memory && enter(d) == PB_OK) check(d, cudaFree(memory), "giving a slab back");
+    if (d->failed) let_finish(d);
+    // After a failure CUDA may refuse: the driver then takes the memory back when the process ends.
+    if (memory) check(d, cudaFree(memory), "giving a slab back");
 }
 
 // Says why copies to and from the slab will be slow.
@@ -327,9 +345,25 @@ static pb_status lane_wait(pb_device *d, pb_lane lane, pb_lane on, uint64_t mark
     return check(d, cudaStreamWaitEvent(d->stream[lane], event, 0), "a lane's wait");
 }
 
+static void CUDART_CB make_call(cudaStream_t stream, cudaError_t error, void *data) {
+    lane_call *c = data;
+    (void)stream;
+    (void)error;  // who is called will find it out
+    c->function(c->context);
+    c->busy = false;
+}
+
+// A host function would not be called once the GPU is broken, and who waits for the call would wait for ever; a callback
+// is called in any case.
 static pb_status call(pb_device *d, pb_lane lane, void (*function)(void *context), void *context) {
     PB_RETURN_IF(enter(d));
-    return check(d, cudaLaunchHostFunc(d->stream[lane], function, context), "a call behind a lane");
+    lane_call *c = &d->calls[d->next_call++ % CALLS];
+    if (c->busy) PB_RETURN_IF(check(d, cudaStreamSynchronize(c->stream), "calls behind a lane"));
+    c->function = function;
+    c->context = context;
+    c->stream = d->stream[lane];
+    c->busy = true;
+    return check(d, cudaStreamAddCallback(d->stream[lane], make_call, c, 0), "a call behind a lane");
 }
 
 // --- Waiting ---
@@ -356,9 +390,11 @@ static pb_status reached(pb_device *d, pb_lane lane, uint64_t mark, bool *yes) {
 }
 
 static pb_status synchronize(pb_device *d) {
+    if (d->failed) let_finish(d);
     PB_RETURN_IF(enter(d));
     for (int lane = 0; lane < LANES; lane++)
-        PB_RETURN_IF(check(d, cudaStreamSynchronize(d->stream[lane]), lane_names[lane]));
+        check(d, cudaStreamSynchronize(d->stream[lane]), lane_names[lane]);
+    if (d->failed) return failure_of(d);
     return check(d, pb_cuda_times_settle(&d->times), "the times of a run");
 }
 
