@@ -17,11 +17,14 @@ static const char epilogue[] =
 pb_status pb_command_train(int argc, char **argv) {
     const char *path = NULL, *timeline = NULL;
     pb_option_list sets = {0};
+    const char *device = NULL;
     bool check = false, done = false;
     const pb_positional positionals[] = {
         {.name = "CONFIG", .help = "The run's configuration, a YAML file.", .text = &path}};
     const pb_option options[] = {
         PB_OPTION_LIST("--set", NULL, "KEY=VALUE", &sets, "Overrides a key of the configuration; may be given often."),
+        PB_OPTION_TEXT("--device", NULL, "DEVICE", &device,
+                       "auto, cpu, cuda or cuda:N: what computes; like --set device=DEVICE."),
         PB_OPTION_FLAG("--check", NULL, &check,
                        "Read everything but the weights, plan the step, say what was found, stop."),
         PB_OPTION_TEXT("--timeline", NULL, "DIR", &timeline,
@@ -42,6 +45,7 @@ pb_status pb_command_train(int argc, char **argv) {
     const pb_status gathered = pb_config_gather(arena, path, sets.item, (size_t)sets.count, &config);
     pb_status status = gathered;
     if (timeline) config.memory.timeline = timeline;
+    if (device) config.device = device;
     if (status == PB_OK) status = pb_config_check(&config);
     for (size_t i = 0; status == PB_OK && i < config.note_count; i++) fprintf(stderr, "note: %s.\n", config.notes[i]);
     if (status == PB_OK) status = pb_train(&config, check);

@@ -10,7 +10,6 @@ typedef struct pb_memory pb_memory;
 
 struct pb_store_hook;
 typedef struct pb_memory_options {
-    int ordinal;                       // of the device
     const char *nvme;                  // directory of the store's file; NULL: there is no store
     int engine;                        // a pb_store_engine; 0: io_uring, and threads where that is refused
     const struct pb_store_hook *hook;  // of the store's system calls; NULL outside tests

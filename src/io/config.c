@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/device_name.h"
 #include "base/fs.h"
 #include "base/nearest.h"
 #include "io/config_table.h"
@@ -286,6 +287,9 @@ pb_status pb_config_check(pb_config *config) {
             PB_RETURN_IF(add_note(config, "`class_prompt` is not used without with_prior_preservation"));
     }
     PB_RETURN_IF(pb_config_check_optimizer(config));
+    pb_device_kind kind;
+    int ordinal;
+    PB_RETURN_IF(pb_device_name_parse("`device`", config->device, &kind, &ordinal));
     if (config->memory.placement == PB_PLACEMENT_NVME)
         PB_RETURN_IF(require("memory.nvme", config->memory.nvme, ", and memory.placement: nvme needs it"));
     if (config->memory.nvme_size > 0)

@@ -5,7 +5,6 @@ static const pb_config_choice generation_precisions[] = {
     {"fp32", PB_F32}, {"fp16", PB_F16}, {"bf16", PB_BF16}, {"no", PB_F32}, {NULL, 0}};
 static const pb_config_choice save_precisions[] = {
     {"source", PB_PRECISION_SOURCE}, {"fp32", PB_F32}, {"fp16", PB_F16}, {"bf16", PB_BF16}, {NULL, 0}};
-static const pb_config_choice devices[] = {{"auto", PB_DEVICE_AUTO}, {"cpu", PB_DEVICE_CPU}, {NULL, 0}};
 static const pb_config_choice placements[] = {{"auto", PB_PLACEMENT_AUTO},
                                               {"device", PB_PLACEMENT_DEVICE},
                                               {"host", PB_PLACEMENT_HOST},

@@ -14,7 +14,6 @@
 #define PB_SIZE_AUTO INT64_C(-1)
 #define PB_PRECISION_SOURCE PB_DTYPE_COUNT  // save_precision: each tensor in the dtype of the file it came from
 
-typedef enum pb_device_choice { PB_DEVICE_AUTO, PB_DEVICE_CPU } pb_device_choice;
 typedef enum pb_placement { PB_PLACEMENT_AUTO, PB_PLACEMENT_DEVICE, PB_PLACEMENT_HOST, PB_PLACEMENT_NVME } pb_placement;
 
 typedef enum pb_optimizer_states { PB_STATES_FP32, PB_STATES_16BIT, PB_STATES_8BIT } pb_optimizer_states;

@@ -117,10 +117,10 @@ static void describe(const pb_trainer *t, FILE *file) {
                 (long long)c->num_class_images, sets[PB_SIDE_CLASS].folder);
     fprintf(file, "\nsteps: %lld, %lld to an epoch, %lld pictures to a pass\n", (long long)t->max_steps,
             (long long)pb_batching_steps(&t->batching), (long long)pb_batching_images(&t->batching, 0));
-    fprintf(file, "trained: %.1fM parameters, computed in %s\nmemory: %.3f GiB on the device, %.3f GiB of the host, %.3f GiB on "
+    fprintf(file, "trained: %.1fM parameters, computed in %s on %s\nmemory: %.3f GiB on the device, %.3f GiB of the host, %.3f GiB on "
             "NVMe\n",
             (double)pb_step_graph_parameters(t->programs.items[0].step) / 1e6, pb_dtype_name(t->request.compute),
-            (double)t->programs.tier_bytes[PB_TIER_DEVICE] / 0x1p30,
+            t->limits.machine.name, (double)t->programs.tier_bytes[PB_TIER_DEVICE] / 0x1p30,
             (double)t->programs.tier_bytes[PB_TIER_HOST] / 0x1p30, (double)t->programs.tier_bytes[PB_TIER_NVME] / 0x1p30);
 }
 
@@ -140,8 +140,8 @@ static pb_status encode_prompts(pb_trainer *t) {
         if (!t->ids[side]) continue;
         t->context[side] = pb_arena_alloc(t->arena, bytes);
         if (!t->context[side]) return pb_error(PB_ERR_MEMORY, "no memory for the prompts");
-        PB_RETURN_IF(pb_encode_prompts(t->model, &t->architecture.clip, t->config->variant, t->request.compute,
-                                       t->ids[side], 1, t->tokens, t->context[side]));
+        PB_RETURN_IF(pb_encode_prompts(t->limits.backend, t->model, &t->architecture.clip, t->config->variant,
+                                       t->request.compute, t->ids[side], 1, t->tokens, t->context[side]));
     }
     return PB_OK;
 }
@@ -191,7 +191,8 @@ static pb_status make_class_pictures(pb_trainer *t, pb_rng *rng) {
                                          .guidance = 7.5,
                                          .sampler = PB_SAMPLER_MODEL,
                                          .steps = 50,
-                                         .batch = (int)c->sample_batch_size};
+                                         .batch = (int)c->sample_batch_size,
+                                         .backend = t->limits.backend};
     pb_progress_note(&t->progress, "making %lld class pictures in %s", (long long)missing, c->class_data_dir);
     PB_RETURN_IF(pb_generate_class_images(&options, c->class_data_dir, set->count, missing, rng, show_sampling, t));
     pb_progress_end(&t->progress);

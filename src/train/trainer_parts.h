@@ -57,7 +57,8 @@ typedef struct pb_programs {
     pb_pass_program flush;  // where updates are deferred
     pb_memory *memory;
     uint64_t tier_bytes[PB_TIER_COUNT];
-    const char *nvme;  // directory, or NULL
+    const char *nvme;           // directory, or NULL
+    const pb_backend *backend;  // of pb_memory_limits
 } pb_programs;
 
 // Plans every pass that an epoch has, everything resident where that fits, else paged with deferred updates. `request`
@@ -122,15 +123,16 @@ typedef struct pb_vae_encoder {
     void *narrow;   // the same in `dtype`
 } pb_vae_encoder;
 
-pb_status pb_vae_encoder_create(const pb_model_dir *model, const pb_vae_config *config, const char *variant,
-                                pb_dtype dtype, int32_t size, pb_vae_encoder **encoder);
+pb_status pb_vae_encoder_create(const pb_backend *backend, const pb_model_dir *model, const pb_vae_config *config,
+                                const char *variant, pb_dtype dtype, int32_t size, pb_vae_encoder **encoder);
 void pb_vae_encoder_destroy(pb_vae_encoder *encoder);  // NULL is allowed
 // Of the size x size pixels at (top, left). `moments` has room for C * h * w floats twice.
 pb_status pb_vae_encoder_run(pb_vae_encoder *encoder, const pb_image *image, pb_crop crop, pb_moments *moments);
 
 // The hidden states of `count` prompts, each (T,D) in `dtype`, one after another into `hidden`. ids: (count,T).
-pb_status pb_encode_prompts(const pb_model_dir *model, const pb_clip_config *config, const char *variant,
-                            pb_dtype dtype, const int32_t *ids, int count, int tokens, void *hidden);
+pb_status pb_encode_prompts(const pb_backend *backend, const pb_model_dir *model, const pb_clip_config *config,
+                            const char *variant, pb_dtype dtype, const int32_t *ids, int count, int tokens,
+                            void *hidden);
 
 // --- Pictures as latents (trainer_data.c) ---
 

@@ -54,7 +54,7 @@ static pb_status compile(const pb_step_request *request, const pb_plan_request *
     plan.like = like ? like->program : NULL;
     if (!programs->deferred) plan.budget[PB_TIER_HOST] = plan.budget[PB_TIER_NVME] = 0;
     PB_RETURN_IF(pb_step_graph_create(&r, &p->step));
-    return pb_compile(p->step->graph, pb_backend_cpu(), &plan, &p->program);
+    return pb_compile(p->step->graph, programs->backend, &plan, &p->program);
 }
 
 static void drop(pb_pass_program *p) {
@@ -164,7 +164,7 @@ static pb_status compile_deferred(const pb_step_request *request, const pb_plan_
 
 static pb_status compile_all(const pb_step_request *request, const pb_batching *batching,
                              const pb_memory_limits *limits, pb_programs *programs) {
-    *programs = (pb_programs){0};
+    *programs = (pb_programs){.backend = limits->backend};
     PB_RETURN_IF(find_passes(batching, programs, &programs->sums));
     pb_plan_request budgets = limits->request;
     // What fits is not moved; the update is then made at the end of its own step.
@@ -246,10 +246,10 @@ pb_status pb_programs_start(pb_programs *programs) {
     const pb_program *list[PB_PASS_PROGRAMS + 1];
     const int count = list_programs(programs, list);
     const pb_memory_options options = {.nvme = programs->tier_bytes[PB_TIER_NVME] ? programs->nvme : NULL};
-    PB_RETURN_IF(pb_memory_create_for(pb_backend_cpu(), list, (uint32_t)count, &options, &programs->memory));
+    PB_RETURN_IF(pb_memory_create_for(programs->backend, list, (uint32_t)count, &options, &programs->memory));
     for (int i = 0; i < count; i++) {
         pb_pass_program *p = i < programs->count ? &programs->items[i] : &programs->flush;
-        PB_RETURN_IF(pb_executor_create(pb_backend_cpu(), p->step->graph, p->program, programs->memory, &p->executor));
+        PB_RETURN_IF(pb_executor_create(programs->backend, p->step->graph, p->program, programs->memory, &p->executor));
     }
     return PB_OK;
 }
