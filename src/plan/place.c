@@ -1,6 +1,7 @@
 // Interval placement: first fit, in several orders, until the result is as low as is of any use. Large blocks first do
-// best: the small ones fit in between. What ends too high in one round is placed earlier in the next. Where a limit is given and a block does not fit below it for as long as it
-// wishes to be there, it stays for a shorter time, and in the end gets back what nobody else took.
+// best: the small ones fit in between. What ends too high in one round is placed earlier in the next. Where a limit is
+// given and a block does not fit below it for as long as it wishes to be there, it stays for a shorter time, and in the
+// end gets back what nobody else took.
 #include "plan/place.h"
 
 #include <stdlib.h>
@@ -224,8 +225,8 @@ pb_status pb_blocks_place(pb_block *blocks, uint32_t count, uint32_t steps, uint
     p.urgency = calloc(count + 1, sizeof *p.urgency);
     p.life = calloc(count + 1, sizeof *p.life);
     p.offset = calloc(count + 1, sizeof *p.offset);
-    if (!b.life || !b.offset || !p.shelf.trays || !p.shelf.order || !p.items || !p.pins || !p.urgency || !p.life || !p.offset ||
-        bound == UINT64_MAX)
+    if (!b.life || !b.offset || !p.shelf.trays || !p.shelf.order || !p.items || !p.pins || !p.urgency || !p.life ||
+        !p.offset || bound == UINT64_MAX)
         PB_FAIL(PB_ERR_MEMORY, "no memory to place %u blocks", count);
     list_pins(&p);
     place_blocks(&p, enough, &b);

@@ -63,8 +63,7 @@ static uint32_t add_homes(pb_block *blocks, uint64_t *dice, uint32_t homes) {
         const uint32_t hole = support_random(dice, STEPS), end = hole + 1 + support_random(dice, STEPS - hole);
         const bool always = support_random(dice, 3) == 0 || end >= STEPS;
         const uint32_t last = always ? STEPS - 1 : hole, done = last - support_random(dice, always ? 1 : hole + 1);
-        blocks[count++] =
-            (pb_block){.bytes = bytes, .done = done, .last = last, .pinned = true, .offset = offset};
+        blocks[count++] = (pb_block){.bytes = bytes, .done = done, .last = last, .pinned = true, .offset = offset};
         if (!always)
             blocks[count++] = (pb_block){.bytes = bytes,
                                          .first = end,
@@ -105,8 +104,8 @@ static void test_step(void) {
         const uint64_t bytes = 256 * (uint64_t)(1 + i * 7 % 13);
         const uint32_t back = 2 * LAYERS - 1 - i;
         blocks[count++] = (pb_block){.bytes = bytes, .first = i, .needed = i, .done = back, .last = back};
-        blocks[count++] = (pb_block){
-            .bytes = bytes, .first = back + 1, .needed = back + 1, .done = STEPS - 1, .last = STEPS - 1};
+        blocks[count++] =
+            (pb_block){.bytes = bytes, .first = back + 1, .needed = back + 1, .done = STEPS - 1, .last = STEPS - 1};
     }
     const uint64_t bound = pb_blocks_lower_bound(blocks, count, STEPS);
     const uint64_t height = place("step", 0, blocks, count, UINT64_MAX);
