@@ -216,7 +216,7 @@ bool pb_tier_relieve(pb_tier_problem *p, pb_relief *reliefs, uint32_t count, uin
     pb_tier_block *room = malloc(2 * (size_t)most * sizeof *room);
     if (!room) return false;
     tally t = {.p = p, .budget = budget, .before = room, .after = room + most};
-    qsort(reliefs, count, sizeof *reliefs, by_rank);
+    if (count) qsort(reliefs, count, sizeof *reliefs, by_rank);
     count_all(&t);
     for (uint32_t r = 0; r < count; r++) {
         reliefs[r].taken = reliefs[r].forced;
