@@ -1,6 +1,6 @@
 // test: links=shim,ref,quant,base timeout=300
-// The CUDA kernel of AdamW on every format of its state, run through the shim, against the scalar reference: with threads
-// and blocks forward, reversed and at random, and in other block sizes, to the same bits.
+// The CUDA kernel of AdamW on every format of its state, run through the shim, against the scalar reference: with
+// threads and blocks forward, reversed and at random, and in other block sizes, to the same bits.
 #include "check.h"
 #include "ops/support_adamw_states.h"
 #include "support_shim.h"
