@@ -1,4 +1,5 @@
-// AdamW on state that is kept in fewer bytes: a tile at a time becomes fp32, is updated as fp32 state is, and goes back.
+// AdamW on state that is kept in fewer bytes: a tile at a time becomes fp32, is updated as fp32 state is, and goes
+// back.
 #include <string.h>
 
 #include "base/parallel.h"
@@ -26,8 +27,10 @@ static float *scales_at(const pb_tensor *t, int64_t i) {
 static void load_moment(const update *u, int slot, int64_t i, int64_t n, float *x) {
     const pb_tensor *t = &u->args->in[slot];
     const pb_tensor *scales = &u->args->in[slot == PB_ADAMW_M ? PB_ADAMW_M_SCALES : PB_ADAMW_V_SCALES];
-    if (t->dtype == PB_U8) u->codecs->decode8(slot == PB_ADAMW_M, tile_address(t, i), scales_at(scales, i), n, x);
-    else u->rows->load(t->dtype, tile_address(t, i), x, n);
+    if (t->dtype == PB_U8)
+        u->codecs->decode8(slot == PB_ADAMW_M, tile_address(t, i), scales_at(scales, i), n, x);
+    else
+        u->rows->load(t->dtype, tile_address(t, i), x, n);
 }
 
 static void round_to(const update *u, pb_adamw_draw draw, const pb_tensor *t, int64_t i, int64_t n, const float *x) {
@@ -39,9 +42,12 @@ static void store_moment(const update *u, int slot, int64_t i, int64_t n, const 
     const bool first = slot == PB_ADAMW_NEW_M;
     const pb_tensor *t = &u->args->out[slot];
     const pb_tensor *scales = &u->args->out[first ? PB_ADAMW_NEW_M_SCALES : PB_ADAMW_NEW_V_SCALES];
-    if (t->dtype == PB_U8) u->codecs->encode8(first, x, n, tile_address(t, i), scales_at(scales, i));
-    else if (t->dtype == PB_BF16) round_to(u, first ? PB_ADAMW_DRAW_M : PB_ADAMW_DRAW_V, t, i, n, x);
-    else memcpy(tile_address(t, i), x, (size_t)n * sizeof *x);
+    if (t->dtype == PB_U8)
+        u->codecs->encode8(first, x, n, tile_address(t, i), scales_at(scales, i));
+    else if (t->dtype == PB_BF16)
+        round_to(u, first ? PB_ADAMW_DRAW_M : PB_ADAMW_DRAW_V, t, i, n, x);
+    else
+        memcpy(tile_address(t, i), x, (size_t)n * sizeof *x);
 }
 
 static bool is_residual(pb_dtype dtype) {
@@ -62,8 +68,10 @@ static void store_weight(const update *u, int64_t i, int64_t n, const float *x) 
         u->codecs->split(work->dtype, master->dtype, x, n, tile_address(work, i), tile_address(master, i));
         return;
     }
-    if (master->dtype == PB_BF16) round_to(u, PB_ADAMW_DRAW_WEIGHT, master, i, n, x);
-    else memcpy(tile_address(master, i), x, (size_t)n * sizeof *x);
+    if (master->dtype == PB_BF16)
+        round_to(u, PB_ADAMW_DRAW_WEIGHT, master, i, n, x);
+    else
+        memcpy(tile_address(master, i), x, (size_t)n * sizeof *x);
     if (work->data) u->rows->store(work->dtype, x, tile_address(work, i), n);
 }
 

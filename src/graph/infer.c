@@ -321,7 +321,8 @@ static bool is_moment(const pb_infer_args *a, int i, int scales) {
 pb_status pb_infer_adamw(pb_infer_args *a) {
     REQUIRE(has(a, 6), "adamw needs g, control, hyper, master, m and v");
     const pb_value *master = a->in[PB_ADAMW_MASTER], *work = a->in[PB_ADAMW_WORK];
-    REQUIRE(pb_shape_equal(a->in[PB_ADAMW_GRADIENT]->shape, master->shape), "the gradient does not match the parameter");
+    REQUIRE(pb_shape_equal(a->in[PB_ADAMW_GRADIENT]->shape, master->shape),
+            "the gradient does not match the parameter");
     if (master->dtype == PB_I16 || master->dtype == PB_I8)
         REQUIRE(work && pb_shape_equal(work->shape, master->shape) && (work->dtype == PB_F16 || work->dtype == PB_BF16),
                 "a residual needs its working weight");

@@ -31,6 +31,11 @@ void pb_optimizer_declare(pb_graph *g, pb_param *p, const pb_optimizer_format *f
 
 pb_vid pb_optimizer_update(pb_graph *g, const pb_param *p, pb_vid gradient, pb_vid control, pb_vid hyper) {
     return pb_adamw_on(g, gradient, control, hyper,
-                       &(pb_adamw_state){.master = p->master, .m = p->m, .v = p->v, .work = p->work,
-                                         .m_scales = p->m_scales, .v_scales = p->v_scales, .stream = p->stream});
+                       &(pb_adamw_state){.master = p->master,
+                                         .m = p->m,
+                                         .v = p->v,
+                                         .work = p->work,
+                                         .m_scales = p->m_scales,
+                                         .v_scales = p->v_scales,
+                                         .stream = p->stream});
 }

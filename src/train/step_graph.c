@@ -44,8 +44,8 @@ static bool ends_with_norm(const pb_step_request *r) {
     return r->pass == PB_PASS_WHOLE || r->pass == PB_PASS_LAST;
 }
 
-// Master weights, moments, and what is kept of the gradients: all that the optimizer keeps of a parameter. `stream`: the
-// number of the module's first parameter in the model.
+// Master weights, moments, and what is kept of the gradients: all that the optimizer keeps of a parameter. `stream` is
+// the number of the module's first parameter in the model.
 static void declare_state(const pb_step_request *r, pb_module *m, uint32_t stream) {
     pb_graph *g = m->graph;
     for (uint32_t i = 0; i < m->param_count && g->status == PB_OK; i++) {
