@@ -125,9 +125,7 @@ pb_status pb_plan_rows(const pb_plan_subject *s, pb_plan_row rows[PB_PLAN_ROWS])
         const pb_status status = pb_step_plan_create(s->config, s->request, &limits, &plan);
         if (status == PB_ERR_BUDGET) {
             snprintf(r->refusal, sizeof r->refusal, "%s", pb_error_message());
-            // pb_plan's sentence about the device's budget.
-            const char *at = strstr(r->refusal, "memory.device"), *works = strstr(r->refusal, "budget that works is ");
-            if (at && works) r->smallest = strtoull(works + strlen("budget that works is "), NULL, 10);
+            if (plan.lacking == PB_TIER_DEVICE) r->smallest = plan.smallest;
             pb_error_clear();
             continue;
         }

@@ -79,8 +79,11 @@ pb_status pb_step_plan_create(const pb_config *config, const pb_step_request *re
     PB_TRY(pb_programs_predict(plan->programs, plan->batching, &limits->machine, &plan->step));
     plan->plan_seconds = pb_seconds_now() - begun;
     return PB_OK;
-fail:
+fail:;
+    const pb_step_plan refused = {.lacking = plan->programs ? plan->programs->lacking : 0,
+                                  .smallest = plan->programs ? plan->programs->smallest : 0};
     pb_step_plan_deinit(plan);
+    *plan = refused;
     return status;
 }
 

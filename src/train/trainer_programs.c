@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -94,6 +95,8 @@ static bool decides(const pb_programs *programs, int i) {
 static pb_status compile_kind(const pb_step_request *request, const pb_plan_request *limits, pb_programs *programs) {
     static const double shares[] = {0, 0.03, 0.08, 0.15, 0.25};
     bool tried[PB_PASS_PROGRAMS] = {false};
+    pb_plan_refusal first = {.needed = 0};  // with all of the budgets
+    bool refused = false;
     pb_status status = PB_ERR_BUDGET;
     for (int round = 0; round < programs->count && status == PB_ERR_BUDGET; round++) {
         int most = -1;
@@ -109,8 +112,11 @@ static pb_status compile_kind(const pb_step_request *request, const pb_plan_requ
             for (int i = 0; i < programs->count; i++) drop(&programs->items[i]);
             drop(&programs->flush);
             if (status != PB_ERR_BUDGET) return status;
+            if (!refused) first = *limits->refusal;
+            refused = true;
         }
     }
+    *limits->refusal = first;
     return status;
 }
 
@@ -147,21 +153,82 @@ static int64_t find_fit(const pb_step_request *request, const pb_batching *batch
     return 0;
 }
 
+// Whether all of it fits when tier t has `budget`.
+static pb_status try_budget(const pb_step_request *request, const pb_batching *batching, const pb_memory_limits *limits,
+                            pb_tier t, uint64_t budget) {
+    pb_programs programs;
+    pb_memory_limits l = *limits;
+    l.request.budget[t] = budget;
+    const pb_status status = compile_all(request, batching, &l, &programs);
+    pb_programs_deinit(&programs);
+    return status;
+}
+
+// The smallest budget of tier t that works for all programs together, within a few percent; 0 where none is found.
+// `needed`: what one of them would take by itself.
+static uint64_t find_smallest(const pb_step_request *request, const pb_batching *batching,
+                              const pb_memory_limits *limits, pb_tier t, uint64_t needed) {
+    enum { STEPS = 10, HALVINGS = 3 };
+    const uint64_t given = limits->request.budget[t];
+    uint64_t low = given, high = needed > given ? needed : given + given / 32;
+    pb_status status = PB_ERR_BUDGET;
+    for (int i = 0; i < STEPS; i++) {
+        status = try_budget(request, batching, limits, t, high);
+        if (status != PB_ERR_BUDGET) break;
+        low = high;
+        high += (high / 32) << (i / 2);
+    }
+    if (status != PB_OK) return 0;
+    for (int i = 0; i < HALVINGS && high > needed; i++) {
+        const uint64_t middle = low + (high - low) / 2;
+        if (try_budget(request, batching, limits, t, middle) == PB_OK)
+            high = middle;
+        else
+            low = middle;
+    }
+    return high;
+}
+
+// Says what would fit. `l`: the limits that did not do, with the refusal.
+static void refuse(const pb_step_request *request, const pb_batching *batching, const pb_memory_limits *l,
+                   pb_programs *programs) {
+    static const char *const keys[PB_TIER_COUNT] = {"memory.device", "memory.host", "memory.nvme_size"};
+    static const char *const names[PB_TIER_COUNT] = {"device memory", "host memory", "NVMe"};
+    const pb_plan_refusal lacks = *l->request.refusal;
+    const double given = (double)l->request.budget[lacks.tier] / 0x1p30;
+    char smaller[64] = "";
+    const int64_t fit = find_fit(request, batching, l);
+    if (fit) snprintf(smaller, sizeof smaller, "; memory.micro_batch: %lld would fit as it is", (long long)fit);
+    const uint64_t works = lacks.needed ? find_smallest(request, batching, l, lacks.tier, lacks.needed) : 0;
+    programs->lacking = lacks.tier;
+    programs->smallest = works;
+    if (works)
+        pb_error(PB_ERR_BUDGET,
+                 "the step needs %.3f GiB of %s, and %s allows %.3f GiB; the smallest budget that works is %llu bytes "
+                 "(a smaller train_batch_size or resolution needs less)%s",
+                 (double)works / 0x1p30, names[lacks.tier], keys[lacks.tier], given, (unsigned long long)works,
+                 smaller);
+    else
+        pb_error(PB_ERR_BUDGET,
+                 "the step needs at least %.3f GiB of %s, and %s allows %.3f GiB; that alone does not do, the other "
+                 "budgets of `memory` are too small as well%s",
+                 (double)lacks.needed / 0x1p30, names[lacks.tier], keys[lacks.tier], given, smaller);
+}
+
 pb_status pb_programs_compile(const pb_step_request *request, const pb_batching *batching,
                               const pb_memory_limits *limits, pb_programs *programs) {
-    const pb_status status = compile_all(request, batching, limits, programs);
+    pb_plan_refusal refusal = {.needed = 0};
+    pb_memory_limits own = *limits;
+    own.request.refusal = &refusal;
+    const pb_status status = compile_all(request, batching, &own, programs);
     if (status == PB_OK) {
         programs->nvme = limits->nvme;
         pb_programs_bytes(programs, programs->tier_bytes);
+        pb_error_clear();
     }
     if (status != PB_ERR_BUDGET) return status;
-    char *reason = strdup(pb_error_message());
-    const int64_t fit = find_fit(request, batching, limits);
-    if (fit)
-        pb_error(status, "%s; memory.micro_batch: %lld would fit as it is", reason ? reason : "", (long long)fit);
-    else
-        pb_error(status, "%s", reason ? reason : "the step does not fit the memory");
-    free(reason);
+    pb_programs_deinit(programs);
+    refuse(request, batching, &own, programs);
     return status;
 }
 
