@@ -49,6 +49,11 @@ int64_t pb_plan_run_steps(const pb_config *config) {
     return config->max_train_steps.set ? config->max_train_steps.value : 0;
 }
 
+const char *pb_plan_machine_name(const pb_memory_limits *limits) {
+    const char *name = limits->machine.name;
+    return strcmp(name, "this") ? name : "this machine, by a guess (`pagebooth bench --profile` measures it)";
+}
+
 // --- Text ---
 
 static void print_row(FILE *file, const char *name, uint64_t bytes) {
@@ -92,7 +97,7 @@ void pb_plan_print_text(const pb_plan_subject *s, const pb_memory_limits *limits
     fprintf(file, "Bytes moved per step\n");
     for (int l = 0; l < PB_LINK_COUNT; l++) print_row(file, link_names[l], f->moved[l]);
     print_written(file, p, pb_plan_run_steps(s->config));
-    fprintf(file, "Time per step on %s\n", limits->machine.name);
+    fprintf(file, "Time per step on %s\n", pb_plan_machine_name(limits));
     fprintf(file, "  predicted          %s, bound by %s\n", pb_seconds_text(f->seconds, seconds),
             pb_bound_name(f->bound));
     fprintf(file, "  lower bound        %s; the gap is %.1f%%\n", pb_seconds_text(f->lower_bound, bound),
