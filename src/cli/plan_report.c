@@ -145,8 +145,8 @@ pb_status pb_plan_rows(const pb_plan_subject *s, pb_plan_row rows[PB_PLAN_ROWS])
 
 void pb_plan_print_rows(const pb_plan_row rows[PB_PLAN_ROWS], FILE *file) {
     char seconds[32], smallest[32];
-    fprintf(file, "Device budgets\n  %6s %11s %11s %11s %11s  %-10s %s\n", "budget", "device", "host", "NVMe", "moved", "step",
-            "bound by");
+    fprintf(file, "Device budgets\n  %6s %11s %11s %11s %11s  %-10s %s\n", "budget", "device", "host", "NVMe", "moved",
+            "step", "bound by");
     for (int i = 0; i < PB_PLAN_ROWS; i++) {
         const pb_plan_row *r = &rows[i];
         fprintf(file, "  %2.0f GiB", (double)r->budget / 0x1p30);
@@ -182,8 +182,8 @@ static void append_classes(pb_text *text, const char *key, const pb_step_plan *p
 static void append_step(pb_text *text, const pb_step_forecast *f) {
     pb_text_append(text, "\"moved\": {");
     append_bytes(text, pb_plan_link_keys, f->moved, PB_LINK_COUNT);
-    pb_text_append(text, "},\n \"seconds\": %.9g, \"lower_bound\": %.9g, \"bound\": \"%s\"", f->seconds,
-                   f->lower_bound, pb_bound_name(f->bound));
+    pb_text_append(text, "},\n \"seconds\": %.9g, \"lower_bound\": %.9g, \"bound\": \"%s\"", f->seconds, f->lower_bound,
+                   pb_bound_name(f->bound));
 }
 
 static void append_rows(pb_text *text, const pb_plan_row *rows) {
@@ -211,9 +211,9 @@ pb_status pb_plan_print_json(const pb_plan_subject *s, const pb_memory_limits *l
                              const pb_plan_row *rows, FILE *file) {
     pb_text text = {0};
     const int64_t steps = pb_plan_run_steps(s->config);
-    pb_text_append(&text, "{\"parameters\": %llu, \"flops\": %.0f, \"flops_forward\": %.0f, \"flops_backward\": %.0f,\n",
-                   (unsigned long long)p->parameters, p->flops_forward + p->flops_backward, p->flops_forward,
-                   p->flops_backward);
+    pb_text_append(
+        &text, "{\"parameters\": %llu, \"flops\": %.0f, \"flops_forward\": %.0f, \"flops_backward\": %.0f,\n",
+        (unsigned long long)p->parameters, p->flops_forward + p->flops_backward, p->flops_forward, p->flops_backward);
     pb_text_append(&text, " \"peak\": {");
     append_bytes(&text, pb_plan_tier_keys, p->peak, PB_TIER_COUNT);
     pb_text_append(&text, "},\n");

@@ -24,8 +24,8 @@ enum { PB_PLAN_ROWS = 8 };
 typedef struct pb_plan_row {
     uint64_t budget;
     bool fits;
-    char refusal[512];   // where it does not fit
-    uint64_t smallest;   // the smallest device budget that works, where it does not fit and one does; else 0
+    char refusal[512];  // where it does not fit
+    uint64_t smallest;  // the smallest device budget that works, where it does not fit and one does; else 0
     uint64_t peak[PB_TIER_COUNT];
     pb_step_forecast step;
 } pb_plan_row;

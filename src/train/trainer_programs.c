@@ -105,7 +105,8 @@ static pb_status compile_kind(const pb_step_request *request, const pb_plan_requ
     for (int round = 0; round < rounds && status == PB_ERR_BUDGET; round++) {
         int most = -1;
         for (int i = 0; i < programs->count; i++)
-            if (!tried[i] && decides(programs, i) && (most < 0 || programs->items[i].images > programs->items[most].images))
+            if (!tried[i] && decides(programs, i) &&
+                (most < 0 || programs->items[i].images > programs->items[most].images))
                 most = i;
         if (most < 0) break;
         tried[most] = true;

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# What pagebooth plan says: JSON whose figures agree with one another, with the budgets and with what `train` then does; a
-# table that never gets better with less memory; explanations; every kind of instruction as text.
+# What pagebooth plan says: JSON whose figures agree with one another, with the budgets and with what `train` then does;
+# a table where nothing fits that did not fit into more; explanations; every kind of instruction as text. And what a run
+# says at its end, its timeline, and bench --memory.
 # usage: test_plan_report.sh PROGRAM SOURCE_DIR BUILD_DIR
 set -uo pipefail
 program=$1 pictures=$2/demo/blue-fox
@@ -26,8 +27,8 @@ holds() { # EXPRESSION of awk
 # check_json FILE: all fields are there, classes and padding make up the peaks, peaks keep to the budgets.
 check_json() {
     local key tier object sum budget
-    for key in parameters flops flops_forward flops_backward kept_activations lower_bound_bytes seconds lower_bound plan_seconds \
-        passes; do
+    for key in parameters flops flops_forward flops_backward kept_activations lower_bound_bytes seconds lower_bound \
+        plan_seconds passes; do
         [[ $(field "$1" $key) =~ ^[0-9] ]] || fail "$1: no number $key"
     done
     for key in h2d d2h nvme_read nvme_write; do
@@ -40,7 +41,7 @@ check_json() {
         for key in inputs weights optimizer_state gradients activations workspace padding; do
             sum=$((sum + $(field "$1" $key $object)))
         done
-        [ "$sum" = "$(field "$1" $tier peak)" ] || fail "$1: $tier: classes add up to $sum, not to $(field "$1" $tier peak)"
+        [ "$sum" = "$(field "$1" $tier peak)" ] || fail "$1: the classes of $tier add up to $sum: $(cat "$1")"
         budget=$(field "$1" $tier budget)
         [ "$budget" = null ] || holds "$(field "$1" $tier peak) <= $budget" "$1"
     done
@@ -61,8 +62,10 @@ paged=(--set memory.device=6MiB --set memory.host=12MiB --set memory.nvme=swap)
 # Everything resident: nothing moves, and without a machine the device is as large as need be.
 plan resident "${tiny[@]}" --json
 check_json resident
-[ "$(field resident deferred)" = false ] && [ "$(field resident device budget)" = null ] || fail "resident: $(cat resident)"
-[ "$(field resident h2d moved)$(field resident d2h moved)$(field resident host peak)" = 000 ] || fail "resident: something moves"
+[ "$(field resident deferred)" = false ] && [ "$(field resident device budget)" = null ] ||
+    fail "resident: $(cat resident)"
+[ "$(field resident h2d moved)$(field resident d2h moved)$(field resident host peak)" = 000 ] ||
+    fail "resident: something moves"
 plan large --preset sd14 --set train_batch_size=1 --set mixed_precision=fp16 --json
 check_json large
 [ "$(field large parameters)" = 859520964 ] || fail "SD 1.4 has $(field large parameters) parameters"
@@ -84,7 +87,7 @@ holds "$(field on_nvme nvme peak) > 0 && $(field on_nvme nvme_write moved) > 0" 
 plan accumulated "${tiny[@]}" --set gradient_accumulation_steps=3 --json
 check_json accumulated
 [ "$(field accumulated passes)" = 3 ] || fail "accumulated: $(field accumulated passes) passes"
-[ "$(field accumulated flops)" = $((3 * $(field resident flops))) ] || fail "accumulated: $(field accumulated flops) FLOPs"
+[ "$(field accumulated flops)" = $((3 * $(field resident flops))) ] || fail "accumulated: $(cat accumulated)"
 
 # Another machine, whose memory `auto` takes.
 plan machine --preset sd14 --set train_batch_size=1 --set mixed_precision=fp16 --machine rtx3060 --json
@@ -97,15 +100,18 @@ plan table "${tiny[@]}" --table --json
 grep -o '"budget": [0-9]*, "fits": [a-z]*, "peak": {"device": [0-9]*' table | tr -dc '0-9a-z\n ' >rows
 [ "$(grep -c '"budget": [0-9]*, "fits"' table)" = 8 ] || fail "table: not 8 rows: $(cat table)"
 awk '{ if ($2 + 0 < $6 + 0) exit 1 }' rows || fail "table: a peak above its budget: $(cat rows)"
-awk -F'"fits": ' 'NF > 1 { if (seen && $2 ~ /^true/) exit 1; if ($2 ~ /^false/) seen = 1 }' table || fail "table: not monotone"
+awk -F'"fits": ' 'NF > 1 { if (seen && $2 ~ /^true/) exit 1; if ($2 ~ /^false/) seen = 1 }' table ||
+    fail "table: not monotone"
 plan text "${tiny[@]}" "${paged[@]}"
-for word in 'Device memory at' 'Host memory at' 'bound by' 'lower bound' 'the gap is' 'host to device' 'Device budgets' '24 GiB' ' 1 GiB'; do
+for word in 'Device memory at' 'Host memory at' 'bound by' 'lower bound' 'the gap is' 'host to device' \
+    'Device budgets' '24 GiB' ' 1 GiB'; do
     grep -q "$word" text || fail "text: no \"$word\""
 done
 
 # In words.
 plan words "${tiny[@]}" "${paged[@]}" --explain
-for word in 'Not everything fits' 'Between two steps' 'Optimizer state' 'Moved in every step' 'Updates' 'Computed twice' 'A step takes'; do
+for word in 'Not everything fits' 'Between two steps' 'Optimizer state' 'Moved in every step' 'Updates' \
+    'Computed twice' 'A step takes'; do
     grep -q "$word" words || fail "--explain: no \"$word\""
 done
 plan words "${tiny[@]}" --explain
@@ -118,7 +124,8 @@ plan program "${large[@]}" --program
 for word in RUN UPDATE FETCH EVICT WAIT; do
     grep -qE "^[0-9]+ [a-z]+ $word " program || fail "--program: no \"$word\""
 done
-for word in 'UPDATE adamw \[0, [0-9]+\) %' 'nvme#[0-9]+ -> host@[0-9]+ [0-9]+ bytes' 'host@[0-9]+ -> device@' 'WAIT for [0-9]+ \('; do
+for word in 'UPDATE adamw \[0, [0-9]+\) %' 'nvme#[0-9]+ -> host@[0-9]+ [0-9]+ bytes' 'host@[0-9]+ -> device@' \
+    'WAIT for [0-9]+ \('; do
     grep -qE "$word" program || fail "--program: no \"$word\""
 done
 plan once "${tiny[@]}" "${paged[@]}" --program
@@ -126,7 +133,8 @@ plan again "${tiny[@]}" "${paged[@]}" --program
 cmp <(grep '^[0-9]' once) <(grep '^[0-9]' again) || fail "--program: differs from one time to the next"
 
 # What cannot work names what does, and that is true.
-"$program" plan "${tiny[@]}" --set memory.device=1KiB --set memory.host=12MiB --json >refused 2>&1 && fail "1 KiB: not refused"
+"$program" plan "${tiny[@]}" --set memory.device=1KiB --set memory.host=12MiB --json >refused 2>&1 &&
+    fail "1 KiB: not refused"
 smallest=$(sed -n 's/.*memory.device allows.*smallest budget that works is \([0-9]*\) bytes.*/\1/p' refused)
 [ -n "$smallest" ] || fail "1 KiB: $(cat refused)"
 plan smallest "${tiny[@]}" --set "memory.device=${smallest:-0}" --set memory.host=12MiB --json
@@ -146,14 +154,16 @@ seed: 3
 YAML
 run=(--set memory.device=4MiB --set memory.host=12MiB --set memory.nvme=swap)
 plan agreed run.yaml "${run[@]}" --json
-"$program" train run.yaml "${run[@]}" --set output_dir=out --timeline lines >train.log 2>&1 || fail "train: $(cat train.log)"
+"$program" train run.yaml "${run[@]}" --set output_dir=out --timeline lines >train.log 2>&1 ||
+    fail "train: $(cat train.log)"
 row() { # NAME COLUMN
     sed -n "s/^  $1 *\([0-9]*\) *\([0-9]*\).*/\\$2/p" train.log
 }
 for column in 1 2; do
-    [ "$(row 'moved host to device' $column)" = "$(field agreed h2d moved)" ] || fail "train: h2d $column: $(cat train.log)"
-    [ "$(row 'moved device to host' $column)" = "$(field agreed d2h moved)" ] || fail "train: d2h $column: $(cat train.log)"
-    [ "$(row 'device bytes' $column)" = "$(field agreed device peak)" ] || fail "train: device $column: $(cat train.log)"
+    [ "$(row 'moved host to device' $column)" = "$(field agreed h2d moved)" ] &&
+        [ "$(row 'moved device to host' $column)" = "$(field agreed d2h moved)" ] &&
+        [ "$(row 'device bytes' $column)" = "$(field agreed device peak)" ] ||
+        fail "train, column $column: $(cat agreed train.log)"
 done
 holds "$(row 'host bytes' 2) <= 12 * 1024 * 1024 && $(row 'device bytes' 2) <= 4 * 1024 * 1024" train
 holds "$(row 'process, bytes of RAM' 2) <= $(row 'process, bytes of RAM' 1)" "the process"
@@ -179,8 +189,8 @@ PYTHON
 fi
 
 # bench --memory: the same bits at every budget, and a plot.
-"$program" bench --memory run.yaml --set memory.host=12MiB --set memory.nvme=swap --budgets 16MiB,6MiB,4MiB,1KiB --steps 3 \
-    -o plots >bench.log 2>bench.err || fail "bench: $(cat bench.log bench.err)"
+"$program" bench --memory run.yaml --set memory.host=12MiB --set memory.nvme=swap --budgets 16MiB,6MiB,4MiB,1KiB \
+    --steps 3 -o plots >bench.log 2>bench.err || fail "bench: $(cat bench.log bench.err)"
 [ "$(grep -c 'same bits$' bench.log)" = 3 ] || fail "bench: $(cat bench.log)"
 grep -q 'does not fit' bench.log || fail "bench: 1 KiB is not refused: $(cat bench.log)"
 grep -q 'All 3 budgets that work give the same' bench.log || fail "bench: $(cat bench.log)"
