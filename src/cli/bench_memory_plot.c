@@ -1,5 +1,5 @@
-// What `bench --memory` measured, as a picture and as JSON. The picture: for every budget a column; seconds of a step on
-// top, then what each tier held by class, then the bytes that moved over each link.
+// What `bench --memory` measured, as a picture and as JSON. The picture: for every budget a column; seconds of a step
+// on top, then what each tier held by class, then the bytes that moved over each link.
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -41,8 +41,7 @@ static double key_at(const plot *p) {
 }
 
 static void append_xml(pb_text *text, const char *string) {
-    for (const char *c = string; *c; c++)
-        pb_text_append(text, *c == '<' ? "&lt;" : *c == '&' ? "&amp;" : "%c", *c);
+    for (const char *c = string; *c; c++) pb_text_append(text, *c == '<' ? "&lt;" : *c == '&' ? "&amp;" : "%c", *c);
 }
 
 // A round number that divides `most` into 3 to 6 parts; of bytes a power of two.
@@ -91,7 +90,7 @@ static const char *const curve_colours[CURVES] = {"#b5443f", "#3f6fb5", "#8a94a0
 
 static double seconds_of(const pb_bench_memory_row *row, curve c) {
     if (!row->ran) return 0;
-    return c == MEASURED ? row->report.program_seconds
+    return c == MEASURED    ? row->report.program_seconds
            : c == PREDICTED ? row->report.forecast.seconds
                             : row->report.forecast.lower_bound;
 }
@@ -161,8 +160,7 @@ static void append_classes(const plot *p, double top) {
 static void append_moved(const plot *p, double top) {
     double most = 0;
     for (int i = 0; i < p->count; i++)
-        for (int l = 0; l < PB_LINK_COUNT && p->rows[i].ran; l++)
-            most = fmax(most, (double)p->rows[i].report.moved[l]);
+        for (int l = 0; l < PB_LINK_COUNT && p->rows[i].ran; l++) most = fmax(most, (double)p->rows[i].report.moved[l]);
     const double scale = append_axis(p, top, "Bytes moved in a step", most, true);
     for (int i = 0; i < p->count; i++)
         for (int l = 0; l < PB_LINK_COUNT && p->rows[i].ran; l++)
@@ -174,7 +172,8 @@ static void append_moved(const plot *p, double top) {
 static void append_budgets(const plot *p, double y) {
     char text[32];
     for (int i = 0; i < p->count; i++)
-        pb_text_append(p->text, "<text class=\"middle\" x=\"%.1f\" y=\"%.0f\">%s</text>\n<text class=\"small\" x=\"%.1f\" "
+        pb_text_append(p->text,
+                       "<text class=\"middle\" x=\"%.1f\" y=\"%.0f\">%s</text>\n<text class=\"small\" x=\"%.1f\" "
                        "y=\"%.0f\">%s</text>\n",
                        column_at(i), y, pb_bytes_text(p->rows[i].budget, text), column_at(i), y + 16,
                        p->rows[i].ran ? "" : "does not fit");
@@ -185,10 +184,11 @@ pb_status pb_bench_memory_write_svg(const pb_bench_memory_row *rows, int count, 
     pb_text text = {0};
     const plot p = {rows, count, &text};
     const double width = LEFT + COLUMN * count + KEY, height = TOP + 3 * STEP - 16;
-    pb_text_append(&text,
-                   "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" viewBox=\"0 0 %.0f %.0f\">\n"
-                   "%s<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n<text class=\"title\" x=\"%d\" y=\"36\">",
-                   width, height, width, height, style, LEFT);
+    pb_text_append(
+        &text,
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" viewBox=\"0 0 %.0f %.0f\">\n"
+        "%s<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n<text class=\"title\" x=\"%d\" y=\"36\">",
+        width, height, width, height, style, LEFT);
     append_xml(&text, title);
     pb_text_append(&text, "</text>\n");
     append_seconds(&p, TOP);

@@ -121,7 +121,8 @@ pb_status pb_command_bench(int argc, char **argv) {
         PB_OPTION_TEXT("--budgets", NULL, "LIST", &memory.budgets,
                        "with --memory: the budgets, as 24GiB,8GiB,500MiB (24, 16, 12, 8, 6, 4, 2 and 1 GiB)"),
         PB_OPTION_TEXT("--steps", NULL, "N", &steps_text, "with --memory: steps at each budget, from 2 (4)"),
-        PB_OPTION_TEXT("--output", "-o", "DIR", &memory.folder, "with --memory: write memory.svg and memory.json there"),
+        PB_OPTION_TEXT("--output", "-o", "DIR", &memory.folder,
+                       "with --memory: write memory.svg and memory.json there"),
     };
     const pb_command_line line = {
         .summary =
@@ -132,8 +133,9 @@ pb_status pb_command_bench(int argc, char **argv) {
             "machine.",
         .options = options,
         .option_count = PB_COUNT_OF(options),
-        .epilogue = "  pagebooth bench --profile this.yaml --nvme /mnt/nvme/pagebooth\n"
-                    "  pagebooth bench --memory my.yaml --budgets 8GiB,4GiB,2GiB --set memory.profile=this.yaml -o plots\n",
+        .epilogue =
+            "  pagebooth bench --profile this.yaml --nvme /mnt/nvme/pagebooth\n"
+            "  pagebooth bench --memory my.yaml --budgets 8GiB,4GiB,2GiB --set memory.profile=this.yaml -o plots\n",
     };
     pb_machine machine;
     int64_t resolution;
@@ -144,7 +146,8 @@ pb_status pb_command_bench(int argc, char **argv) {
         PB_RETURN_IF(pb_parse_int("--steps", steps_text, 2, PB_REPORT_STEPS, &memory.steps));
         return pb_bench_memory(&memory);
     }
-    if (!profile) return pb_error(PB_ERR_USAGE, "--profile is missing: where shall the profile go? (Or --memory CONFIG.)");
+    if (!profile)
+        return pb_error(PB_ERR_USAGE, "--profile is missing: where shall the profile go? (Or --memory CONFIG.)");
     PB_RETURN_IF(pb_parse_int("--resolution", resolution_text, 64, 2048, &resolution));
     if (resolution % 64)
         return pb_error(PB_ERR_USAGE, "--resolution must be a multiple of 64, not %lld", (long long)resolution);

@@ -47,12 +47,16 @@ static void explain_verdict(const explanation *e) {
         fprintf(e->file, ". What fits is not moved, so nothing is.\n");
         return;
     }
-    fprintf(e->file,
-            "Not everything fits on the device: weights, gradients and optimizer state alone take %s, and it has %s.\n"
-            "So some of it lives below, and comes to the device for as long as it is used.\n",
-            size(lasting_bytes(e)).text, size(budget).text);
-    if (e->limits->request.state == PB_STATE_ON_HOST) fprintf(e->file, "memory.placement keeps optimizer state on the host.\n");
-    if (e->limits->request.state == PB_STATE_ON_NVME) fprintf(e->file, "memory.placement keeps optimizer state on NVMe.\n");
+    fprintf(
+        e->file,
+        "Not everything fits on the device: it has %s. Weights, gradients and optimizer state take %s, and\n"
+        "activations %s more when the backward pass begins. So some of it lives below, and comes to the device for\n"
+        "as long as it is used.\n",
+        size(budget).text, size(lasting_bytes(e)).text, size(p->kept_activations).text);
+    if (e->limits->request.state == PB_STATE_ON_HOST)
+        fprintf(e->file, "memory.placement keeps optimizer state on the host.\n");
+    if (e->limits->request.state == PB_STATE_ON_NVME)
+        fprintf(e->file, "memory.placement keeps optimizer state on NVMe.\n");
 }
 
 static void explain_homes(const explanation *e) {
@@ -76,15 +80,18 @@ static void explain_homes(const explanation *e) {
 }
 
 static void explain_moves(const explanation *e) {
-    static const char *const why[PB_CLASS_COUNT] = {
-        [PB_CLASS_WEIGHT] = "fetched ahead of the ops that read them, and dropped again; written back only after an "
-                            "update has changed them",
+    const char *const why[PB_CLASS_COUNT] = {
+        [PB_CLASS_WEIGHT] = e->work.updated_on_host
+                                ? "made anew by the host's updates, and fetched ahead of the ops that read them"
+                                : "fetched ahead of the ops that read them, and dropped again; written back only when "
+                                  "an update has changed them",
         [PB_CLASS_STATE] = "needed once a step, by the update just before the parameter's first use",
         [PB_CLASS_GRADIENT] = "held until the norm of all of them is known, for the clip and the overflow check are "
                               "exact; their update is made in the next step",
-        [PB_CLASS_ACTIVATION] = "dearer to compute again than to ship: made in the forward pass, needed in the backward "
-                                "pass",
-        [PB_CLASS_INPUT] = "what steers the updates on the host",
+        [PB_CLASS_ACTIVATION] =
+            "dearer to compute again than to ship: made in the forward pass, needed in the backward "
+            "pass",
+        [PB_CLASS_INPUT] = "what steers the updates on the host: learning rate, norm, loss scale",
     };
     bool any = false;
     for (int c = 0; c < PB_CLASS_COUNT; c++) {
@@ -94,8 +101,7 @@ static void explain_moves(const explanation *e) {
         if (!any) fprintf(e->file, "\nMoved in every step\n");
         any = true;
         fprintf(e->file, "  %s: %s to the device, %s back", class_titles[c], size(up).text, size(down).text);
-        if (read || written)
-            fprintf(e->file, "; %s read from NVMe, %s written", size(read).text, size(written).text);
+        if (read || written) fprintf(e->file, "; %s read from NVMe, %s written", size(read).text, size(written).text);
         fprintf(e->file, ".\n");
         if (why[c]) fprintf(e->file, "    They are %s.\n", why[c]);
     }
@@ -115,28 +121,32 @@ static void explain_updates(const explanation *e) {
             "  A step's update is put off to the beginning of the next one, where each parameter's state comes just\n"
             "  before its weight is used. The last step's update is made before a checkpoint and at the end.\n");
     if (device)
-        fprintf(e->file, "  %.1f%% of the parameters are updated on the device%s.\n", 100.0 * (double)device / (double)all,
+        fprintf(e->file, "  %.1f%% of the parameters are updated on the device%s.\n",
+                100.0 * (double)device / (double)all,
                 host ? "" : ": the links bring the state sooner than the host could do the work");
     if (host)
-        fprintf(e->file, "  %.1f%% are updated by the host, so that gradients and weights move and the state does not.\n",
+        fprintf(e->file,
+                "  %.1f%% are updated by the host, so that gradients and weights move and the state does not.\n",
                 100.0 * (double)host / (double)all);
 }
 
 static void explain_recomputation(const explanation *e) {
     char seconds[32];
     if (!e->work.again) return;
-    fprintf(e->file,
-            "\nComputed twice\n  %u cheap ops (norms, SiLU, GELU, concatenation) run again in the backward pass, for %s;\n"
-            "  %s of their results are not kept from the forward pass. %s are kept.\n",
-            e->work.again, pb_seconds_text(e->work.again_seconds, seconds), size(e->work.again_bytes).text,
-            size(e->plan->kept_activations).text);
+    fprintf(
+        e->file,
+        "\nComputed twice\n  %u cheap ops (norms, SiLU, GELU, concatenation) run again in the backward pass, for %s;\n"
+        "  %s of their results are not kept from the forward pass. %s are kept.\n",
+        e->work.again, pb_seconds_text(e->work.again_seconds, seconds), size(e->work.again_bytes).text,
+        size(e->plan->kept_activations).text);
 }
 
 static void explain_time(const explanation *e) {
     const pb_step_forecast *f = &e->plan->step;
     char seconds[32], bound[32];
     fprintf(e->file, "\nTime\n  A step takes %s on %s. No order of its instructions takes less than %s,\n",
-            pb_seconds_text(f->seconds, seconds), e->limits->machine.name, pb_seconds_text(f->lower_bound, bound));
+            pb_seconds_text(f->seconds, seconds), pb_plan_machine_name(e->limits),
+            pb_seconds_text(f->lower_bound, bound));
     fprintf(e->file, "  which %s needs%s.\n", pb_bound_name(f->bound),
             f->bound == PB_BOUND_COMPUTE && e->limits->machine.shared_cores && e->plan->deferred
                 ? " together with the copies and host updates, for these run on the same processors"

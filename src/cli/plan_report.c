@@ -49,6 +49,11 @@ int64_t pb_plan_run_steps(const pb_config *config) {
     return config->max_train_steps.set ? config->max_train_steps.value : 0;
 }
 
+const char *pb_plan_machine_name(const pb_memory_limits *limits) {
+    const char *name = limits->machine.name;
+    return strcmp(name, "this") ? name : "this machine, by a guess (`pagebooth bench --profile` measures it)";
+}
+
 // --- Text ---
 
 static void print_row(FILE *file, const char *name, uint64_t bytes) {
@@ -92,7 +97,7 @@ void pb_plan_print_text(const pb_plan_subject *s, const pb_memory_limits *limits
     fprintf(file, "Bytes moved per step\n");
     for (int l = 0; l < PB_LINK_COUNT; l++) print_row(file, link_names[l], f->moved[l]);
     print_written(file, p, pb_plan_run_steps(s->config));
-    fprintf(file, "Time per step on %s\n", limits->machine.name);
+    fprintf(file, "Time per step on %s\n", pb_plan_machine_name(limits));
     fprintf(file, "  predicted          %s, bound by %s\n", pb_seconds_text(f->seconds, seconds),
             pb_bound_name(f->bound));
     fprintf(file, "  lower bound        %s; the gap is %.1f%%\n", pb_seconds_text(f->lower_bound, bound),
@@ -125,9 +130,7 @@ pb_status pb_plan_rows(const pb_plan_subject *s, pb_plan_row rows[PB_PLAN_ROWS])
         const pb_status status = pb_step_plan_create(s->config, s->request, &limits, &plan);
         if (status == PB_ERR_BUDGET) {
             snprintf(r->refusal, sizeof r->refusal, "%s", pb_error_message());
-            // pb_plan's sentence about the device's budget.
-            const char *at = strstr(r->refusal, "memory.device"), *works = strstr(r->refusal, "budget that works is ");
-            if (at && works) r->smallest = strtoull(works + strlen("budget that works is "), NULL, 10);
+            if (plan.lacking == PB_TIER_DEVICE) r->smallest = plan.smallest;
             pb_error_clear();
             continue;
         }
@@ -142,8 +145,8 @@ pb_status pb_plan_rows(const pb_plan_subject *s, pb_plan_row rows[PB_PLAN_ROWS])
 
 void pb_plan_print_rows(const pb_plan_row rows[PB_PLAN_ROWS], FILE *file) {
     char seconds[32], smallest[32];
-    fprintf(file, "Device budgets\n  %6s %11s %11s %11s %11s  %-10s %s\n", "budget", "device", "host", "NVMe", "moved", "step",
-            "bound by");
+    fprintf(file, "Device budgets\n  %6s %11s %11s %11s %11s  %-10s %s\n", "budget", "device", "host", "NVMe", "moved",
+            "step", "bound by");
     for (int i = 0; i < PB_PLAN_ROWS; i++) {
         const pb_plan_row *r = &rows[i];
         fprintf(file, "  %2.0f GiB", (double)r->budget / 0x1p30);
@@ -179,8 +182,8 @@ static void append_classes(pb_text *text, const char *key, const pb_step_plan *p
 static void append_step(pb_text *text, const pb_step_forecast *f) {
     pb_text_append(text, "\"moved\": {");
     append_bytes(text, pb_plan_link_keys, f->moved, PB_LINK_COUNT);
-    pb_text_append(text, "},\n \"seconds\": %.9g, \"lower_bound\": %.9g, \"bound\": \"%s\"", f->seconds,
-                   f->lower_bound, pb_bound_name(f->bound));
+    pb_text_append(text, "},\n \"seconds\": %.9g, \"lower_bound\": %.9g, \"bound\": \"%s\"", f->seconds, f->lower_bound,
+                   pb_bound_name(f->bound));
 }
 
 static void append_rows(pb_text *text, const pb_plan_row *rows) {
@@ -208,9 +211,9 @@ pb_status pb_plan_print_json(const pb_plan_subject *s, const pb_memory_limits *l
                              const pb_plan_row *rows, FILE *file) {
     pb_text text = {0};
     const int64_t steps = pb_plan_run_steps(s->config);
-    pb_text_append(&text, "{\"parameters\": %llu, \"flops\": %.0f, \"flops_forward\": %.0f, \"flops_backward\": %.0f,\n",
-                   (unsigned long long)p->parameters, p->flops_forward + p->flops_backward, p->flops_forward,
-                   p->flops_backward);
+    pb_text_append(
+        &text, "{\"parameters\": %llu, \"flops\": %.0f, \"flops_forward\": %.0f, \"flops_backward\": %.0f,\n",
+        (unsigned long long)p->parameters, p->flops_forward + p->flops_backward, p->flops_forward, p->flops_backward);
     pb_text_append(&text, " \"peak\": {");
     append_bytes(&text, pb_plan_tier_keys, p->peak, PB_TIER_COUNT);
     pb_text_append(&text, "},\n");

@@ -24,8 +24,8 @@ enum { PB_PLAN_ROWS = 8 };
 typedef struct pb_plan_row {
     uint64_t budget;
     bool fits;
-    char refusal[512];   // where it does not fit
-    uint64_t smallest;   // the smallest device budget that works, where it does not fit and one does; else 0
+    char refusal[512];  // where it does not fit
+    uint64_t smallest;  // the smallest device budget that works, where it does not fit and one does; else 0
     uint64_t peak[PB_TIER_COUNT];
     pb_step_forecast step;
 } pb_plan_row;
@@ -45,6 +45,8 @@ void pb_plan_print_rows(const pb_plan_row rows[PB_PLAN_ROWS], FILE *file);
 // What is where, what moves when and why, what is computed twice, and what the time goes into. Errors: PB_ERR_MEMORY.
 pb_status pb_plan_explain(const pb_memory_limits *limits, const pb_step_plan *plan, FILE *file);
 
+// For people.
+const char *pb_plan_machine_name(const pb_memory_limits *limits);
 // "1.25 GiB"; `text` has room for 32 bytes.
 const char *pb_bytes_text(uint64_t bytes, char text[32]);
 // "1.25 s", "12.5 ms".

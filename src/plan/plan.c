@@ -130,7 +130,8 @@ static pb_status refuse(const pb_graph *graph, const pb_plan_request *request, c
     // Where the device does for some attempts, and only the host or the disk is too small, that is what to name.
     for (int t = PB_TIER_COUNT - 1; t >= 0; t--) {
         if (o->needed[t] == UINT64_MAX) continue;
-        const uint64_t works = smallest_budget(graph, request, (pb_tier)t, o->needed[t]);
+        if (request->refusal) *request->refusal = (pb_plan_refusal){(pb_tier)t, o->needed[t]};
+        const uint64_t works = request->refusal ? 0 : smallest_budget(graph, request, (pb_tier)t, o->needed[t]);
         if (works)
             return pb_error(PB_ERR_BUDGET,
                             "the step needs %.3f GiB of %s, and %s allows %.3f GiB; the smallest budget that works is "
@@ -142,6 +143,7 @@ static pb_status refuse(const pb_graph *graph, const pb_plan_request *request, c
                         "other budgets of `memory` are too small as well",
                         (double)o->needed[t] / 0x1p30, names[t], keys[t], (double)request->budget[t] / 0x1p30);
     }
+    if (request->refusal) *request->refusal = (pb_plan_refusal){PB_TIER_DEVICE, 0};
     return pb_error(PB_ERR_BUDGET, "the step does not fit the memory");
 }
 

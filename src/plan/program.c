@@ -29,12 +29,18 @@ static void append(line_text *line, const char *format, ...) {
     line->used += written < 0 ? 0 : written < room ? written : room - 1;
 }
 
-static void append_operands(line_text *line, const pb_graph *graph, const pb_operand *operands, int count) {
+// Of an update's operands with the parameter's shape, only its elements are there.
+static void append_operands(line_text *line, const pb_graph *graph, const pb_insn *insn, const pb_operand *operands,
+                            int count) {
+    const pb_node *node = &graph->nodes[insn->node];
     for (int i = 0; i < count; i++) {
         if (operands[i].value == PB_NONE) continue;
         const pb_value *v = &graph->values[operands[i].value];
+        uint64_t bytes = pb_value_bytes(v);
+        if (insn->kind == PB_INSN_UPDATE && pb_shape_equal(v->shape, graph->values[node->in[3]].shape))
+            bytes = (uint64_t)insn->count * pb_dtype_size(v->dtype);
         append(line, " %%%u:%s@%llu+%llu", operands[i].value, pb_dtype_name(v->dtype),
-               (unsigned long long)operands[i].offset, (unsigned long long)pb_value_bytes(v));
+               (unsigned long long)operands[i].offset, (unsigned long long)bytes);
     }
 }
 
@@ -50,9 +56,9 @@ static void append_op(line_text *line, const pb_graph *graph, const pb_insn *ins
     append(line, " %s%s", pb_op_name(node->op), node->recompute ? " again" : "");
     if (insn->kind == PB_INSN_UPDATE)
         append(line, " [%lld, %lld)", (long long)insn->first, (long long)(insn->first + insn->count));
-    append_operands(line, graph, insn->in, PB_MAX_INPUTS);
+    append_operands(line, graph, insn, insn->in, PB_MAX_INPUTS);
     append(line, " ->");
-    append_operands(line, graph, insn->out, PB_MAX_OUTPUTS);
+    append_operands(line, graph, insn, insn->out, PB_MAX_OUTPUTS);
     if (insn->workspace_bytes)
         append(line, " scratch@%llu+%llu", (unsigned long long)insn->workspace_offset,
                (unsigned long long)insn->workspace_bytes);

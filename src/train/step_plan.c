@@ -64,23 +64,26 @@ pb_status pb_step_plan_create(const pb_config *config, const pb_step_request *re
     pb_status status = PB_OK;
     const double begun = pb_seconds_now();
     const int64_t sides = config->with_prior_preservation ? 2 : 1;
-    *plan = (pb_step_plan){.programs = calloc(1, sizeof *plan->programs),
-                           .batching = calloc(1, sizeof *plan->batching)};
+    *plan =
+        (pb_step_plan){.programs = calloc(1, sizeof *plan->programs), .batching = calloc(1, sizeof *plan->batching)};
     if (!plan->programs || !plan->batching) PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
-    *plan->batching = (pb_batching){
-        .length = config->train_batch_size * config->gradient_accumulation_steps,
-        .batch = config->train_batch_size,
-        .sides = sides,
-        .accumulation = config->gradient_accumulation_steps,
-        .pass_images = config->memory.micro_batch ? config->memory.micro_batch : config->train_batch_size * sides};
+    *plan->batching = (pb_batching){.length = config->train_batch_size * config->gradient_accumulation_steps,
+                                    .batch = config->train_batch_size,
+                                    .sides = sides,
+                                    .accumulation = config->gradient_accumulation_steps,
+                                    .pass_images = config->memory.micro_batch ? config->memory.micro_batch
+                                                                              : config->train_batch_size * sides};
     PB_TRY(pb_programs_compile(request, plan->batching, limits, plan->programs));
     plan->deferred = plan->programs->deferred;
     sum_up(plan);
     PB_TRY(pb_programs_predict(plan->programs, plan->batching, &limits->machine, &plan->step));
     plan->plan_seconds = pb_seconds_now() - begun;
     return PB_OK;
-fail:
+fail:;
+    const pb_step_plan refused = {.lacking = plan->programs ? plan->programs->lacking : 0,
+                                  .smallest = plan->programs ? plan->programs->smallest : 0};
     pb_step_plan_deinit(plan);
+    *plan = refused;
     return status;
 }
 
@@ -128,7 +131,8 @@ static pb_status add_moves(const pb_pass_program *p, uint64_t bytes[PB_LINK_COUN
 pb_status pb_step_plan_moved(const pb_step_plan *plan, uint64_t bytes[PB_LINK_COUNT][PB_CLASS_COUNT]) {
     for (int l = 0; l < PB_LINK_COUNT; l++)
         for (int c = 0; c < PB_CLASS_COUNT; c++) bytes[l][c] = 0;
-    for (pb_pass_walk w = {0}; pb_pass_walk_next(plan->programs, plan->batching, &w);) PB_RETURN_IF(add_moves(w.pass, bytes));
+    for (pb_pass_walk w = {0}; pb_pass_walk_next(plan->programs, plan->batching, &w);)
+        PB_RETURN_IF(add_moves(w.pass, bytes));
     return PB_OK;
 }
 

@@ -35,10 +35,13 @@ typedef struct pb_step_plan {
     bool deferred;  // updates are made at the beginning of the next step
     pb_step_forecast step;
     double plan_seconds;  // that making this took
+    pb_tier lacking;      // of a refusal: see pb_programs
+    uint64_t smallest;
 } pb_step_plan;
 
 // Plans one step of gradient_accumulation_steps full batches. `request`: as pb_architecture_step fills it in, and like
-// `limits` it must outlive the plan. Errors: those of pb_programs_compile; the plan is then empty.
+// `limits` it must outlive the plan. Errors: those of pb_programs_compile; the plan is then empty but for `lacking` and
+// `smallest`, which PB_ERR_BUDGET fills in.
 pb_status pb_step_plan_create(const pb_config *config, const pb_step_request *request, const pb_memory_limits *limits,
                               pb_step_plan *plan);
 void pb_step_plan_deinit(pb_step_plan *plan);

@@ -26,8 +26,8 @@ typedef struct pb_train_report {
     double program_seconds;              // in programs: what the forecast is of
     uint64_t slab_bytes[PB_TIER_COUNT];  // that the run made
     uint64_t moved[PB_LINK_COUNT];       // of the moves that a traced step completed
-    // Of the process, in bytes of RAM: the most that it had during the run; the slabs in it, and what was allowed besides
-    // (its code, pictures, buffers, threads).
+    // Of the process, in bytes of RAM: the most that it had during the run; the slabs in it; and what was allowed
+    // besides (its code, pictures, buffers, threads).
     uint64_t process_peak, process_slabs, process_overhead;
     int64_t losses;  // the first steps' losses and gradient norms, to tell whether two runs are the same
     double loss[PB_REPORT_STEPS], norm[PB_REPORT_STEPS];

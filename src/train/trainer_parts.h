@@ -59,6 +59,10 @@ typedef struct pb_programs {
     uint64_t tier_bytes[PB_TIER_COUNT];
     const char *nvme;           // directory, or NULL
     const pb_backend *backend;  // of pb_memory_limits
+    // Of a refusal (PB_ERR_BUDGET): the tier that lacks, and the smallest budget of it that works while the others are
+    // as they are; 0 where none does.
+    pb_tier lacking;
+    uint64_t smallest;
 } pb_programs;
 
 // Plans every pass that an epoch has, everything resident where that fits, else paged with deferred updates. `request`

@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -96,25 +97,35 @@ static bool decides(const pb_programs *programs, int i) {
     return pass == PB_PASS_WHOLE || pass == (programs->deferred ? PB_PASS_FIRST : PB_PASS_LAST);
 }
 
-static pb_status compile_kind(const pb_step_request *request, const pb_plan_request *limits, pb_programs *programs) {
-    static const double shares[] = {0, 0.03, 0.08, 0.15, 0.25};
+// `quick`: finds a way less often, but what it finds is also found without it.
+static pb_status compile_kind(const pb_step_request *request, const pb_plan_request *limits, bool quick,
+                              pb_programs *programs) {
+    static const double thorough_shares[] = {0, 0.03, 0.08, 0.15, 0.25}, quick_shares[] = {0.03, 0.15};
+    const double *shares = quick ? quick_shares : thorough_shares;
+    const int share_count = quick ? 2 : 5, rounds = quick ? 1 : programs->count;
     bool tried[PB_PASS_PROGRAMS] = {false};
+    pb_plan_refusal first = {.needed = 0};  // with all of the budgets
+    bool refused = false;
     pb_status status = PB_ERR_BUDGET;
-    for (int round = 0; round < programs->count && status == PB_ERR_BUDGET; round++) {
+    for (int round = 0; round < rounds && status == PB_ERR_BUDGET; round++) {
         int most = -1;
         for (int i = 0; i < programs->count; i++)
-            if (!tried[i] && decides(programs, i) && (most < 0 || programs->items[i].images > programs->items[most].images))
+            if (!tried[i] && decides(programs, i) &&
+                (most < 0 || programs->items[i].images > programs->items[most].images))
                 most = i;
         if (most < 0) break;
         tried[most] = true;
         bool others = true;
-        for (size_t k = 0; k < sizeof shares / sizeof *shares && others; k++) {
+        for (int k = 0; k < share_count && others; k++) {
             status = compile_around(request, limits, programs, most, shares[k], &others);
             if (status == PB_OK) return status;
             drop_all(programs);
             if (status != PB_ERR_BUDGET) return status;
+            if (!refused) first = *limits->refusal;
+            refused = true;
         }
     }
+    *limits->refusal = first;
     return status;
 }
 
@@ -136,40 +147,36 @@ static const double dearest_linear = 1800;
 
 // With deferred updates; and where that moves bytes, or does not fit, also with linears run again in the backward pass
 // rather than kept: whichever is predicted to be faster.
-static pb_status compile_deferred(const pb_step_request *request, const pb_plan_request *budgets,
+static pb_status compile_deferred(const pb_step_request *request, const pb_plan_request *budgets, bool quick,
                                   pb_programs *programs) {
     programs->deferred = true;
-    const pb_status status = compile_kind(request, budgets, programs);
+    const pb_status status = compile_kind(request, budgets, quick, programs);
     if (status != PB_OK && status != PB_ERR_BUDGET) return status;
     if (status == PB_OK && !moves_something(programs)) return status;
-    char *reason = status == PB_OK ? NULL : strdup(pb_error_message());
     pb_step_request again = *request;
     again.recompute = dearest_linear;
     pb_programs other = *programs;
     for (int i = 0; i < other.count; i++)
         other.items[i] = (pb_pass_program){.images = programs->items[i].images, .pass = programs->items[i].pass};
     other.flush = (pb_pass_program){0};
-    const pb_status second = compile_kind(&again, budgets, &other);
+    const pb_status second = compile_kind(&again, budgets, quick, &other);
     if (second == PB_OK && (status != PB_OK || seconds_of(&other) < seconds_of(programs))) {
         if (status == PB_OK) drop_all(programs);
         *programs = other;
     } else if (second == PB_OK) {
         drop_all(&other);
-    } else if (status != PB_OK && reason) {
-        pb_error(status, "%s", reason);  // the plainer of the two refusals
     }
-    free(reason);
     return second == PB_OK ? PB_OK : status;
 }
 
 static pb_status compile_all(const pb_step_request *request, const pb_batching *batching,
-                             const pb_memory_limits *limits, pb_programs *programs) {
+                             const pb_memory_limits *limits, bool quick, pb_programs *programs) {
     *programs = (pb_programs){.backend = limits->backend};
     PB_RETURN_IF(find_passes(batching, programs, &programs->sums));
     pb_plan_request budgets = limits->request;
     // What fits is not moved; the update is then made at the end of its own step.
     pb_status status = PB_ERR_BUDGET;
-    if (budgets.state <= PB_STATE_ON_DEVICE) status = compile_kind(request, &budgets, programs);
+    if (budgets.state <= PB_STATE_ON_DEVICE) status = compile_kind(request, &budgets, quick, programs);
     if (status != PB_ERR_BUDGET || budgets.state == PB_STATE_ON_DEVICE) return status;
     if (limits->shared) {
         // Device and host are one memory: with a disk below, some of it has to be host.
@@ -177,7 +184,7 @@ static pb_status compile_all(const pb_step_request *request, const pb_batching *
         budgets.budget[PB_TIER_DEVICE] -= budgets.budget[PB_TIER_HOST];
         if (!budgets.budget[PB_TIER_NVME]) return status;
     }
-    return budgets.budget[PB_TIER_HOST] ? compile_deferred(request, &budgets, programs) : status;
+    return budgets.budget[PB_TIER_HOST] ? compile_deferred(request, &budgets, quick, programs) : status;
 }
 
 // The largest pass that fits, or 0.
@@ -185,7 +192,7 @@ static int64_t find_fit(const pb_step_request *request, const pb_batching *batch
     pb_batching smaller = *batching;
     for (smaller.pass_images = batching->pass_images / 2; smaller.pass_images > 0; smaller.pass_images /= 2) {
         pb_programs programs;
-        const pb_status status = compile_all(request, &smaller, limits, &programs);
+        const pb_status status = compile_all(request, &smaller, limits, true, &programs);
         pb_programs_deinit(&programs);
         if (status == PB_OK) return smaller.pass_images;
         if (status != PB_ERR_BUDGET) return 0;
@@ -193,21 +200,80 @@ static int64_t find_fit(const pb_step_request *request, const pb_batching *batch
     return 0;
 }
 
+// Whether all of it fits when tier t has `budget`.
+static pb_status try_budget(const pb_step_request *request, const pb_batching *batching, const pb_memory_limits *limits,
+                            pb_tier t, uint64_t budget) {
+    pb_programs programs;
+    pb_memory_limits l = *limits;
+    l.request.budget[t] = budget;
+    const pb_status status = compile_all(request, batching, &l, true, &programs);
+    pb_programs_deinit(&programs);
+    return status;
+}
+
+// A budget of tier t that works for all programs together, and of which not much less does; 0 where none is found.
+// `needed`: what one of them would take by itself. Every try is a plan that just does not work, and these take longest.
+static uint64_t find_smallest(const pb_step_request *request, const pb_batching *batching,
+                              const pb_memory_limits *limits, pb_tier t, uint64_t needed) {
+    static const double growth[] = {1, 1.04, 1.1, 1.2, 1.4, 1.8};
+    const uint64_t given = limits->request.budget[t];
+    const double least = needed > given ? (double)needed : 1.04 * (double)given;
+    for (size_t i = 0; i < sizeof growth / sizeof *growth; i++) {
+        const uint64_t budget = ((uint64_t)(least * growth[i]) + PB_ALIGNMENT - 1) / PB_ALIGNMENT * PB_ALIGNMENT;
+        const pb_status status = try_budget(request, batching, limits, t, budget);
+        if (status == PB_OK) return budget;
+        if (status != PB_ERR_BUDGET) return 0;
+    }
+    return 0;
+}
+
+// "1.500 GiB", "12.000 MiB".
+static const char *size_text(uint64_t bytes, char text[32]) {
+    const bool large = bytes >= UINT64_C(1) << 29;
+    snprintf(text, 32, "%.3f %s", (double)bytes / (large ? 0x1p30 : 0x1p20), large ? "GiB" : "MiB");
+    return text;
+}
+
+// Says what would fit. `l`: the limits that did not do, with the refusal.
+static void refuse(const pb_step_request *request, const pb_batching *batching, const pb_memory_limits *l,
+                   pb_programs *programs) {
+    static const char *const keys[PB_TIER_COUNT] = {"memory.device", "memory.host", "memory.nvme_size"};
+    static const char *const names[PB_TIER_COUNT] = {"device memory", "host memory", "NVMe"};
+    const pb_plan_refusal lacks = *l->request.refusal;
+    char smaller[64] = "", needs[32], given[32];
+    const int64_t fit = find_fit(request, batching, l);
+    if (fit) snprintf(smaller, sizeof smaller, "; memory.micro_batch: %lld would fit as it is", (long long)fit);
+    const uint64_t works = lacks.needed ? find_smallest(request, batching, l, lacks.tier, lacks.needed) : 0;
+    size_text(works ? works : lacks.needed, needs);
+    size_text(l->request.budget[lacks.tier], given);
+    programs->lacking = lacks.tier;
+    programs->smallest = works;
+    if (works)
+        pb_error(PB_ERR_BUDGET,
+                 "the step needs %s of %s, and %s allows %s; the smallest budget that works is %llu bytes (a smaller "
+                 "train_batch_size or resolution needs less)%s",
+                 needs, names[lacks.tier], keys[lacks.tier], given, (unsigned long long)works, smaller);
+    else
+        pb_error(PB_ERR_BUDGET,
+                 "the step needs at least %s of %s, and %s allows %s; that alone does not do, the other budgets of "
+                 "`memory` are too small as well%s",
+                 needs, names[lacks.tier], keys[lacks.tier], given, smaller);
+}
+
 pb_status pb_programs_compile(const pb_step_request *request, const pb_batching *batching,
                               const pb_memory_limits *limits, pb_programs *programs) {
-    const pb_status status = compile_all(request, batching, limits, programs);
+    pb_plan_refusal refusal = {.needed = 0};
+    pb_memory_limits own = *limits;
+    own.request.refusal = &refusal;
+    const pb_status status = compile_all(request, batching, &own, false, programs);
     if (status == PB_OK) {
         programs->nvme = limits->nvme;
         pb_programs_bytes(programs, programs->tier_bytes);
+        pb_error_clear();
     }
     if (status != PB_ERR_BUDGET) return status;
-    char *reason = strdup(pb_error_message());
-    const int64_t fit = find_fit(request, batching, limits);
-    if (fit)
-        pb_error(status, "%s; memory.micro_batch: %lld would fit as it is", reason ? reason : "", (long long)fit);
-    else
-        pb_error(status, "%s", reason ? reason : "the step does not fit the memory");
-    free(reason);
+    pb_programs_deinit(programs);
+    refuse(request, batching, &own, programs);
     return status;
 }
 

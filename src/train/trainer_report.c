@@ -141,8 +141,8 @@ static void print_bytes(const char *name, uint64_t predicted, uint64_t actual) {
 }
 
 static void print_report(const pb_train_report *r) {
-    static const char *const links[PB_LINK_COUNT] = {"moved host to device", "moved device to host",
-                                                     "read from NVMe", "written to NVMe"};
+    static const char *const links[PB_LINK_COUNT] = {"moved host to device", "moved device to host", "read from NVMe",
+                                                     "written to NVMe"};
     static const char *const tiers[PB_TIER_COUNT] = {"device bytes", "host bytes", "NVMe bytes"};
     fprintf(stderr, "%-24s %17s %17s\n", "one step", "predicted", "actual");
     if (r->steps) {
@@ -169,8 +169,8 @@ static pb_status write_files(pb_trainer *t, const pb_pass_program *p, const pb_t
     char title[128], file[96];
     pb_text table = {0};
     const char *folder = t->config->memory.timeline;
-    snprintf(title, sizeof title, "step %lld, %lld pictures%s", (long long)t->record.traced_step,
-             (long long)p->images, t->programs.deferred ? ", updates deferred" : "");
+    snprintf(title, sizeof title, "step %lld, %lld pictures%s", (long long)t->record.traced_step, (long long)p->images,
+             t->programs.deferred ? ", updates deferred" : "");
     snprintf(file, sizeof file, "%s.json", name);
     const char *path = pb_fs_join(t->arena, folder, file);
     if (!path) return pb_error(PB_ERR_MEMORY, "no memory for a timeline");
@@ -207,8 +207,10 @@ fail:
 
 // A step of several passes has a timeline for each kind of them.
 static pb_status write_timeline(pb_trainer *t) {
-    static const char *const names[] = {
-        [PB_PASS_WHOLE] = "step", [PB_PASS_FIRST] = "step-first", [PB_PASS_NEXT] = "step-next", [PB_PASS_LAST] = "step-last"};
+    static const char *const names[] = {[PB_PASS_WHOLE] = "step",
+                                        [PB_PASS_FIRST] = "step-first",
+                                        [PB_PASS_NEXT] = "step-next",
+                                        [PB_PASS_LAST] = "step-last"};
     bool written[PB_PASS_FLUSH] = {false};
     PB_RETURN_IF(pb_fs_make_directories(t->config->memory.timeline));
     for (pb_pass_walk w = {0}; pb_pass_walk_next(&t->programs, &t->batching, &w);) {
