@@ -61,6 +61,7 @@ typedef struct pb_backend {
     // PB_ERR_UNSUPPORTED where a kernel has no path for these dtypes; nothing falls back silently.
     pb_status (*supports)(pb_opcode op, const pb_kernel_args *args);
     const pb_device_calls *device;  // NULL: kernels only, everything resident
+    int ordinal;                    // which one is opened
 } pb_backend;
 
 // Vector code for this machine (AVX-512, AVX2 or plain C, chosen at run time), all threads of pb_threads().
@@ -69,7 +70,13 @@ const pb_backend *pb_backend_cpu(void);
 // Scalar loops in double for any storage dtype, PB_F64 among them: what every other kernel is held against.
 const pb_backend *pb_backend_reference(void);
 
-// NVIDIA GPUs. NULL, with the error recorded, in a build without CUDA; whether there is a GPU, its device's `open` says.
+// NVIDIA GPUs: the first one, found or not. NULL, with the error recorded, in a build without CUDA.
 const pb_backend *pb_backend_cuda(void);
+// GPU `ordinal`, looked at: PB_ERR_UNSUPPORTED with the remedy where it cannot be used. From here on scratch sizes are
+// those of this GPU.
+pb_status pb_backend_cuda_at(int ordinal, const pb_backend **backend);
+// For planning alone, with the scratch sizes of a card that need not be here ("rtx3090"); NULL where none is described
+// by that name.
+const pb_backend *pb_backend_cuda_for(const char *card);
 
 #endif

@@ -5,12 +5,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/error.h"
+
 enum { PB_CUDA_REPORT_GPUS = 16 };
 
 typedef struct pb_cuda_gpu {
     char name[96];
     int capability;               // 86: sm_86
     uint64_t total, free;         // bytes
+    char machine[32];             // pb_cuda_card
     char problem[800];            // why it cannot be used, with the remedy; "" where it can
 } pb_cuda_gpu;
 
@@ -30,5 +33,9 @@ typedef struct pb_cuda_report {
 
 // Looks at everything: loads the libraries, and opens each GPU and runs an empty kernel on it.
 void pb_cuda_report_make(pb_cuda_report *report);
+
+// Name, capability and memory of one GPU, and in `machine` the described card (base/machine.h) that it is or comes
+// nearest to by its name, or "". PB_ERR_UNSUPPORTED with the remedy.
+pb_status pb_cuda_card(int ordinal, pb_cuda_gpu *gpu);
 
 #endif

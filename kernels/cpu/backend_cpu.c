@@ -97,7 +97,7 @@ pb_status pb_cpu_device_open_default(int ordinal, pb_device **device) {
 }
 
 const pb_backend *pb_backend_cpu(void) {
-    static const pb_backend backend = {"cpu", kernels, workspaces, supports, &pb_cpu_device_calls};
+    static const pb_backend backend = {"cpu", kernels, workspaces, supports, &pb_cpu_device_calls, 0};
     pb_cpu_isa();  // found out here, by one thread
     return &backend;
 }

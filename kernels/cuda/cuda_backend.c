@@ -1,6 +1,7 @@
 #include "kernels/cuda/cuda_device.h"
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/cuda_math.h"
+#include "kernels/cuda/cuda_target.h"
 
 // The contract about dtypes is the CPU backend's; beyond it, a convolution has to have a plan on the target.
 static pb_status supports(pb_opcode op, const pb_kernel_args *args) {
@@ -14,8 +15,34 @@ static pb_status supports(pb_opcode op, const pb_kernel_args *args) {
     }
 }
 
+enum { MOST_GPUS = 16 };
+
+static const pb_backend *backend_of(int ordinal) {
+    static pb_backend backends[MOST_GPUS];
+    backends[ordinal] = (pb_backend){.name = "cuda",
+                                     .workspaces = pb_cuda_workspaces,
+                                     .supports = supports,
+                                     .device = &pb_cuda_device_calls,
+                                     .ordinal = ordinal};
+    return &backends[ordinal];
+}
+
 const pb_backend *pb_backend_cuda(void) {
-    static const pb_backend backend = {
-        .name = "cuda", .workspaces = pb_cuda_workspaces, .supports = supports, .device = &pb_cuda_device_calls};
-    return &backend;
+    return backend_of(0);
+}
+
+pb_status pb_backend_cuda_at(int ordinal, const pb_backend **backend) {
+    pb_cuda_target target;
+    PB_RETURN_IF(pb_cuda_target_of(ordinal, &target));
+    if (ordinal >= MOST_GPUS) return pb_error(PB_ERR_UNSUPPORTED, "GPUs above %d cannot be chosen", MOST_GPUS - 1);
+    pb_cuda_target_set(&target);
+    *backend = backend_of(ordinal);
+    return PB_OK;
+}
+
+const pb_backend *pb_backend_cuda_for(const char *card) {
+    const pb_cuda_target *target = pb_cuda_target_named(card);
+    if (!target) return NULL;
+    pb_cuda_target_set(target);
+    return backend_of(0);
 }

@@ -56,8 +56,8 @@ uint64_t pb_conv_resized_bytes(const pb_attr *attr, const pb_conv_shape *s) {
 }
 
 pb_plan_key pb_conv_key(const pb_conv_shape *s) {
-    return (pb_plan_key){{s->kind, s->dtype, s->n, s->h, s->w, s->c, s->k, s->kh, s->kw, s->oh, s->ow, s->stride, s->top,
-                          s->left, s->bottom, s->right, s->accumulate}};
+    return (pb_plan_key){{s->kind, s->dtype, s->n, s->h, s->w, s->c, s->k, s->kh, s->kw, s->oh, s->ow, s->stride,
+                          s->top, s->left, s->bottom, s->right, s->accumulate}};
 }
 
 // --- For the planner ---
@@ -104,7 +104,8 @@ fail:
 pb_status pb_cuda_conv_look_up(pb_opcode op, const pb_kernel_args *args, pb_cuda_conv_facts *facts, bool *asked) {
     *asked = false;
     if (pb_cuda_is_pixelwise(args->attr)) {
-        *facts = (pb_cuda_conv_facts){.scratch = pb_cuda_gemm_scratch(pb_cuda_target_get()->capability), .product = true};
+        const int capability = pb_cuda_target_get()->capability;
+        *facts = (pb_cuda_conv_facts){.scratch = pb_cuda_gemm_scratch(capability), .product = true};
         return PB_OK;
     }
     PB_RETURN_IF(begin_planning());
@@ -178,7 +179,8 @@ static pb_status find_plan(pb_cuda_math *math, const pb_conv_shape *shape, uint6
     PB_TRY(pb_cuda_math_dnn(math));
     plan = calloc(1, sizeof *plan);
     if (!plan) PB_FAIL(PB_ERR_MEMORY, "no memory for a convolution's plan");
-    PB_TRY(pb_cudnn_plan_create(math->dnn, (pb_cudnn_place){.handle = math->dnn_handle}, shape, (int64_t)scratch, plan));
+    const pb_cudnn_place place = {.handle = math->dnn_handle};
+    PB_TRY(pb_cudnn_plan_create(math->dnn, place, shape, (int64_t)scratch, plan));
     PB_TRY(pb_plan_cache_add(&math->convolutions, &key, plan));
     *result = plan;
     plan = NULL;

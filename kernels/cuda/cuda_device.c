@@ -1,5 +1,5 @@
-// Four streams, one per lane. COMPUTE, UPLOAD and DOWNLOAD are what they are called. HOST is a stream too: AdamW runs in
-// host functions that the driver calls in the stream's order, so that a mark of any lane is an event, and every wait
+// Four streams, one per lane. COMPUTE, UPLOAD and DOWNLOAD are what they are called. HOST is a stream too: AdamW runs
+// in host functions that the driver calls in the stream's order, so that a mark of any lane is an event, and every wait
 // between lanes is the driver's. Nothing on the host sits between a download, the update and the upload of its result.
 //
 // The first failure stays: a GPU that has lost an instruction cannot be trusted with the next. Every later call returns
@@ -20,8 +20,9 @@
 #include "kernels/cuda/cuda_math.h"
 #include "kernels/cuda/cuda_resize.h"
 #include "kernels/cuda/cuda_target.h"
+#include "kernels/cuda/cuda_times.h"
 
-enum { LANES = PB_LANE_HOST + 1, HUGE_PAGE = 2 << 20 };
+enum { LANES = PB_LANE_HOST + 1, HUGE_PAGE = 2 << 20, CALLS = 1024 };
 
 // A host slab: to give it back takes what was mapped, and whether CUDA knows it.
 typedef struct host_slab {
@@ -31,10 +32,21 @@ typedef struct host_slab {
     struct host_slab *next;
 } host_slab;
 
+// A call that is to be made when a lane has come that far.
+typedef struct lane_call {
+    void (*function)(void *context);
+    void *context;
+    cudaStream_t stream;
+    _Atomic(bool) busy;
+} lane_call;
+
 struct pb_device {
     int ordinal;
+    lane_call calls[CALLS];
+    uint64_t next_call;
     cudaStream_t stream[LANES];
     pb_cuda_marks marks[LANES];
+    pb_cuda_times times;
     pb_cuda_math *math;
     host_slab *slabs;
     pb_cuda_target target;
@@ -93,8 +105,8 @@ static pb_status describe(const pb_device *d, cudaError_t error, const char *wha
                         "last checkpoint once the GPU is back",
                         n, what, text);
     default:
-        return pb_error(PB_ERR_INTERNAL, "GPU %d, %s: %s (%s). The run can be resumed from its last checkpoint", n, what,
-                        text, cudaGetErrorName(error));
+        return pb_error(PB_ERR_INTERNAL, "GPU %d, %s: %s (%s). The run can be resumed from its last checkpoint", n,
+                        what, text, cudaGetErrorName(error));
     }
 }
 
@@ -150,7 +162,15 @@ fail:
     return status;
 }
 
+// After a failure nobody has waited, and what other lanes have under way goes on: nothing may be freed before.
+static void let_finish(pb_device *d) {
+    for (int lane = 0; lane < LANES; lane++)
+        if (d->stream[lane]) cudaStreamSynchronize(d->stream[lane]);
+    cudaGetLastError();
+}
+
 static void host_release(pb_device *d, void *memory) {
+    if (d->failed) let_finish(d);
     for (host_slab **at = &d->slabs; memory && *at; at = &(*at)->next) {
         host_slab *slab = *at;
         if (slab->memory != memory) continue;
@@ -164,10 +184,9 @@ static void host_release(pb_device *d, void *memory) {
 
 static void device_close(pb_device *d) {
     if (!d) return;
-    // Errors here have been told before, or there is nobody left to tell.
-    for (int lane = 0; lane < LANES; lane++)
-        if (d->stream[lane]) cudaStreamSynchronize(d->stream[lane]);
+    let_finish(d);  // errors have been told before, or there is nobody left to tell
     pb_cuda_math_destroy(d->math);
+    pb_cuda_times_deinit(&d->times);
     while (d->slabs) host_release(d, d->slabs->memory);
     for (int lane = 0; lane < LANES; lane++) {
         pb_cuda_marks_deinit(&d->marks[lane]);
@@ -198,7 +217,9 @@ static pb_status device_allocate(pb_device *d, uint64_t bytes, void **memory) {
 }
 
 static void device_release(pb_device *d, void *memory) {
-    if (memory && enter(d) == PB_OK) check(d, cudaFree(memory), "giving a slab back");
+    if (d->failed) let_finish(d);
+    // After a failure CUDA may refuse: the driver then takes the memory back when the process ends.
+    if (memory) check(d, cudaFree(memory), "giving a slab back");
 }
 
 // Says why copies to and from the slab will be slow.
@@ -209,8 +230,8 @@ static void note_unlocked(pb_device *d, uint64_t bytes, cudaError_t error) {
     if (limit.rlim_cur != RLIM_INFINITY)
         snprintf(have, sizeof have, "%.3f GiB", (double)limit.rlim_cur / 0x1p30);
     snprintf(d->note, sizeof d->note,
-             "%.3f GiB of host memory could not be page-locked (%s; RLIMIT_MEMLOCK is %s), so copies to and from the GPU "
-             "are slower and do not overlap: raise the limit (ulimit -l, or memlock in /etc/security/limits.conf)",
+             "%.3f GiB of host memory could not be page-locked (%s; RLIMIT_MEMLOCK is %s), so copies to and from the "
+             "GPU are slower and do not overlap: raise the limit (ulimit -l, or memlock in /etc/security/limits.conf)",
              (double)bytes / 0x1p30, cudaGetErrorString(error), have);
 }
 
@@ -270,19 +291,42 @@ static pb_status prepare(pb_device *d, pb_lane lane, pb_opcode op, const pb_kern
     return pb_cuda_prepare(op, args, d->stream[PB_LANE_COMPUTE]);
 }
 
-static pb_status run(pb_device *d, pb_lane lane, pb_opcode op, const pb_kernel_args *args) {
-    PB_RETURN_IF(enter(d));
+static pb_status begin(pb_device *d, pb_lane lane) {
+    return check(d, pb_cuda_times_begin(&d->times, lane, d->stream[lane]), "a time");
+}
+
+static pb_status end(pb_device *d, pb_lane lane) {
+    return check(d, pb_cuda_times_end(&d->times, lane, d->stream[lane]), "a time");
+}
+
+static pb_status launch(pb_device *d, pb_lane lane, pb_opcode op, const pb_kernel_args *args) {
     if (lane == PB_LANE_HOST)
         return check(d, cudaLaunchHostFunc(d->stream[lane], host_functions[op], (void *)args), pb_op_name(op));
-    const pb_status status = pb_cuda_launchers[op](args, d->stream[PB_LANE_COMPUTE]);
+    const pb_status status = pb_cuda_launchers[op](args, d->stream[lane]);
     return status == PB_OK ? PB_OK : fail(d, pb_error_context(status, "GPU %d", d->ordinal));
+}
+
+static pb_status run(pb_device *d, pb_lane lane, pb_opcode op, const pb_kernel_args *args) {
+    PB_RETURN_IF(enter(d));
+    PB_RETURN_IF(begin(d, lane));
+    PB_RETURN_IF(launch(d, lane, op, args));
+    return end(d, lane);
 }
 
 static pb_status copy(pb_device *d, pb_lane lane, void *to, const void *from, uint64_t bytes) {
     PB_RETURN_IF(enter(d));
     const enum cudaMemcpyKind kind = lane == PB_LANE_UPLOAD ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost;
-    return check(d, cudaMemcpyAsync(to, from, bytes, kind, d->stream[lane]),
-                 lane == PB_LANE_UPLOAD ? "an upload" : "a download");
+    PB_RETURN_IF(begin(d, lane));
+    PB_RETURN_IF(check(d, cudaMemcpyAsync(to, from, bytes, kind, d->stream[lane]),
+                       lane == PB_LANE_UPLOAD ? "an upload" : "a download"));
+    return end(d, lane);
+}
+
+static pb_status time_next(pb_device *d, pb_lane lane, double *begin_at, double *end_at) {
+    PB_RETURN_IF(enter(d));
+    cudaError_t error;
+    PB_RETURN_IF(pb_cuda_times_want(&d->times, lane, d->stream[PB_LANE_COMPUTE], begin_at, end_at, &error));
+    return check(d, error, "a time");
 }
 
 static pb_status record(pb_device *d, pb_lane lane, uint64_t mark) {
@@ -299,6 +343,27 @@ static pb_status lane_wait(pb_device *d, pb_lane lane, pb_lane on, uint64_t mark
     const pb_status status = pb_cuda_marks_find(&d->marks[on], mark, &event);
     if (status != PB_OK) return fail(d, status);
     return check(d, cudaStreamWaitEvent(d->stream[lane], event, 0), "a lane's wait");
+}
+
+static void CUDART_CB make_call(cudaStream_t stream, cudaError_t error, void *data) {
+    lane_call *c = data;
+    (void)stream;
+    (void)error;  // who is called will find it out
+    c->function(c->context);
+    c->busy = false;
+}
+
+// A host function would not be called once the GPU is broken, and who waits for the call would wait for ever; a callback
+// is called in any case.
+static pb_status call(pb_device *d, pb_lane lane, void (*function)(void *context), void *context) {
+    PB_RETURN_IF(enter(d));
+    lane_call *c = &d->calls[d->next_call++ % CALLS];
+    if (c->busy) PB_RETURN_IF(check(d, cudaStreamSynchronize(c->stream), "calls behind a lane"));
+    c->function = function;
+    c->context = context;
+    c->stream = d->stream[lane];
+    c->busy = true;
+    return check(d, cudaStreamAddCallback(d->stream[lane], make_call, c, 0), "a call behind a lane");
 }
 
 // --- Waiting ---
@@ -325,10 +390,12 @@ static pb_status reached(pb_device *d, pb_lane lane, uint64_t mark, bool *yes) {
 }
 
 static pb_status synchronize(pb_device *d) {
+    if (d->failed) let_finish(d);
     PB_RETURN_IF(enter(d));
     for (int lane = 0; lane < LANES; lane++)
-        PB_RETURN_IF(check(d, cudaStreamSynchronize(d->stream[lane]), lane_names[lane]));
-    return PB_OK;
+        check(d, cudaStreamSynchronize(d->stream[lane]), lane_names[lane]);
+    if (d->failed) return failure_of(d);
+    return check(d, pb_cuda_times_settle(&d->times), "the times of a run");
 }
 
 static pb_status copy_now(pb_device *d, void *to, const void *from, uint64_t bytes, enum cudaMemcpyKind kind) {
@@ -358,9 +425,11 @@ const pb_device_calls pb_cuda_device_calls = {
     .copy = copy,
     .record = record,
     .lane_wait = lane_wait,
+    .call = call,
     .wait = wait_for,
     .reached = reached,
     .synchronize = synchronize,
+    .time = time_next,
     .write = write_device,
     .read = read_device,
 };

@@ -205,8 +205,8 @@ pb_status pb_cuda_gemm_run(pb_cuda_math *math, const pb_cuda_gemm *g) {
     }
     const void *bias;
     PB_RETURN_IF(cast_bias(math, g, &bias));
-    if (bias)
-        PB_RETURN_IF(check(p->api, p->api->desc_set(p->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias), g));
+    const cublasLtMatmulDescAttributes_t pointer = CUBLASLT_MATMUL_DESC_BIAS_POINTER;
+    if (bias) PB_RETURN_IF(check(p->api, p->api->desc_set(p->desc, pointer, &bias, sizeof bias), g));
     const float alpha = 1, beta = g->addend ? 1 : 0;
     char *scratch = (char *)g->workspace + bias_bytes(g);
     return check(p->api,

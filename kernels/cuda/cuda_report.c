@@ -54,6 +54,31 @@ static void look_at_libraries(pb_cuda_library *blas, pb_cuda_library *dnn) {
     }
 }
 
+// By a part of the driver's name for it.
+static const char *machine_of(const char *title) {
+    static const char *const known[][2] = {{"3060", "rtx3060"}, {"3090", "rtx3090"}, {"4090", "rtx4090"},
+                                           {"H200", "h200"},    {"H100", "h200"}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strstr(title, known[i][0])) return known[i][1];
+    return "";
+}
+
+pb_status pb_cuda_card(int ordinal, pb_cuda_gpu *gpu) {
+    pb_cuda_target target;
+    size_t free = 0, total = 0;
+    memset(gpu, 0, sizeof *gpu);
+    PB_RETURN_IF(pb_cuda_target_of(ordinal, &target));
+    if (cudaSetDevice(ordinal) != cudaSuccess || cudaMemGetInfo(&free, &total) != cudaSuccess)
+        return pb_error(PB_ERR_UNSUPPORTED, "GPU %d (%s) does not say how much memory is free: %s", ordinal,
+                        target.title, cudaGetErrorString(cudaGetLastError()));
+    snprintf(gpu->name, sizeof gpu->name, "%s", target.title);
+    snprintf(gpu->machine, sizeof gpu->machine, "%s", machine_of(target.title));
+    gpu->capability = target.capability;
+    gpu->total = total;
+    gpu->free = free;
+    return PB_OK;
+}
+
 void pb_cuda_report_make(pb_cuda_report *report) {
     memset(report, 0, sizeof *report);
     report->built = true;

@@ -35,7 +35,8 @@ template <typename T> struct resize_body {
     resize_sizes s;
     template <int N> __device__ void run(int64_t i) const {
         const uint32_t pixel = (uint32_t)i / s.channels, c = (uint32_t)i - pixel * s.channels;
-        const uint32_t line = pixel / s.up_w, x = pixel - line * s.up_w, image = line / s.up_h, y = line - image * s.up_h;
+        const uint32_t line = pixel / s.up_w, x = pixel - line * s.up_w;
+        const uint32_t image = line / s.up_h, y = line - image * s.up_h;
         const int64_t source = ((int64_t)image * s.h + nearest_index((int)y, (int)s.h, (int)s.up_h)) * s.w +
                                nearest_index((int)x, (int)s.w, (int)s.up_w);
         float value[N];

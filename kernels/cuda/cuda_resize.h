@@ -9,8 +9,8 @@
 extern "C" {
 #endif
 
-// Images [n, h, w, channels] and [n, up_h, up_w, channels]; pixel (y, x) of the second is that of the first at PyTorch's
-// nearest index of each. One dtype throughout.
+// Images [n, h, w, channels] and [n, up_h, up_w, channels]; pixel (y, x) of the second is that of the first at
+// PyTorch's nearest index of each. One dtype throughout.
 typedef struct pb_cuda_resize_args {
     pb_dtype dtype;
     int64_t n, h, w, up_h, up_w, channels;

@@ -21,6 +21,6 @@ static pb_status supports_everything(pb_opcode op, const pb_kernel_args *args) {
 }
 
 const pb_backend *pb_backend_reference(void) {
-    static const pb_backend backend = {"reference", kernels, workspaces, supports_everything, NULL};
+    static const pb_backend backend = {"reference", kernels, workspaces, supports_everything, NULL, 0};
     return &backend;
 }

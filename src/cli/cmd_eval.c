@@ -1,11 +1,12 @@
 // pagebooth eval: one forward pass of a part on given tensors, and its gradients.
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "exec/select.h"
 #include "train/evaluate.h"
 
 pb_status pb_command_eval(int argc, char **argv) {
     const char *path = NULL, *part_text = NULL, *inputs = NULL, *outputs = NULL, *variant = NULL;
-    const char *dtype_text = "fp32", *backend_text = "cpu";
+    const char *dtype_text = "fp32", *backend_text = "cpu", *device = NULL;
     const pb_positional positionals[] = {
         {.name = "MODEL", .help = "A pipeline directory in diffusers' layout.", .text = &path},
     };
@@ -21,6 +22,7 @@ pb_status pb_command_eval(int argc, char **argv) {
         PB_OPTION_TEXT("--dtype", NULL, "DTYPE", &dtype_text, "fp32, fp16 or bf16: what to compute in (fp32)."),
         PB_OPTION_TEXT("--backend", NULL, "BACKEND", &backend_text,
                        "cpu, or reference: scalar loops in double, slow, where --dtype may be fp64 (cpu)."),
+        PB_OPTION_TEXT("--device", NULL, "DEVICE", &device, "auto, cpu, cuda or cuda:N, instead of --backend (cpu)."),
         PB_OPTION_TEXT("--variant", NULL, "VARIANT", &variant, "Of the weights' file name: fp16."),
     };
     const pb_command_line line = {
@@ -46,6 +48,10 @@ pb_status pb_command_eval(int argc, char **argv) {
     PB_RETURN_IF(pb_parse_choice("--backend", backend_text, backends, 2, &backend));
     PB_RETURN_IF(pb_parse_choice("--dtype", dtype_text, dtype_names, backend == 1 ? 4 : 3, &dtype));
 
+    const pb_backend *computes = backend == 1 ? pb_backend_reference() : pb_backend_cpu();
+    if (device && backend == 1) return pb_error(PB_ERR_USAGE, "--backend reference has no --device");
+    if (device) PB_RETURN_IF(pb_backend_select(device, &computes));
+
     pb_model_dir *model = NULL;
     PB_RETURN_IF(pb_model_dir_open(path, NULL, &model));
     const pb_status status = pb_evaluate(&(pb_eval_request){
@@ -53,7 +59,7 @@ pb_status pb_command_eval(int argc, char **argv) {
         .part = (pb_eval_part)part,
         .variant = variant,
         .dtype = dtypes[dtype],
-        .backend = backend == 1 ? pb_backend_reference() : pb_backend_cpu(),
+        .backend = computes,
         .inputs = inputs,
         .outputs = outputs,
     });

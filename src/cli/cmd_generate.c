@@ -8,6 +8,7 @@
 #include "base/fs.h"
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "exec/select.h"
 #include "io/safetensors.h"
 #include "train/generate.h"
 
@@ -101,6 +102,7 @@ fail:
 
 typedef struct arguments {
     const char *model, *prompt, *negative, *steps, *guidance, *seed, *count, *sampler, *size, *dtype, *batch, *variant;
+    const char *device;
     const char *folder, *latents;
 } arguments;
 
@@ -124,6 +126,7 @@ static pb_status read_arguments(const arguments *a, request *r) {
     r->options.batch = (int)batch;
     if (a->sampler) PB_RETURN_IF(pb_sampler_kind_parse(a->sampler, &r->options.sampler));
     if (a->size) PB_RETURN_IF(pb_parse_extent("--size", a->size, &r->options.width, &r->options.height));
+    PB_RETURN_IF(pb_backend_select(a->device, &r->options.backend));
     if (a->seed) return pb_parse_uint64("--seed", a->seed, &r->seed);
     uint32_t drawn;
     if (getrandom(&drawn, sizeof drawn, 0) != sizeof drawn)
@@ -150,6 +153,8 @@ pb_status pb_command_generate(int argc, char **argv) {
         PB_OPTION_TEXT("--size", NULL, "WxH", &a.size, "In pixels (what the UNet was made for)."),
         PB_OPTION_TEXT("--dtype", NULL, "DTYPE", &a.dtype, "fp32, fp16 or bf16: what to compute in (fp32)."),
         PB_OPTION_TEXT("--batch", NULL, "N", &a.batch, "Pictures at a time; changes memory and speed only (4)."),
+        PB_OPTION_TEXT("--device", NULL, "DEVICE", &a.device,
+                       "auto, cpu, cuda or cuda:N (auto: a GPU where one can be used)."),
         PB_OPTION_TEXT("--variant", NULL, "VARIANT", &a.variant, "Of the weights' file name: fp16."),
         PB_OPTION_TEXT("--save-latents", NULL, "FILE", &a.latents,
                        "Safetensors for the final latents: `latents`, float32, N x C x H x W."),

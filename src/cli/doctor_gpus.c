@@ -50,8 +50,8 @@ void pb_doctor_gpus(pb_doctor *d) {
         pb_doctor_line("this build", "without CUDA");
         pb_doctor_line("GPU", cards ? "%d by NVIDIA on the bus" : "none by NVIDIA on the bus", cards);
         if (cards)
-            pb_doctor_find(d, "This machine has an NVIDIA GPU and this program was built without CUDA: install the CUDA "
-                              "toolkit and cuDNN's headers and build it again; cmake says what it found.");
+            pb_doctor_find(d, "This machine has an NVIDIA GPU and this program was built without CUDA: install the "
+                              "CUDA toolkit and cuDNN's headers and build it again; cmake says what it found.");
         return;
     }
     pb_doctor_line("this build", "with CUDA %d.%d", report.toolkit / 1000, report.toolkit % 1000 / 10);

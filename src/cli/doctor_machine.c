@@ -37,8 +37,8 @@ static void look_at_processors(pb_doctor *d) {
     pb_doctor_line("threads", "%d", pb_threads());
     pb_doctor_line("instructions", "%s%s", levels[isa.level], isa.bf16 ? " with bf16 products" : "");
     if (isa.level == PB_ISA_SCALAR)
-        pb_doctor_find(d, "The processor has no AVX2, so the CPU backend is some ten times slower than it could be: use "
-                          "a processor from 2013 or later (in a virtual machine: pass the host's processor through).");
+        pb_doctor_find(d, "The processor has no AVX2, so the CPU backend is some ten times slower than it could be: "
+                          "use a processor from 2013 or later (in a virtual machine: pass the host's through).");
 }
 
 static void look_at_memory(pb_doctor *d) {
@@ -55,8 +55,8 @@ static void look_at_memory(pb_doctor *d) {
     read_line("/sys/kernel/mm/transparent_hugepage/enabled", "", huge, sizeof huge);
     pb_doctor_line("huge pages", "%s", huge[0] ? huge : "unknown");
     if (strstr(huge, "[never]"))
-        pb_doctor_find(d, "Transparent huge pages are off, which costs the CPU backend and AdamW on the host some speed: "
-                          "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled (as root).");
+        pb_doctor_find(d, "Transparent huge pages are off, which costs the CPU backend and AdamW on the host some "
+                          "speed: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled (as root).");
 }
 
 static void look_at_limits(void) {

@@ -84,7 +84,10 @@ static bool is_virtual(const struct stat *s) {
     const ssize_t length = readlink(path, name, sizeof name - 1);
     if (length < 0) return true;
     name[length] = 0;
-    return strstr(name, "/virtual/") || strstr(name, "/virtio") || strstr(name, "/block/vd") || strstr(name, "/block/xvd");
+    static const char *const signs[] = {"/virtual/", "/virtio", "/block/vd", "/block/xvd"};
+    for (size_t i = 0; i < sizeof signs / sizeof *signs; i++)
+        if (strstr(name, signs[i])) return true;
+    return false;
 }
 
 // Whether the disk below a directory turns; -1 where that is not known.
@@ -94,7 +97,8 @@ static int is_rotational(const struct stat *s) {
     for (int i = 0; i < 2; i++) {
         char path[128];
         int turns = -1;
-        snprintf(path, sizeof path, "/sys/dev/block/%u:%u/%s/rotational", major(s->st_dev), minor(s->st_dev), places[i]);
+        snprintf(path, sizeof path, "/sys/dev/block/%u:%u/%s/rotational", major(s->st_dev), minor(s->st_dev),
+                 places[i]);
         FILE *file = fopen(path, "re");
         if (!file) continue;
         if (fscanf(file, "%d", &turns) != 1) turns = -1;
@@ -134,7 +138,7 @@ void pb_doctor_storage(pb_doctor *d, const char *directory) {
     try_store(d, directory);
     struct rlimit limit;
     if (d->usable_gpu && getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur < (rlim_t)4 << 30)
-        pb_doctor_find(d, "At most %.3f GiB may be locked in memory. Where the host slab cannot be, copies to the GPU are "
-                          "slower and do not overlap with its work: set memlock to unlimited in "
+        pb_doctor_find(d, "At most %.3f GiB may be locked in memory. Where the host slab cannot be, copies to the GPU "
+                          "are slower and do not overlap with its work: set memlock to unlimited in "
                           "/etc/security/limits.conf and log in again.", (double)limit.rlim_cur / 0x1p30);
 }

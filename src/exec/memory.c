@@ -59,7 +59,7 @@ pb_status pb_memory_create(const pb_backend *backend, const uint64_t tier_bytes[
     // Whole pages, so that all of it can be registered for I/O.
     m->bytes[PB_TIER_HOST] =
         (tier_bytes[PB_TIER_HOST] + PB_EXTENT_ALIGNMENT - 1) / PB_EXTENT_ALIGNMENT * PB_EXTENT_ALIGNMENT;
-    PB_TRY(open_device(m, backend, options->ordinal));
+    PB_TRY(open_device(m, backend, backend->ordinal));
     void *slab;
     PB_TRY(m->calls->device_allocate(m->device, m->bytes[PB_TIER_DEVICE], &slab));
     m->slab[PB_TIER_DEVICE] = slab;
@@ -111,4 +111,8 @@ void pb_memory_destroy(pb_memory *m) {
 
 uint64_t pb_memory_bytes(const pb_memory *memory, pb_tier tier) {
     return memory->bytes[tier];
+}
+
+uint64_t pb_memory_process_bytes(const pb_memory *memory) {
+    return memory->bytes[PB_TIER_HOST] + (memory->on_cpu ? memory->bytes[PB_TIER_DEVICE] : 0) + memory->staging_bytes;
 }

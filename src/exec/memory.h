@@ -10,7 +10,6 @@ typedef struct pb_memory pb_memory;
 
 struct pb_store_hook;
 typedef struct pb_memory_options {
-    int ordinal;                       // of the device
     const char *nvme;                  // directory of the store's file; NULL: there is no store
     int engine;                        // a pb_store_engine; 0: io_uring, and threads where that is refused
     const struct pb_store_hook *hook;  // of the store's system calls; NULL outside tests
@@ -29,5 +28,7 @@ pb_status pb_memory_create_for(const pb_backend *backend, const pb_program *cons
 void pb_memory_destroy(pb_memory *memory);  // NULL is allowed
 
 uint64_t pb_memory_bytes(const pb_memory *memory, pb_tier tier);
+// Of the slabs, what lies in this process's own memory: the host's, and on the CPU the device's.
+uint64_t pb_memory_process_bytes(const pb_memory *memory);
 
 #endif

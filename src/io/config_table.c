@@ -5,12 +5,18 @@ static const pb_config_choice generation_precisions[] = {
     {"fp32", PB_F32}, {"fp16", PB_F16}, {"bf16", PB_BF16}, {"no", PB_F32}, {NULL, 0}};
 static const pb_config_choice save_precisions[] = {
     {"source", PB_PRECISION_SOURCE}, {"fp32", PB_F32}, {"fp16", PB_F16}, {"bf16", PB_BF16}, {NULL, 0}};
-static const pb_config_choice devices[] = {{"auto", PB_DEVICE_AUTO}, {"cpu", PB_DEVICE_CPU}, {NULL, 0}};
 static const pb_config_choice placements[] = {{"auto", PB_PLACEMENT_AUTO},
                                               {"device", PB_PLACEMENT_DEVICE},
                                               {"host", PB_PLACEMENT_HOST},
                                               {"nvme", PB_PLACEMENT_NVME},
                                               {NULL, 0}};
+static const pb_config_choice optimizer_states[] = {
+    {"fp32", PB_STATES_FP32}, {"16bit", PB_STATES_16BIT}, {"8bit", PB_STATES_8BIT}, {NULL, 0}};
+static const pb_config_choice optimizer_masters[] = {{"fp32", PB_MASTER_FP32},
+                                                     {"split16", PB_MASTER_SPLIT16},
+                                                     {"split8", PB_MASTER_SPLIT8},
+                                                     {"none", PB_MASTER_NONE},
+                                                     {NULL, 0}};
 static const pb_config_choice lr_schedulers[] = {{"linear", 0},     {"cosine", 0},
                                                  {"cosine_with_restarts", 0}, {"polynomial", 0},
                                                  {"constant", 0},   {"constant_with_warmup", 0},

@@ -53,8 +53,8 @@ static pb_status finish(network *n, const pb_generate_options *options, pb_part 
     pb_weights *weights = NULL;
     pb_graph_mark_output(n->graph, n->output);
     PB_TRY(n->graph->status);
-    PB_TRY(pb_compile(n->graph, pb_backend_cpu(), NULL, &n->program));
-    PB_TRY(pb_executor_create(pb_backend_cpu(), n->graph, n->program, NULL, &n->executor));
+    PB_TRY(pb_compile(n->graph, options->backend, NULL, &n->program));
+    PB_TRY(pb_executor_create(options->backend, n->graph, n->program, NULL, &n->executor));
     PB_TRY(pb_model_dir_weights(options->model, part, options->variant, &weights));
     PB_TRY(pb_weights_load(n->module, weights, n->executor));
 fail:
@@ -157,7 +157,7 @@ static pb_status encode_texts(pb_generator *g, int *tokens) {
         if (ids[i] >= clip->vocabulary)
             PB_FAIL(PB_ERR_FORMAT, "the tokenizer gives the id %d; the text encoder's vocabulary ends at %d", ids[i],
                     clip->vocabulary - 1);
-    PB_TRY(pb_encode_prompts(o->model, clip, o->variant, o->dtype, ids, g->copies, length, encoded));
+    PB_TRY(pb_encode_prompts(o->backend, o->model, clip, o->variant, o->dtype, ids, g->copies, length, encoded));
     for (int i = 0; i < g->copies * o->batch; i++)
         memcpy((char *)g->hidden + (uint64_t)i * bytes, encoded + (uint64_t)(i / o->batch) * bytes, bytes);
     *tokens = length;
@@ -187,6 +187,7 @@ pb_status pb_generator_create(const pb_generate_options *options, pb_generator *
     pb_generator *g = calloc(1, sizeof *g);
     if (!g) return pb_error(PB_ERR_MEMORY, "no memory for a generator");
     g->options = *options;
+    if (!g->options.backend) g->options.backend = pb_backend_cpu();
     g->copies = options->guidance > 1 ? 2 : 1;
     if (options->batch < 1 || options->batch > MOST_BATCH)
         PB_FAIL(PB_ERR_USAGE, "the batch must be from 1 to %d pictures", MOST_BATCH);

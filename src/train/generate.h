@@ -5,6 +5,7 @@
 #include "base/rng.h"
 #include "io/image.h"
 #include "io/model_dir.h"
+#include "kernels/backend.h"
 #include "train/sampler.h"
 
 typedef struct pb_generate_options {
@@ -17,6 +18,7 @@ typedef struct pb_generate_options {
     int steps;
     int width, height;              // in pixels; 0: what the UNet was made for
     int batch;                      // pictures that go through the UNet together, 1 or more
+    const pb_backend *backend;      // NULL: the CPU's
 } pb_generate_options;
 
 typedef struct pb_generator pb_generator;

@@ -1,14 +1,19 @@
 #include "train/memory_limits.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/statvfs.h>
 
 #include "base/fs.h"
+#include "exec/select.h"
 #include "io/machine_profile.h"
+#include "kernels/cuda_report.h"
 
 // Of the free space, what `auto` leaves to others.
 static const double nvme_share = 0.9;
+// Of a GPU's free memory, what cuDNN, cuBLASLt and our kernels' own code will take.
+static const uint64_t gpu_margin = (uint64_t)800 << 20;
 
 // Free bytes where `directory` is or would be made.
 static pb_status free_bytes(pb_arena *arena, const char *directory, uint64_t *bytes) {
@@ -38,10 +43,40 @@ static pb_state_home home_of(pb_placement placement) {
     }
 }
 
+// On a GPU its speeds are the card's, as far as it is known, and its memory is what is free now; the host's figures are
+// this machine's.
+static pb_status find_this(pb_arena *arena, const pb_config *config, const pb_backend *backend, pb_machine *machine) {
+    PB_RETURN_IF(pb_machine_find(arena, config->memory.profile, machine));
+    if (backend == pb_backend_cpu()) return PB_OK;
+    const bool profiled = config->memory.profile != NULL;
+    const pb_machine host = *machine;
+    pb_cuda_gpu gpu;
+    PB_RETURN_IF(pb_cuda_card(backend->ordinal, &gpu));
+    if (!profiled) {
+        PB_RETURN_IF(pb_machine_find(arena, gpu.machine[0] ? gpu.machine : "generic", machine));
+        machine->dram = host.dram;
+        machine->host_adamw = host.host_adamw;
+        machine->nvme_read = host.nvme_read;
+        machine->nvme_write = host.nvme_write;
+        machine->nvme_both = host.nvme_both;
+        machine->host_bytes = host.host_bytes;
+        machine->nvme_bytes = host.nvme_bytes;
+    }
+    snprintf(machine->name, sizeof machine->name, "%.50s (cuda:%d)", gpu.name, backend->ordinal);
+    machine->device_bytes = gpu.free > gpu_margin ? gpu.free - gpu_margin : 0;
+    return PB_OK;
+}
+
 pb_status pb_memory_limits_find(pb_arena *arena, const pb_config *config, const char *machine, pb_memory_limits *l) {
     *l = (pb_memory_limits){.nvme = config->memory.nvme};
     const bool elsewhere = machine != NULL;
-    PB_RETURN_IF(pb_machine_find(arena, machine ? machine : config->memory.profile, &l->machine));
+    if (elsewhere) {
+        l->backend = pb_backend_for_machine(machine);
+        PB_RETURN_IF(pb_machine_find(arena, machine, &l->machine));
+    } else {
+        PB_RETURN_IF(pb_backend_select(config->device, &l->backend));
+        PB_RETURN_IF(find_this(arena, config, l->backend, &l->machine));
+    }
     const bool device_auto = config->memory.device == PB_SIZE_AUTO, host_auto = config->memory.host == PB_SIZE_AUTO;
     uint64_t *budget = l->request.budget;
     budget[PB_TIER_DEVICE] = device_auto ? l->machine.device_bytes : (uint64_t)config->memory.device;

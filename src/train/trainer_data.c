@@ -81,8 +81,8 @@ static void say_what_is_encoded(pb_trainer *t, int64_t cached, int64_t all) {
 pb_status pb_training_data_load(pb_trainer *t) {
     pb_training_data *d = &t->data;
     int64_t cached = 0, all = 0;
-    PB_RETURN_IF(pb_vae_encoder_create(t->model, &t->architecture.vae, t->config->variant, t->request.compute,
-                                       d->resolution, &d->encoder));
+    PB_RETURN_IF(pb_vae_encoder_create(t->limits.backend, t->model, &t->architecture.vae, t->config->variant,
+                                       t->request.compute, d->resolution, &d->encoder));
     const int64_t elements = d->encoder->channels * d->encoder->latent_pixels;
     for (int side = 0; side < PB_SIDES; side++) {
         if (side == PB_SIDE_CLASS && !t->config->with_prior_preservation) break;

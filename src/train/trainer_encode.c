@@ -37,7 +37,7 @@ static pb_status load_part(const pb_model_dir *model, pb_part part, const char *
 
 // --- VAE ---
 
-static pb_status build_encoder(pb_vae_encoder *e, const pb_vae_config *config) {
+static pb_status build_encoder(pb_vae_encoder *e, const pb_backend *backend, const pb_vae_config *config) {
     PB_RETURN_IF(pb_graph_create(&e->graph));
     const pb_shape shape = PB_SHAPE4(1, e->size, e->size, 3);
     e->pixels = pb_graph_add_value(e->graph, PB_CLASS_INPUT, e->dtype, shape, false, "pixels");
@@ -46,12 +46,12 @@ static pb_status build_encoder(pb_vae_encoder *e, const pb_vae_config *config) {
     e->moments = pb_vae_encode(e->module, config, e->pixels);
     pb_graph_mark_output(e->graph, e->moments);
     PB_RETURN_IF(e->graph->status);
-    PB_RETURN_IF(pb_compile(e->graph, pb_backend_cpu(), NULL, &e->program));
-    return pb_executor_create(pb_backend_cpu(), e->graph, e->program, NULL, &e->executor);
+    PB_RETURN_IF(pb_compile(e->graph, backend, NULL, &e->program));
+    return pb_executor_create(backend, e->graph, e->program, NULL, &e->executor);
 }
 
-pb_status pb_vae_encoder_create(const pb_model_dir *model, const pb_vae_config *config, const char *variant,
-                                pb_dtype dtype, int32_t size, pb_vae_encoder **result) {
+pb_status pb_vae_encoder_create(const pb_backend *backend, const pb_model_dir *model, const pb_vae_config *config,
+                                const char *variant, pb_dtype dtype, int32_t size, pb_vae_encoder **result) {
     pb_status status = PB_OK;
     pb_vae_encoder *e = calloc(1, sizeof *e);
     if (!e) return pb_error(PB_ERR_MEMORY, "no memory for the VAE");
@@ -63,7 +63,7 @@ pb_status pb_vae_encoder_create(const pb_model_dir *model, const pb_vae_config *
     e->values = malloc(most * sizeof *e->values);
     e->narrow = malloc(most * pb_dtype_size(dtype));
     if (!e->values || !e->narrow) PB_FAIL(PB_ERR_MEMORY, "no memory for the VAE");
-    PB_TRY(build_encoder(e, config));
+    PB_TRY(build_encoder(e, backend, config));
     PB_TRY(load_part(model, PB_PART_VAE, variant, e->module, e->executor));
     *result = e;
     e = NULL;
@@ -111,8 +111,9 @@ pb_status pb_vae_encoder_run(pb_vae_encoder *e, const pb_image *image, pb_crop c
 
 // --- Text encoder ---
 
-pb_status pb_encode_prompts(const pb_model_dir *model, const pb_clip_config *config, const char *variant,
-                            pb_dtype dtype, const int32_t *ids, int count, int tokens, void *hidden) {
+pb_status pb_encode_prompts(const pb_backend *backend, const pb_model_dir *model, const pb_clip_config *config,
+                            const char *variant, pb_dtype dtype, const int32_t *ids, int count, int tokens,
+                            void *hidden) {
     pb_status status = PB_OK;
     pb_graph *graph = NULL;
     pb_program *program = NULL;
@@ -124,8 +125,8 @@ pb_status pb_encode_prompts(const pb_model_dir *model, const pb_clip_config *con
     const pb_vid output = pb_clip_forward(module, config, input);
     pb_graph_mark_output(graph, output);
     PB_TRY(graph->status);
-    PB_TRY(pb_compile(graph, pb_backend_cpu(), NULL, &program));
-    PB_TRY(pb_executor_create(pb_backend_cpu(), graph, program, NULL, &executor));
+    PB_TRY(pb_compile(graph, backend, NULL, &program));
+    PB_TRY(pb_executor_create(backend, graph, program, NULL, &executor));
     PB_TRY(load_part(model, PB_PART_TEXT_ENCODER, variant, module, executor));
     const uint64_t bytes = pb_value_bytes(pb_graph_value(graph, output));
     for (int i = 0; i < count; i++) {

@@ -51,6 +51,6 @@ static const pb_kernel_workspace workspaces[PB_OP_COUNT] = {
 };
 
 const pb_backend *shim_backend(void) {
-    static const pb_backend backend = {"cuda under the shim", kernels, workspaces, NULL, NULL};
+    static const pb_backend backend = {"cuda under the shim", kernels, workspaces, NULL, NULL, 0};
     return &backend;
 }

@@ -1,0 +1,34 @@
+// A CUDA runtime that is none: the functions that kernels/cuda/cuda_device.c calls, over this process's memory. Streams
+// are threads that work through their queues with random pauses; events, host functions and copies are ordered by the
+// rules of the CUDA programming guide and by nothing else, so that a wait that is missing shows as wrong bits. Device
+// memory can only be reached by what runs in a stream (kernels are the CPU backend's). Any function can be made to fail.
+#ifndef PB_TESTS_RUNTIME_SUPPORT_CUDA_RUNTIME_H
+#define PB_TESTS_RUNTIME_SUPPORT_CUDA_RUNTIME_H
+
+#include <cuda_runtime_api.h>
+
+#include "kernels/backend.h"
+
+// What the machine is said to have.
+typedef struct fake_machine {
+    int gpus, driver, runtime;  // versions: 13000; driver 0: none
+    int major, minor;           // compute capability
+    size_t memory;              // bytes of the GPU
+    bool no_lock;               // page-locking is refused
+    bool no_code;               // the program has no code for this GPU
+} fake_machine;
+extern fake_machine fake;
+
+// The `at`-th call from now on (1: the next) of the function returns `error`. Errors that break a context are returned
+// by every later call as well, until fake_repair. "kernel": the run of a kernel, later, in its stream.
+void fake_fail(const char *function, int at, cudaError_t error);
+void fake_repair(void);
+void fake_seed(uint64_t seed);  // of the pauses; 0: none
+
+// What is alive: allocations, streams, events, locked ranges.
+int fake_objects(void);
+
+// pb_cuda_device_calls with the CPU backend's kernels.
+const pb_backend *fake_backend(void);
+
+#endif
