@@ -185,6 +185,20 @@ __device__ __forceinline__ head_matrix head_of(const attention_shape &s, const v
     return x;
 }
 
+// Member by member, so that both stay in registers.
+__device__ __forceinline__ head_matrix pick(bool first, const head_matrix &a, const head_matrix &b) {
+    head_matrix x = a;
+    x.data = first ? a.data : b.data;
+    x.first = first ? a.first : b.first;
+    x.tokens = first ? a.tokens : b.tokens;
+    return x;
+}
+
+struct attention_gradient_in {
+    const void *dy, *q, *k, *v, *y;
+    const float *lse;
+};
+
 static inline attention_shape attention_shape_of(const pb_attr *attr, const pb_tensor *q, const pb_tensor *k,
                                                  unsigned warps, int chunks) {
     attention_shape s;

@@ -1,6 +1,7 @@
 // What our kernels take from CUDA, in one place: the only header here that includes CUDA's own. A kernel written with
 // nothing else also compiles as plain C++ with tests/shim/shim.h in CUDA's place, and there the tests run it. So: no
-// inline PTX, no matrix instructions, no asynchronous copies, no cooperative groups; kernels start through launch().
+// inline PTX in kernels (three instructions for matrix units are here, and the shim has its own of them), no
+// asynchronous copies, no cooperative groups; kernels start through launch().
 //
 //   launch(op, kernel, grid, threads, shared bytes, stream, arguments...)   pb_status
 //   SHARED(type, name, count)         an array in shared memory
@@ -75,6 +76,56 @@ __device__ __forceinline__ void from_float(float x, pb_f16 *to) {
 __device__ __forceinline__ void from_float(float x, pb_bf16 *to) {
     to->bits = __bfloat16_as_ushort(__float2bfloat16_rn(x));
 }
+
+// Matrix units. Nothing below exists before sm_80; code for such cards is compiled but never started.
+static inline bool has_matrix_units(void) {
+    int device = 0, major = 0;
+    return cudaGetDevice(&device) == cudaSuccess &&
+           cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess && major >= 8;
+}
+
+// Four 8x8 matrices of 16-bit elements: lane l gives the address of row l % 8 of matrix l / 8, and gets of each matrix
+// elements 2 (l % 4) and the one after it of row l / 4; transposed: of column l / 4.
+__device__ __forceinline__ void load_matrices(const uint16_t *row, uint32_t (&x)[4]) {
+    const unsigned at = (unsigned)__cvta_generic_to_shared(row);
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
+                 : "r"(at)
+                 : "memory");
+}
+__device__ __forceinline__ void load_matrices_transposed(const uint16_t *row, uint32_t (&x)[4]) {
+    const unsigned at = (unsigned)__cvta_generic_to_shared(row);
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
+                 : "r"(at)
+                 : "memory");
+}
+
+// sums[16,8] += left[16,16] right[16,8] in fp32; see mma_tiles.cuh for who holds what.
+template <typename T>
+__device__ __forceinline__ void multiply_matrices(const uint32_t (&left)[4], uint32_t right0, uint32_t right1,
+                                                  float (&sums)[4]) {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+    if constexpr (std::is_same<T, pb_f16>::value)
+        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+                     "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                     : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+                     : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right0), "r"(right1));
+    else
+        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+                     "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                     : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+                     : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right0), "r"(right1));
 #endif
+}
+#endif
+
+// Two elements in one register, the first in the low half.
+template <typename T> __device__ __forceinline__ uint32_t pack(float low, float high) {
+    T first, second;
+    from_float(low, &first);
+    from_float(high, &second);
+    return (uint32_t)first.bits | (uint32_t)second.bits << 16;
+}
 
 #endif

@@ -1,4 +1,5 @@
 // Attention by tiles with a running softmax (FlashAttention, arXiv 2205.14135), for every head size and dtype.
+#include "kernels/cuda/attention_mma.h"
 #include "kernels/cuda/attention_tiles.cuh"
 
 namespace {
@@ -58,22 +59,9 @@ __global__ void __launch_bounds__(BLOCK_LIMIT, CHUNKS <= 5 ? 2 : 1)
     }
 }
 
-// Member by member, so that both stay in registers.
-__device__ __forceinline__ head_matrix pick(bool first, const head_matrix &a, const head_matrix &b) {
-    head_matrix x = a;
-    x.data = first ? a.data : b.data;
-    x.first = first ? a.first : b.first;
-    x.tokens = first ? a.tokens : b.tokens;
-    return x;
-}
-
-struct gradient_in {
-    const void *dy, *q, *k, *v, *y;
-    const float *lse;
-};
-
 // delta[image, head, query] = dy . y, what the softmax's gradient subtracts; a warp per query.
-__global__ void __launch_bounds__(BLOCK_LIMIT, 1) attention_delta(attention_shape s, gradient_in in, float *delta) {
+__global__ void __launch_bounds__(BLOCK_LIMIT, 1)
+    attention_delta(attention_shape s, attention_gradient_in in, float *delta) {
     const int query = (int)(blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32), lane = (int)threadIdx.x % 32;
     if (query >= s.queries) return;
     const head_matrix dy = head_of(s, in.dy, s.queries), y = head_of(s, in.y, s.queries);
@@ -97,7 +85,7 @@ __global__ void __launch_bounds__(BLOCK_LIMIT, 1) attention_delta(attention_shap
 // The probabilities P come again from lse. Nothing is added atomically: the order of sums is that of the columns.
 template <int CHUNKS>
 __global__ void __launch_bounds__(BLOCK_LIMIT, CHUNKS <= 3 ? 2 : 1)
-    attention_gradient(attention_shape s, gradient_in in, const float *delta, void *dq, void *dk, void *dv) {
+    attention_gradient(attention_shape s, attention_gradient_in in, const float *delta, void *dq, void *dk, void *dv) {
     DYNAMIC_SHARED(float, staging);
     const int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, rows = (int)blockDim.x / 32 * ROWS_PER_WARP;
     const int first = (int)blockIdx.x * rows, row = first + warp * ROWS_PER_WARP;
@@ -163,6 +151,9 @@ extern "C" pb_status pb_cuda_attention(const pb_kernel_args *args, void *stream)
         const unsigned warps = warps_of_attention();
         attention_shape s = attention_shape_of(args->attr, &in[0], &in[1], warps, CHUNKS);
         s.in_runs = s.in_runs && are_aligned(&in[0], &in[1], &in[2]);
+        if (attention_mma_has(s, false) && is_aligned(y->data))
+            return attention_mma_launch(s, in[0].data, in[1].data, in[2].data, y->data,
+                                        static_cast<float *>(args->out[1].data), stream);
         const dim3 grid((unsigned)divide_up(s.queries, warps * ROWS_PER_WARP), (unsigned)(s.images * s.heads));
         return launch("attention", attention<CHUNKS>, grid, warps * 32, attention_shared(s, warps), stream, s,
                       static_cast<const void *>(in[0].data), static_cast<const void *>(in[1].data),
@@ -182,12 +173,14 @@ extern "C" pb_status pb_cuda_attention_bwd(const pb_kernel_args *args, void *str
         const unsigned warps = warps_of_attention(), rows = warps * ROWS_PER_WARP;
         attention_shape s = attention_shape_of(args->attr, &in[1], &in[2], warps, CHUNKS);
         s.in_runs = s.in_runs && are_aligned(&in[0], &in[1], &in[2]) && are_aligned(&in[3], &in[4], &in[4]);
-        const gradient_in from = {in[0].data, in[1].data, in[2].data,
-                                  in[3].data, in[4].data, static_cast<const float *>(in[5].data)};
+        const attention_gradient_in from = {in[0].data, in[1].data, in[2].data,
+                                            in[3].data, in[4].data, static_cast<const float *>(in[5].data)};
         float *delta = static_cast<float *>(args->workspace);
         const unsigned heads = (unsigned)(s.images * s.heads);
         PB_RETURN_IF(launch("attention_bwd", attention_delta, dim3((unsigned)divide_up(s.queries, warps), heads),
                             warps * 32, 0, stream, s, from, delta));
+        if (attention_mma_has(s, true) && are_aligned(&out[0], &out[1], &out[2]))
+            return attention_gradient_mma_launch(s, from, delta, out[0].data, out[1].data, out[2].data, stream);
         const int64_t most = s.queries > s.keys ? s.queries : s.keys;
         return launch("attention_bwd", attention_gradient<CHUNKS>, dim3((unsigned)divide_up(most, rows), heads, 3),
                       warps * 32, attention_shared(s, warps), stream, s, from, static_cast<const float *>(delta),

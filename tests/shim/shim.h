@@ -81,6 +81,17 @@ pb_status launch(const char *op, void (*kernel)(P...), dim3 grid, unsigned threa
         op, grid, threads, shared, [](void *context) { (*static_cast<decltype(call) *>(context))(); }, &call);
 }
 
+// Matrix units, by what PTX says of the instructions; the warp exchanges addresses and registers.
+bool has_matrix_units(void);
+void load_matrices(const uint16_t *row, uint32_t (&x)[4]);
+void load_matrices_transposed(const uint16_t *row, uint32_t (&x)[4]);
+void shim_multiply(bool f16, const uint32_t *left, const uint32_t *right, float *sums);
+template <typename T>
+static inline void multiply_matrices(const uint32_t (&left)[4], uint32_t right0, uint32_t right1, float (&sums)[4]) {
+    const uint32_t right[2] = {right0, right1};
+    shim_multiply(std::is_same<T, pb_f16>::value, left, right, sums);
+}
+
 static inline pb_status set_zero(const char *, void *memory, size_t bytes, void *) {
     memset(memory, 0, bytes);
     return PB_OK;

@@ -17,6 +17,10 @@ bool shim_barrier_reached(int barrier);  // since the last call of shim_forget_b
 void shim_forget_barriers(void);
 void shim_skip_barrier(int barrier);
 
+// Whether kernels are told that there are matrix units; they are unless a test says otherwise.
+void shim_set_matrix_units(bool present);
+uint64_t shim_matrix_products(void);  // so far, counted per thread
+
 // Threads that ran so far, over all launches.
 uint64_t shim_threads_run(void);
 

@@ -1,4 +1,4 @@
-// test: links=shim,ref,base timeout=300
+// test: links=shim,ref,base
 // Attention and its gradient for the head sizes of SD 1, SD 2, SDXL, their text encoders and the VAE, with fewer, as
 // many and more tokens than a tile, against the scalar reference.
 #include <stdlib.h>
@@ -26,8 +26,11 @@ static void run_forward(const pb_backend *reference, pb_kernel_args *args) {
     free(forward.workspace);
 }
 
-static void check(const geometry *g, pb_opcode op, const op_case *c, pb_dtype dtype) {
+static void check(const geometry *g, pb_opcode op, const op_case *c, pb_dtype dtype, bool units) {
     char why[200];
+    const uint64_t before = shim_matrix_products();
+    const int most = op == PB_OP_ATTENTION ? 160 : 80;
+    shim_set_matrix_units(units);
     op_run run, expected;
     op_run_init(&run, op, c, dtype, pb_backend_reference());
     op_run_init(&expected, op, c, dtype, pb_backend_reference());
@@ -37,12 +40,13 @@ static void check(const geometry *g, pb_opcode op, const op_case *c, pb_dtype dt
     CHECK_THAT(!fault, "%s, heads of %d, %s: %s", pb_op_name(op), g->width, pb_dtype_name(dtype), fault);
     CHECK_THAT(op_run_agrees(&run, &expected, why, sizeof why), "%s, heads of %d, %s: %s", pb_op_name(op), g->width,
                pb_dtype_name(dtype), why);
+    CHECK((shim_matrix_products() > before) == (units && dtype != PB_F32 && g->width <= most));
     op_run_deinit(&run);
     op_run_deinit(&expected);
 }
 
 int main(void) {
-    const pb_dtype dtypes[] = {PB_F32, PB_F16, PB_BF16};
+    const pb_dtype dtypes[] = {PB_F16, PB_BF16, PB_F32};
     for (size_t i = 0; i < sizeof geometries / sizeof geometries[0]; i++) {
         const geometry *g = &geometries[i];
         const pb_shape q = PB_SHAPE3(1, g->queries, g->heads * g->width),
@@ -51,9 +55,9 @@ int main(void) {
         const pb_attr attr = {.attention = {g->heads, g->causal, 1 / sqrtf((float)g->width)}};
         const op_case forward = {"", attr, .in = {q, k, k}, .out = {q, lse}};
         const op_case backward = {"", attr, .in = {q, q, k, k, q, lse}, .out = {q, k, k}, .prepare = run_forward};
-        for (int d = 0; d < 3; d++) {
-            check(g, PB_OP_ATTENTION, &forward, dtypes[d]);
-            check(g, PB_OP_ATTENTION_BWD, &backward, dtypes[d]);
+        for (int d = 0; d < 5; d++) {
+            check(g, PB_OP_ATTENTION, &forward, dtypes[d % 3], d < 3);
+            check(g, PB_OP_ATTENTION_BWD, &backward, dtypes[d % 3], d < 3);
         }
     }
     return CHECK_DONE();

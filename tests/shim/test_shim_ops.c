@@ -1,4 +1,4 @@
-// test: links=shim,ref,base timeout=300
+// test: links=shim,ref,base
 // Every CUDA kernel of ours, run through the shim, against the scalar reference: all cases, storage dtypes and optional
 // arguments; with threads and blocks forward, reversed and at random, and in other block sizes, to the same bits.
 #include "check.h"

@@ -1,0 +1,172 @@
+// Attention in 16 bits on matrix units (from sm_80 on), after FlashAttention-2 (arXiv 2307.08691): scores stay in
+// registers, probabilities are rounded to the storage dtype for the second product, sums are fp32. The gradient is of
+// the same shape as in cuda_attention.cu: one kernel for dq, dk and dv, nothing atomic.
+#include "kernels/cuda/attention_mma.h"
+#include "kernels/cuda/mma_tiles.cuh"
+
+namespace {
+
+constexpr float LOG2_E = 1.44269504f, LN_2 = 0.69314718f;
+
+template <typename T, int DEPTH>
+__global__ void __launch_bounds__(MMA_WARPS * 32, DEPTH <= 5 ? 3 : 2)
+    attention_mma(attention_shape s, const void *q_data, const void *k_data, const void *v_data, void *y, float *lse) {
+    DYNAMIC_SHARED(uint16_t, k_tile);
+    uint16_t *v_tile = k_tile + MMA_TILE * MMA_STRIDE<DEPTH>;
+    const head_matrix q = head_of(s, q_data, s.queries), k = head_of(s, k_data, s.keys), v = head_of(s, v_data, s.keys);
+    const int lane = (int)threadIdx.x % 32, first = (int)blockIdx.x * MMA_TILE;
+    const int row = first + (int)threadIdx.x / 32 * MMA_ROWS + lane / 4;  // and row + 8
+    uint32_t left[DEPTH][4];
+    float result[2 * DEPTH][4], scores[MMA_TILE / 8][4], most[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
+    stage_tile<DEPTH>(q, first, k_tile);
+    __syncthreads();
+    load_left<DEPTH>(k_tile, left);
+    __syncthreads();
+#pragma unroll
+    for (int n = 0; n < 2 * DEPTH; n++) result[n][0] = result[n][1] = result[n][2] = result[n][3] = 0;
+    const int keys = s.causal ? min(s.keys, first + MMA_TILE) : s.keys;
+    for (int column = 0; column < keys; column += MMA_TILE) {
+        stage_tile<DEPTH>(k, column, k_tile);
+        stage_tile<DEPTH>(v, column, v_tile);
+        __syncthreads();
+        mma_scores<T, DEPTH>(left, k_tile, scores);
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            const int seen = s.causal ? min(s.keys, row + 8 * h + 1) : s.keys;
+            float now = most[h], total = 0;
+#pragma unroll
+            for (int n = 0; n < MMA_TILE / 8; n++) {
+#pragma unroll
+                for (int j = 2 * h; j < 2 * h + 2; j++) {
+                    const int key = column + n * 8 + lane % 4 * 2 + j % 2;
+                    scores[n][j] = key < seen ? scores[n][j] * (s.scale * LOG2_E) : -INFINITY;
+                    now = fmaxf(now, scores[n][j]);
+                }
+            }
+            now = row_most(now);  // finite: every row sees key 0, which is in the first tile
+            const float shrink = exp2f(most[h] - now);
+            most[h] = now;
+#pragma unroll
+            for (int n = 0; n < MMA_TILE / 8; n++) {
+#pragma unroll
+                for (int j = 2 * h; j < 2 * h + 2; j++) {
+                    scores[n][j] = exp2f(scores[n][j] - now);
+                    total += scores[n][j];
+                }
+            }
+            sum[h] = sum[h] * shrink + row_sum(total);
+#pragma unroll
+            for (int n = 0; n < 2 * DEPTH; n++) {
+                result[n][2 * h] *= shrink;
+                result[n][2 * h + 1] *= shrink;
+            }
+        }
+        mma_result<T, DEPTH>(scores, v_tile, result);
+        __syncthreads();
+    }
+    const float inverse[2] = {1.0f / sum[0], 1.0f / sum[1]};
+    store_result<T, DEPTH>(result, inverse, q, row, y);
+#pragma unroll
+    for (int h = 0; h < 2; h++)
+        if (lse && lane % 4 == 0 && row + 8 * h < s.queries)
+            lse[(int64_t)blockIdx.y * s.queries + row + 8 * h] = (most[h] + log2f(sum[h])) * LN_2;
+}
+
+// As attention_gradient in cuda_attention.cu. The weights are rounded to T before the scale, which may be small.
+template <typename T, int DEPTH>
+__global__ void __launch_bounds__(MMA_WARPS * 32, 2)
+    attention_gradient_mma(attention_shape s, attention_gradient_in in, const float *delta, void *dq, void *dk,
+                           void *dv) {
+    DYNAMIC_SHARED(uint16_t, tile);
+    uint16_t *second_tile = tile + MMA_TILE * MMA_STRIDE<DEPTH>;
+    const bool of_query = blockIdx.z == 0, of_value = blockIdx.z == 2;
+    const head_matrix q = head_of(s, in.q, s.queries), k = head_of(s, in.k, s.keys);
+    const head_matrix dy = head_of(s, in.dy, s.queries), v = head_of(s, in.v, s.keys);
+    const head_matrix rows = pick(of_query, q, k), columns = pick(of_query, k, q);
+    const head_matrix row_slopes = pick(of_query, dy, v), column_slopes = pick(of_query, v, dy);
+    const int lane = (int)threadIdx.x % 32, first = (int)blockIdx.x * MMA_TILE;
+    const int row = first + (int)threadIdx.x / 32 * MMA_ROWS + lane / 4;
+    if (first >= rows.tokens) return;
+    const int begin = s.causal && !of_query ? first / MMA_TILE * MMA_TILE : 0;
+    const int end = s.causal && of_query ? min(columns.tokens, first + MMA_TILE) : columns.tokens;
+    const float *lse = in.lse + (int64_t)blockIdx.y * s.queries;
+    delta += (int64_t)blockIdx.y * s.queries;
+    uint32_t left[DEPTH][4], left_slopes[DEPTH][4];
+    float result[2 * DEPTH][4], scores[MMA_TILE / 8][4], slopes[MMA_TILE / 8][4];
+    stage_tile<DEPTH>(rows, first, tile);
+    stage_tile<DEPTH>(row_slopes, first, second_tile);
+    __syncthreads();
+    load_left<DEPTH>(tile, left);
+    load_left<DEPTH>(second_tile, left_slopes);
+    __syncthreads();
+#pragma unroll
+    for (int n = 0; n < 2 * DEPTH; n++) result[n][0] = result[n][1] = result[n][2] = result[n][3] = 0;
+    for (int column = begin; column < end; column += MMA_TILE) {
+        stage_tile<DEPTH>(columns, column, tile);
+        stage_tile<DEPTH>(column_slopes, column, second_tile);
+        __syncthreads();
+        mma_scores<T, DEPTH>(left, tile, scores);
+        if (!of_value) mma_scores<T, DEPTH>(left_slopes, second_tile, slopes);
+#pragma unroll
+        for (int n = 0; n < MMA_TILE / 8; n++) {
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                const int r = row + j / 2 * 8, c = column + n * 8 + lane % 4 * 2 + j % 2;
+                const int query = of_query ? r : c, key = of_query ? c : r;
+                float weight = 0;
+                if (query < s.queries && key < s.keys && !(s.causal && key > query)) {
+                    weight = exp2f(scores[n][j] * (s.scale * LOG2_E) - lse[query] * LOG2_E);
+                    if (!of_value) weight *= slopes[n][j] - delta[query];
+                }
+                scores[n][j] = weight;
+            }
+        }
+        mma_result<T, DEPTH>(scores, of_value ? second_tile : tile, result);
+        __syncthreads();
+    }
+    const float one_factor = of_value ? 1.0f : s.scale, factor[2] = {one_factor, one_factor};
+    store_result<T, DEPTH>(result, factor, rows, row, of_query ? dq : of_value ? dv : dk);
+}
+
+template <int DEPTH> constexpr size_t SHARED_BYTES = 2 * MMA_TILE *MMA_STRIDE<DEPTH> * sizeof(uint16_t);
+
+// Runs f(T(), depth) with the smallest depth of 16 channels that holds a head.
+template <class F> pb_status with_depth(pb_dtype dtype, int width, F f) {
+    const auto typed = [&](auto depth) { return dtype == PB_F16 ? f(pb_f16(), depth) : f(pb_bf16(), depth); };
+    if (width <= 48) return typed(std::integral_constant<int, 3>());
+    if (width <= 64) return typed(std::integral_constant<int, 4>());
+    return typed(std::integral_constant<int, 5>());
+}
+
+}  // namespace
+
+bool attention_mma_has(const attention_shape &s, bool gradient) {
+    if (s.dtype == PB_F32 || !s.in_runs || !has_matrix_units()) return false;
+    return s.width <= (gradient ? 80 : 160);
+}
+
+pb_status attention_mma_launch(const attention_shape &s, const void *q, const void *k, const void *v, void *y,
+                               float *lse, void *stream) {
+    const dim3 grid((unsigned)divide_up(s.queries, MMA_TILE), (unsigned)(s.images * s.heads));
+    const auto run = [&](auto element, auto depth) {
+        using T = decltype(element);
+        constexpr int DEPTH = decltype(depth)::value;
+        return launch("attention", attention_mma<T, DEPTH>, grid, MMA_WARPS * 32, SHARED_BYTES<DEPTH>, stream, s, q, k,
+                      v, y, lse);
+    };
+    if (s.width <= 80) return with_depth(s.dtype, s.width, run);
+    return s.dtype == PB_F16 ? run(pb_f16(), std::integral_constant<int, 10>())
+                             : run(pb_bf16(), std::integral_constant<int, 10>());
+}
+
+pb_status attention_gradient_mma_launch(const attention_shape &s, const attention_gradient_in &in, const float *delta,
+                                        void *dq, void *dk, void *dv, void *stream) {
+    const int most = s.queries > s.keys ? s.queries : s.keys;
+    const dim3 grid((unsigned)divide_up(most, MMA_TILE), (unsigned)(s.images * s.heads), 3);
+    return with_depth(s.dtype, s.width, [&](auto element, auto depth) {
+        using T = decltype(element);
+        constexpr int DEPTH = decltype(depth)::value;
+        return launch("attention_bwd", attention_gradient_mma<T, DEPTH>, grid, MMA_WARPS * 32, SHARED_BYTES<DEPTH>,
+                      stream, s, in, delta, dq, dk, dv);
+    });
+}

@@ -1,0 +1,107 @@
+// Tiles of 16-bit elements in shared memory and products of them on matrix units: mma.m16n8k16 with fp32 sums, whose
+// operands' places in the lanes' registers are PTX's ("Matrix Fragments for mma.m16n8k16"). With g = lane / 4 and
+// t = lane % 4:
+//   sums      c[0], c[1]: row g, columns 2t and 2t + 1;  c[2], c[3]: row g + 8
+//   left      a[0]: row g, k = 2t and 2t + 1;  a[1]: row g + 8;  a[2], a[3]: the same at k + 8
+//   right     b[0]: k = 2t and 2t + 1 of column g;  b[1]: at k + 8
+// So two neighbouring tiles of sums, rounded, are a left operand. The instructions themselves are in compat.h, and the
+// shim has them too.
+#ifndef PB_KERNELS_CUDA_MMA_TILES_CUH
+#define PB_KERNELS_CUDA_MMA_TILES_CUH
+
+#include "kernels/cuda/attention_tiles.cuh"
+
+constexpr int MMA_ROWS = 16, MMA_WARPS = 4, MMA_TILE = 64;  // rows of a warp; rows of a block, and columns at a time
+static_assert(MMA_ROWS * MMA_WARPS == MMA_TILE, "one tile shape");
+
+// Elements between tokens in shared memory: 8 rows of 16 bytes then lie in different banks for every DEPTH.
+template <int DEPTH> constexpr int MMA_STRIDE = 16 * DEPTH + 8;
+
+// to[64][MMA_STRIDE] = tokens from `begin`; zeros beyond the matrix and beyond its width. DEPTH: channels / 16, rounded
+// up.
+template <int DEPTH> __device__ __forceinline__ void stage_tile(const head_matrix &x, int begin, uint16_t *to) {
+    const uint16_t *from = static_cast<const uint16_t *>(x.data) + x.first;
+    for (int i = (int)threadIdx.x; i < MMA_TILE * 2 * DEPTH; i += (int)blockDim.x) {
+        const int token = i / (2 * DEPTH), c = i % (2 * DEPTH) * 8;
+        uint4 value = {0, 0, 0, 0};
+        if (begin + token < x.tokens && c < x.width)
+            value = *reinterpret_cast<const uint4 *>(from + (int64_t)(begin + token) * x.stride + c);
+        *reinterpret_cast<uint4 *>(to + token * MMA_STRIDE<DEPTH> + c) = value;
+    }
+}
+
+// This warp's 16 rows of a staged tile as left operands.
+template <int DEPTH> __device__ __forceinline__ void load_left(const uint16_t *tile, uint32_t (&left)[DEPTH][4]) {
+    const int lane = (int)threadIdx.x % 32, row = (int)threadIdx.x / 32 * MMA_ROWS + lane % 16;
+#pragma unroll
+    for (int d = 0; d < DEPTH; d++) load_matrices(tile + row * MMA_STRIDE<DEPTH> + d * 16 + lane / 16 * 8, left[d]);
+}
+
+// sums[n] = left times the transpose of the tile's tokens 8 n to 8 n + 7.
+template <typename T, int DEPTH>
+__device__ __forceinline__ void mma_scores(const uint32_t (&left)[DEPTH][4], const uint16_t *tile,
+                                           float (&sums)[MMA_TILE / 8][4]) {
+    const int lane = (int)threadIdx.x % 32;
+    const uint16_t *from = tile + (lane / 16 * 8 + lane % 8) * MMA_STRIDE<DEPTH> + lane / 8 % 2 * 8;
+#pragma unroll
+    for (int n = 0; n < MMA_TILE / 8; n++) sums[n][0] = sums[n][1] = sums[n][2] = sums[n][3] = 0;
+#pragma unroll
+    for (int d = 0; d < DEPTH; d++) {
+#pragma unroll
+        for (int n = 0; n < MMA_TILE / 8; n += 2) {
+            uint32_t right[4];
+            load_matrices(from + n * 8 * MMA_STRIDE<DEPTH> + d * 16, right);
+            multiply_matrices<T>(left[d], right[0], right[1], sums[n]);
+            multiply_matrices<T>(left[d], right[2], right[3], sums[n + 1]);
+        }
+    }
+}
+
+// result[n], channels 8 n to 8 n + 7, += weights (a tile of sums, rounded to T) times the tile.
+template <typename T, int DEPTH>
+__device__ __forceinline__ void mma_result(const float (&weights)[MMA_TILE / 8][4], const uint16_t *tile,
+                                           float (&result)[2 * DEPTH][4]) {
+    const int lane = (int)threadIdx.x % 32;
+    const uint16_t *from = tile + lane % 16 * MMA_STRIDE<DEPTH> + lane / 16 * 8;
+#pragma unroll
+    for (int n = 0; n < MMA_TILE / 8; n += 2) {
+        const uint32_t left[4] = {pack<T>(weights[n][0], weights[n][1]), pack<T>(weights[n][2], weights[n][3]),
+                                  pack<T>(weights[n + 1][0], weights[n + 1][1]),
+                                  pack<T>(weights[n + 1][2], weights[n + 1][3])};
+#pragma unroll
+        for (int d = 0; d < DEPTH; d++) {
+            uint32_t right[4];
+            load_matrices_transposed(from + n * 8 * MMA_STRIDE<DEPTH> + d * 16, right);
+            multiply_matrices<T>(left, right[0], right[1], result[2 * d]);
+            multiply_matrices<T>(left, right[2], right[3], result[2 * d + 1]);
+        }
+    }
+}
+
+// The four lanes that share a row.
+__device__ __forceinline__ float row_most(float x) {
+    x = fmaxf(x, __shfl_xor_sync(WHOLE_WARP, x, 1));
+    return fmaxf(x, __shfl_xor_sync(WHOLE_WARP, x, 2));
+}
+__device__ __forceinline__ float row_sum(float x) {
+    x += __shfl_xor_sync(WHOLE_WARP, x, 1);
+    return x + __shfl_xor_sync(WHOLE_WARP, x, 2);
+}
+
+// Rows `row` and row + 8 of result, times factor[0] and factor[1], to one head of a matrix like `like`.
+template <typename T, int DEPTH>
+__device__ __forceinline__ void store_result(const float (&result)[2 * DEPTH][4], const float (&factor)[2],
+                                             const head_matrix &like, int row, void *data) {
+    uint16_t *to = static_cast<uint16_t *>(data) + like.first + (int)threadIdx.x % 4 * 2;
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        if (row + 8 * h >= like.tokens) continue;
+#pragma unroll
+        for (int n = 0; n < 2 * DEPTH; n++)
+            if (n * 8 < like.width)
+                *reinterpret_cast<uint32_t *>(to + (int64_t)(row + 8 * h) * like.stride + n * 8) =
+                    pack<T>(result[n][2 * h] * factor[h], result[n][2 * h + 1] * factor[h]);
+    }
+}
+
+#endif
