@@ -6,7 +6,7 @@ TARGETS ?=
 MAKEFLAGS += --no-print-directory
 CTEST = ctest --output-on-failure --no-tests=error -j $(JOBS)
 
-.PHONY: all setup test faults demo install asan tsan clang fuzz coverage bench format-check clean
+.PHONY: all setup test faults demo fidelity install asan tsan clang fuzz coverage bench format-check clean
 
 all: setup
 	@cmake --preset release >build.log || { cat build.log; exit 1; }
@@ -24,6 +24,7 @@ test: all
 # Every fault at every operation of a run; hours.
 faults: test
 	bash tests/fault/test_checkpoint_faults.sh build/pagebooth . build all
+	bash tests/exec/test_placement_exact.sh build/pagebooth . build all
 	build/tests/test_store_power 2000 20000
 	build/tests/test_store_tampering 10000
 	build/tests/test_store_crash 1000
@@ -54,6 +55,11 @@ coverage: setup
 	cmake --preset coverage >/dev/null
 	cmake --build build-coverage -j $(JOBS)
 	scripts/coverage.sh build-coverage
+
+# What formats of the optimizer's state do to training: a table and pictures in fidelity-out. Hours; see the script.
+fidelity: all
+	cmake --build build -j $(JOBS) --target bench_fidelity
+	scripts/fidelity.sh
 
 bench: all
 	cmake --build build -j $(JOBS) --target bench_step

@@ -25,10 +25,11 @@ pb_library(offload offload pb_inc_offload ${base} pb_base PkgConfig::XXHASH PkgC
 pb_library(quant quant pb_inc_quant ${base} pb_base)
 pb_library(cpu kernels/cpu pb_inc_kernels pb_inc_quant ${base} pb_quant pb_base Threads::Threads)
 pb_library(ref kernels/ref pb_inc_kernels pb_inc_quant ${base} pb_quant pb_base)
-pb_cuda_library(pb_inc_kernels ${base} pb_base pb_cpu)
+pb_cuda_library(pb_inc_kernels pb_inc_quant ${base} pb_base pb_cpu)
 pb_library(exec src/exec pb_inc_exec pb_inc_plan pb_inc_graph pb_inc_kernels pb_inc_offload ${base} pb_plan pb_cuda
   pb_cpu pb_ref pb_offload Threads::Threads)
-pb_library(train src/train pb_inc_train pb_inc_exec pb_inc_plan pb_inc_graph pb_inc_nn pb_inc_io pb_inc_kernels pb_inc_quant ${base}
+pb_library(train src/train pb_inc_train pb_inc_exec pb_inc_plan pb_inc_graph pb_inc_nn pb_inc_io pb_inc_kernels
+  pb_inc_quant ${base} pb_quant
   pb_exec pb_nn pb_io)
 target_link_libraries(pb_graph PRIVATE pb_base)
 # The commands; src/cli/main.c alone is the program.

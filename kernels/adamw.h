@@ -25,7 +25,7 @@ static inline pb_adamw_scalars pb_adamw_scalars_of(const float hyper[PB_HYPER_CO
 // Which random bits a value of the parameter's takes where it is rounded stochastically.
 typedef enum pb_adamw_draw { PB_ADAMW_DRAW_WEIGHT, PB_ADAMW_DRAW_M, PB_ADAMW_DRAW_V, PB_ADAMW_DRAWS = 4 } pb_adamw_draw;
 
-static inline pb_random_key pb_adamw_key(const float hyper[PB_HYPER_COUNT], uint32_t stream, pb_adamw_draw draw) {
+PB_DEVICE pb_random_key pb_adamw_key(const float hyper[PB_HYPER_COUNT], uint32_t stream, pb_adamw_draw draw) {
     pb_random_key key;
     key.seed = (uint32_t)hyper[PB_HYPER_SEED_LOW] | (uint32_t)hyper[PB_HYPER_SEED_HIGH] << 16;
     key.step = (uint32_t)hyper[PB_HYPER_STEP_LOW] | (uint32_t)hyper[PB_HYPER_STEP_HIGH] << 16;

@@ -14,7 +14,8 @@ enum {
     DEFAULT_DEPTH = 32,
     DEFAULT_OPERATIONS = 64,
     MOST_DEPTH = 1024,
-    MOST_OPERATIONS = 4096
+    MOST_OPERATIONS = 4096,
+    LARGE_PAGE = 2 << 20
 };
 
 static bool is_run_id(const char *id) {
@@ -148,15 +149,22 @@ static pb_status resume(pb_store *s, const uint32_t *capacities, uint64_t found)
     return PB_OK;
 }
 
+static bool is_touched(void *memory, size_t bytes) {
+    unsigned char resident[LARGE_PAGE / PB_STORE_BLOCK];
+    return !mincore(memory, bytes, resident) && memchr(resident, 1, sizeof resident);
+}
+
 // A transfer goes to the disk in as many pieces as its memory has, and scattered 4 KiB pages can halve the speed. So
-// the system is asked to put the memory together in large pages, now and without its contents changing. It need not.
+// the system is asked for large pages: for what is touched later, and for what is there already, whose contents stay.
+// It need not.
 static void join_pages(void *memory, size_t bytes) {
     const int collapse = 25;  // MADV_COLLAPSE, Linux 6.1, which the C library's headers may not know
-    const uintptr_t page = 2 << 20, begin = ((uintptr_t)memory + page - 1) / page * page;
-    const uintptr_t end = ((uintptr_t)memory + bytes) / page * page;
+    const uintptr_t begin = ((uintptr_t)memory + LARGE_PAGE - 1) / LARGE_PAGE * LARGE_PAGE;
+    const uintptr_t end = ((uintptr_t)memory + bytes) / LARGE_PAGE * LARGE_PAGE;
     if (!memory || begin >= end || madvise((void *)begin, end - begin, MADV_HUGEPAGE)) return;
     // One that cannot be joined must not keep the others from it.
-    for (uintptr_t at = begin; at < end; at += page) madvise((void *)at, page, collapse);
+    for (uintptr_t at = begin; at < end; at += LARGE_PAGE)
+        if (is_touched((void *)at, LARGE_PAGE)) madvise((void *)at, LARGE_PAGE, collapse);
 }
 
 static pb_status start_engine(pb_store *s, const pb_store_options *o) {

@@ -4,8 +4,8 @@
 // misplaced or are of another time are an error and never data. docs/offload.md has the file's layout and the
 // protocol.
 //
-// A store belongs to one thread at a time. Nothing is allocated after pb_store_open. Addresses, capacities and sizes
-// are multiples of PB_STORE_BLOCK.
+// A store belongs to one thread at a time. Nothing is allocated after pb_store_open, but for a path by the functions
+// for checkpoints. Addresses, capacities and sizes are multiples of PB_STORE_BLOCK.
 #ifndef PB_OFFLOAD_STORE_H
 #define PB_OFFLOAD_STORE_H
 
@@ -17,7 +17,7 @@
 
 enum {
     PB_STORE_BLOCK = 4096,
-    PB_STORE_EXTENT_MAX = 32 << 20,  // bytes of an extent
+    PB_STORE_EXTENT_MAX = 1 << 30,   // bytes of an extent: the largest parameter of SDXL in fp32 has 118 MB
     PB_STORE_BLOB_MAX = 64 << 10,    // bytes of the caller's in a commit record
     PB_STORE_RUN_ID_MAX = 63,        // characters
     PB_STORE_EXTENTS_MAX = 1 << 20
@@ -86,7 +86,7 @@ typedef struct pb_store_options {
     pb_store_engine engine;
     bool buffered;  // through the page cache even where O_DIRECT works
     // Memory that transfers will mostly use (a host slab), registered with io_uring where the limits let it and put
-    // together in large pages where the system does that (which takes up all of it at once). May be NULL.
+    // together in large pages where the system does that. May be NULL.
     void *memory;
     size_t memory_bytes;
     const pb_store_hook *hook;  // NULL outside tests; must outlive the store

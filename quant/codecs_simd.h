@@ -221,27 +221,33 @@ SIMD vf join_bf16(vu work, vi residual, bool wide) {
     return simd_from_bits((work << 16) + (vu)distance);
 }
 
-SIMD vi exponent_of(vu work_bits) {
-    const vi exponent = (vi)((work_bits >> 23) & 255u), most = (vi)(exponent > PB_SPLIT_F16_EXPONENT);
-    return (exponent & most) | (PB_SPLIT_F16_EXPONENT & ~most);
+SIMD vi is_small(vf work) {
+    return (vi)((simd_bits(work) & 0x7fffffffu) <= (uint32_t)PB_SPLIT_SMALL_BITS);
+}
+
+SIMD vi is_finite(vf work) {
+    return (vi)((simd_bits(work) & 0x7f800000u) != 0x7f800000u);
 }
 
 SIMD split_lanes split_f16(vf x, bool wide) {
     const vh half = simd_to_f16(x);
     const vf work = simd_from_f16(half);
-    const vf ulps = (x - work) * simd_from_bits((vu)(264 - exponent_of(simd_bits(work))) << 23);
-    const vi finite = (vi)((simd_bits(work) & 0x7f800000u) != 0x7f800000u);
+    const float most = wide ? PB_SPLIT16_SMALL_MOST : PB_SPLIT8_MOST;
+    // Cut before it is rounded: the same, for an integer bound.
+    const vi small = round_to_int(simd_clamp((x - work) * (wide ? PB_SPLIT16_SMALL : PB_SPLIT8_SMALL), -most, most));
+    const vi units = (vi)(simd_bits(x) - simd_bits(work));
+    const vi distance = wide ? units : round_to_int(__builtin_convertvector(units, vf) * PB_SPLIT8_F16);
+    const vi choice = is_small(work);
     return (split_lanes){.work = __builtin_convertvector(half, vu),
-                         .residual = round_to_int(ulps * (wide ? 32768.0f : 254.0f)) & finite};
+                         .residual = ((small & choice) | (distance & ~choice)) & is_finite(work)};
 }
 
 SIMD vf join_f16(vh half, vi residual, bool wide) {
-    const vf work = simd_from_f16(half);
-    const vf ulp = simd_from_bits((vu)(exponent_of(simd_bits(work)) - 10) << 23);
-    const vi finite = (vi)((simd_bits(work) & 0x7f800000u) != 0x7f800000u);
-    const vf sum =
-        simd_fma(__builtin_convertvector(residual, vf), ulp * (wide ? 0x1p-15f : PB_SPLIT8_F16_INVERSE), work);
-    return select_signed(finite, sum, work);
+    const vf work = simd_from_f16(half), r = __builtin_convertvector(residual, vf);
+    const vf small = simd_fma(r, simd_set(wide ? PB_SPLIT16_SMALL_INVERSE : PB_SPLIT8_SMALL_INVERSE), work);
+    const vi distance = wide ? residual : round_to_int(r * PB_SPLIT8_F16_INVERSE);
+    const vf far = simd_from_bits(simd_bits(work) + (vu)(distance & is_finite(work)));
+    return select_signed(is_small(work) & (vi)(residual != 0), small, far);
 }
 
 // 2 LANES integers as 16 bits, and 4 LANES as 8 bits. They fit.

@@ -1,5 +1,5 @@
-// Activations and their slopes in fp32: SiLU x s(x), quick GELU x s(1.702 x), GELU x Phi(x), with s the logistic function
-// and Phi the Gaussian distribution. erfc rather than 1 + erf: no cancellation where x is negative.
+// Activations and their slopes in fp32: SiLU x s(x), quick GELU x s(1.702 x), GELU x Phi(x), with s the logistic
+// function and Phi the Gaussian distribution. erfc rather than 1 + erf: no cancellation where x is negative.
 #ifndef PB_KERNELS_CUDA_ACTIVATIONS_CUH
 #define PB_KERNELS_CUDA_ACTIVATIONS_CUH
 
@@ -18,8 +18,10 @@ __device__ __forceinline__ float gauss_density(float x) {
 }
 
 template <int KIND> __device__ __forceinline__ float activation(float x) {
-    if constexpr (KIND == PB_UNARY_GELU) return x * gauss_distribution(x);
-    else return x * logistic(KIND == PB_UNARY_QUICK_GELU ? 1.702f * x : x);
+    if constexpr (KIND == PB_UNARY_GELU)
+        return x * gauss_distribution(x);
+    else
+        return x * logistic(KIND == PB_UNARY_QUICK_GELU ? 1.702f * x : x);
 }
 
 template <int KIND> __device__ __forceinline__ float activation_slope(float x) {

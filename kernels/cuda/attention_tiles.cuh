@@ -4,10 +4,10 @@
 //   scores[row, column] = sum over the head's channels of a[row, :] b[column, :]    in steps of STEP channels
 //   result[row, :]     += sum over columns of weights[row, column] b[column, :]
 //
-// A warp owns ROWS_PER_WARP rows: a lane has the columns lane, lane + 32 of the scores and the channels lane, lane + 32, ..
-// of the result, so that a row's maximum and sum are shuffles, and its weights pass from the one product to the other
-// within the warp. Memory is linear in the tokens. Arithmetic is in fp32, whatever the storage; this is the path for
-// every card, dtype and head size, not the fastest one where matrix units could do it.
+// A warp owns ROWS_PER_WARP rows: a lane has the columns lane, lane + 32 of the scores and the channels lane, lane +
+// 32, .. of the result, so that a row's maximum and sum are shuffles, and its weights pass from the one product to the
+// other within the warp. Memory is linear in the tokens. Arithmetic is in fp32, whatever the storage; this is the path
+// for every card, dtype and head size, not the fastest one where matrix units could do it.
 #ifndef PB_KERNELS_CUDA_ATTENTION_TILES_CUH
 #define PB_KERNELS_CUDA_ATTENTION_TILES_CUH
 
@@ -15,7 +15,7 @@
 #include "kernels/cuda/elements.cuh"
 
 constexpr int ROWS_PER_WARP = 8, COLUMNS = 64, STEP = 32;
-constexpr int STEP_STRIDE = STEP + 4;            // floats between tokens in a staged step: 16-byte reads without conflicts
+constexpr int STEP_STRIDE = STEP + 4;  // floats between tokens in a staged step: 16-byte reads without conflicts
 constexpr int WEIGHT_STRIDE = ROWS_PER_WARP + 4;  // floats between columns in a warp's weights, likewise
 constexpr int WARPS_FOR_ATTENTION = 8;
 
@@ -31,18 +31,24 @@ struct head_matrix {  // one head of x[N, tokens, heads * width]
 // Elements from index `at`: 8, of which those from `count` on are zeros.
 __device__ __forceinline__ void load_eight(const head_matrix &x, int64_t at, int count, float (&to)[8]) {
     if (x.in_runs && count >= 8) {
-        if (x.dtype == PB_F16) load<8>(static_cast<const pb_f16 *>(x.data) + at, to);
-        else if (x.dtype == PB_BF16) load<8>(static_cast<const pb_bf16 *>(x.data) + at, to);
-        else load<8>(static_cast<const float *>(x.data) + at, to);
+        if (x.dtype == PB_F16)
+            load<8>(static_cast<const pb_f16 *>(x.data) + at, to);
+        else if (x.dtype == PB_BF16)
+            load<8>(static_cast<const pb_bf16 *>(x.data) + at, to);
+        else
+            load<8>(static_cast<const float *>(x.data) + at, to);
         return;
     }
 #pragma unroll
     for (int k = 0; k < 8; k++) {
         to[k] = 0;
         if (k >= count) continue;
-        if (x.dtype == PB_F16) to[k] = load_one(static_cast<const pb_f16 *>(x.data) + at + k);
-        else if (x.dtype == PB_BF16) to[k] = load_one(static_cast<const pb_bf16 *>(x.data) + at + k);
-        else to[k] = load_one(static_cast<const float *>(x.data) + at + k);
+        if (x.dtype == PB_F16)
+            to[k] = load_one(static_cast<const pb_f16 *>(x.data) + at + k);
+        else if (x.dtype == PB_BF16)
+            to[k] = load_one(static_cast<const pb_bf16 *>(x.data) + at + k);
+        else
+            to[k] = load_one(static_cast<const float *>(x.data) + at + k);
     }
 }
 
@@ -106,18 +112,17 @@ __device__ __forceinline__ void multiply_scores(const head_matrix &a, const head
     }
 }
 
-// The warp's weights to its part of shared memory, weights[column][row], for multiply_result.
+// The warp's weights to its part of shared memory, weights[column][row], for multiply_result, whose barriers also keep
+// them apart from the weights before and after.
 __device__ __forceinline__ void put_weights(const float (&weight)[ROWS_PER_WARP][2], float *weights) {
     static_assert(ROWS_PER_WARP == 8, "two accesses per column");
     const int lane = (int)threadIdx.x % 32;
-    __syncwarp();
 #pragma unroll
     for (int j = 0; j < 2; j++) {
         float4 *to = reinterpret_cast<float4 *>(weights + (lane + 32 * j) * WEIGHT_STRIDE);
         to[0] = make_float4(weight[0][j], weight[1][j], weight[2][j], weight[3][j]);
         to[1] = make_float4(weight[4][j], weight[5][j], weight[6][j], weight[7][j]);
     }
-    __syncwarp();
 }
 
 // result[i][k] += over the tile's columns, for row i of this warp and channel lane + 32 k.
@@ -151,9 +156,12 @@ __device__ __forceinline__ void multiply_result(const head_matrix &b, int column
 }
 
 __device__ __forceinline__ void store_dtype(void *data, pb_dtype dtype, int64_t at, float x) {
-    if (dtype == PB_F16) store_one(static_cast<pb_f16 *>(data) + at, x);
-    else if (dtype == PB_BF16) store_one(static_cast<pb_bf16 *>(data) + at, x);
-    else store_one(static_cast<float *>(data) + at, x);
+    if (dtype == PB_F16)
+        store_one(static_cast<pb_f16 *>(data) + at, x);
+    else if (dtype == PB_BF16)
+        store_one(static_cast<pb_bf16 *>(data) + at, x);
+    else
+        store_one(static_cast<float *>(data) + at, x);
 }
 
 struct attention_shape {

@@ -1,4 +1,5 @@
-// Sums over the threads of a warp and of a block, in an order that does not depend on chance. Every thread gets the sum.
+// Sums over the threads of a warp and of a block, in an order that does not depend on chance. Every thread gets the
+// sum.
 #ifndef PB_KERNELS_CUDA_BLOCKS_CUH
 #define PB_KERNELS_CUDA_BLOCKS_CUH
 

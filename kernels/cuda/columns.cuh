@@ -3,7 +3,8 @@
 //
 //   grid: (chunks of rows, slabs of channels, images)      block: columns (runs of V channels) x lanes (rows)
 //
-// A block adds up its chunk: each thread its rows, then the lanes in order through shared memory. What the chunks leave in
+// A block adds up its chunk: each thread its rows, then the lanes in order through shared memory, which is laid out
+// [sum][lane][k][column], so that neither side has bank conflicts. What the chunks leave in
 // partials[image][chunk][sum][channel] is added in order by whoever needs it.
 #ifndef PB_KERNELS_CUDA_COLUMNS_CUH
 #define PB_KERNELS_CUDA_COLUMNS_CUH
@@ -73,8 +74,8 @@ static inline size_t column_sums_shared(const column_plan &plan, unsigned thread
 }
 
 // totals[sum][width], in shared memory, of the block's chunk. body.begin(image, channel) prepares what a column of V
-// channels needs; body.add(at, row of all images, sums) adds the V elements from index `at`. Returns totals, complete and
-// visible to the whole block.
+// channels needs; body.add(at, row of all images, sums) adds the V elements from index `at`. Returns totals, complete
+// and visible to the whole block.
 template <int V, class Body>
 __device__ __forceinline__ const float *sum_columns(Body body, const column_plan &plan, const column_block &b,
                                                     float *shared) {
@@ -97,14 +98,15 @@ __device__ __forceinline__ const float *sum_columns(Body body, const column_plan
 #pragma unroll
             for (int s = 0; s < SUMS; s++)
 #pragma unroll
-                for (int k = 0; k < V; k++) partial[(s * t.lanes + t.lane) * tile_width + t.column * V + k] = sums[s][k];
+                for (int k = 0; k < V; k++)
+                    partial[(s * t.lanes + t.lane) * tile_width + k * t.columns + t.column] = sums[s][k];
         }
         __syncthreads();
         for (int i = (int)threadIdx.x; i < SUMS * tile_width; i += (int)blockDim.x) {
-            const int s = i / tile_width, c = i - s * tile_width;
+            const int s = i / tile_width, at = i - s * tile_width, k = at / t.columns, column = at - k * t.columns;
             float sum = 0;
-            for (int lane = 0; lane < t.lanes; lane++) sum += partial[(s * t.lanes + lane) * tile_width + c];
-            totals[s * b.width + done + c] = sum;
+            for (int lane = 0; lane < t.lanes; lane++) sum += partial[(s * t.lanes + lane) * tile_width + at];
+            totals[s * b.width + done + column * V + k] = sum;
         }
         __syncthreads();
     }
@@ -112,7 +114,8 @@ __device__ __forceinline__ const float *sum_columns(Body body, const column_plan
 }
 
 // partials[image][chunk][sum][channel]
-template <int V, class Body> __global__ void column_partials(Body body, column_plan plan, float *partials) {
+template <int V, class Body>
+__global__ void __launch_bounds__(BLOCK_LIMIT, 1) column_partials(Body body, column_plan plan, float *partials) {
     DYNAMIC_SHARED(float, shared);
     const column_block b = column_block_of(plan);
     const float *totals = sum_columns<V>(body, plan, b, shared);
@@ -123,7 +126,8 @@ template <int V, class Body> __global__ void column_partials(Body body, column_p
 
 // out[sum][image, channel] = the sum of that image's partials, for each out that is not NULL.
 template <typename To>
-__global__ void add_partials(const float *partials, column_plan plan, int sums, To *first, To *second) {
+__global__ void __launch_bounds__(BLOCK_LIMIT, 1)
+    add_partials(const float *partials, column_plan plan, int sums, To *first, To *second) {
     const int c = (int)(blockIdx.x * blockDim.x + threadIdx.x), image = (int)blockIdx.y;
     if (c >= plan.channels) return;
     for (int s = 0; s < sums; s++) {
@@ -147,8 +151,8 @@ pb_status launch_column_sums(const char *op, const Parts &parts, const column_pl
     else
         PB_RETURN_IF(launch(op, column_partials<1, Body<1>>, column_grid(wide), threads,
                             column_sums_shared(wide, threads, 1, SUMS), stream, Body<1>{parts}, wide, partials));
-    return launch(op, add_partials<To>, dim3((unsigned)divide_up(wide.channels, threads), (unsigned)wide.images), threads,
-                  0, stream, static_cast<const float *>(partials), wide, SUMS, first, second);
+    return launch(op, add_partials<To>, dim3((unsigned)divide_up(wide.channels, threads), (unsigned)wide.images),
+                  threads, 0, stream, static_cast<const float *>(partials), wide, SUMS, first, second);
 }
 
 #endif

@@ -8,8 +8,8 @@ constexpr float LOG2_E = 1.44269504f, LN_2 = 0.69314718f;
 // A block: a tile of queries of one image and head (blockIdx.y). Scores are kept times log2(e): exponentials are powers
 // of two.
 template <int CHUNKS>
-__global__ void attention(attention_shape s, const void *q_data, const void *k_data, const void *v_data, void *y,
-                          float *lse) {
+__global__ void __launch_bounds__(BLOCK_LIMIT, CHUNKS <= 5 ? 2 : 1)
+    attention(attention_shape s, const void *q_data, const void *k_data, const void *v_data, void *y, float *lse) {
     DYNAMIC_SHARED(float, staging);
     const int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, rows = (int)blockDim.x / 32 * ROWS_PER_WARP;
     const int first = (int)blockIdx.x * rows, row = first + warp * ROWS_PER_WARP;  // of the block, of the warp
@@ -52,7 +52,8 @@ __global__ void attention(attention_shape s, const void *q_data, const void *k_d
 #pragma unroll
         for (int c = 0; c < CHUNKS; c++)
             if (lane + 32 * c < s.width)
-                store_dtype(y, s.dtype, q.first + (int64_t)(row + i) * q.stride + lane + 32 * c, result[i][c] * inverse);
+                store_dtype(y, s.dtype, q.first + (int64_t)(row + i) * q.stride + lane + 32 * c,
+                            result[i][c] * inverse);
         if (lse && lane == 0) lse[(int64_t)blockIdx.y * s.queries + row + i] = (most[i] + log2f(sum[i])) * LN_2;
     }
 }
@@ -72,7 +73,7 @@ struct gradient_in {
 };
 
 // delta[image, head, query] = dy . y, what the softmax's gradient subtracts; a warp per query.
-__global__ void attention_delta(attention_shape s, gradient_in in, float *delta) {
+__global__ void __launch_bounds__(BLOCK_LIMIT, 1) attention_delta(attention_shape s, gradient_in in, float *delta) {
     const int query = (int)(blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32), lane = (int)threadIdx.x % 32;
     if (query >= s.queries) return;
     const head_matrix dy = head_of(s, in.dy, s.queries), y = head_of(s, in.y, s.queries);
@@ -95,7 +96,8 @@ __global__ void attention_delta(attention_shape s, gradient_in in, float *delta)
 //   dv: rows are keys.    scores = k q^T, weights = P^T,                      result = weights dy
 // The probabilities P come again from lse. Nothing is added atomically: the order of sums is that of the columns.
 template <int CHUNKS>
-__global__ void attention_gradient(attention_shape s, gradient_in in, const float *delta, void *dq, void *dk, void *dv) {
+__global__ void __launch_bounds__(BLOCK_LIMIT, CHUNKS <= 3 ? 2 : 1)
+    attention_gradient(attention_shape s, gradient_in in, const float *delta, void *dq, void *dk, void *dv) {
     DYNAMIC_SHARED(float, staging);
     const int warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32, rows = (int)blockDim.x / 32 * ROWS_PER_WARP;
     const int first = (int)blockIdx.x * rows, row = first + warp * ROWS_PER_WARP;
@@ -117,8 +119,7 @@ __global__ void attention_gradient(attention_shape s, gradient_in in, const floa
         for (int c = 0; c < CHUNKS; c++) result[i][c] = 0;
     for (int column = begin; column < end; column += COLUMNS) {
         multiply_scores(pick(of_query, q, k), pick(of_query, k, q), first, column, staging, scores);
-        if (!of_value)
-            multiply_scores(pick(of_query, dy, v), pick(of_query, v, dy), first, column, staging, slopes);
+        if (!of_value) multiply_scores(pick(of_query, dy, v), pick(of_query, v, dy), first, column, staging, slopes);
 #pragma unroll
         for (int i = 0; i < ROWS_PER_WARP; i++) {
 #pragma unroll

@@ -3,9 +3,7 @@
 
 namespace {
 
-template <typename T> struct plain_parts {
-    const T *x;
-};
+template <typename T> struct plain_parts { const T *x; };
 
 template <typename T> struct plain {
     template <int V> struct body {
@@ -54,7 +52,8 @@ extern "C" uint64_t pb_cuda_sum_pixels_workspace(const pb_kernel_args *args) {
 extern "C" pb_status pb_cuda_sum_pixels(const pb_kernel_args *args, void *stream) {
     const pb_tensor *x = &args->in[0], *y = &args->out[0];
     const int64_t images = x->shape.dim[0];
-    const pb_cuda_column_sums_args sums = {x->data, x->dtype, y->dtype, y->data, images,
-                                           pb_shape_rows(x->shape) / images, pb_shape_last(x->shape), args->workspace};
+    const pb_cuda_column_sums_args sums = {
+        x->data,        x->dtype, y->dtype, y->data, images, pb_shape_rows(x->shape) / images, pb_shape_last(x->shape),
+        args->workspace};
     return pb_cuda_column_sums(&sums, stream);
 }

@@ -262,10 +262,13 @@ extern "C" pb_status pb_cuda_epilogue(const pb_cuda_epilogue_args *args, void *s
         using T = decltype(element);
         const auto run = [&](auto sum) {
             using Sum = decltype(sum);
-            const epilogue_body<T, Sum> body = {
-                static_cast<const Sum *>(args->sum), args->bias, static_cast<const T *>(args->rowbias),
-                static_cast<const T *>(args->residual), static_cast<T *>(args->y), (uint32_t)args->channels,
-                (uint32_t)(args->rows / (args->images ? args->images : 1))};
+            const epilogue_body<T, Sum> body = {static_cast<const Sum *>(args->sum),
+                                                args->bias,
+                                                static_cast<const T *>(args->rowbias),
+                                                static_cast<const T *>(args->residual),
+                                                static_cast<T *>(args->y),
+                                                (uint32_t)args->channels,
+                                                (uint32_t)(args->rows / (args->images ? args->images : 1))};
             return launch_over("epilogue", body, count, aligned, args->channels, stream);
         };
         return args->sum_dtype == args->dtype ? run(T()) : run(float());

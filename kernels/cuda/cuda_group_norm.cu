@@ -1,9 +1,9 @@
 // Group normalisation (with SiLU) over NHWC and its gradient. Channels lie across the threads (columns.cuh), so every
 // access is of whole lines however narrow a group is.
 //
-// Forward: blocks leave sums of d and d^2 per group, d = x - pivot, the mean of some of the group's own elements, so that
-// the variance does not cancel; a second kernel normalises. Backward: sums of dz and dz * unit per channel, which are
-// also the gradients of beta and gamma; one block per group weighs them with gamma; a third kernel writes dx.
+// Forward: blocks leave sums of d and d^2 per group, d = x - pivot, the mean of some of the group's own elements, so
+// that the variance does not cancel; a second kernel normalises. Backward: sums of dz and dz * unit per channel, which
+// are also the gradients of beta and gamma; one block per group weighs them with gamma; a third kernel writes dx.
 #include "kernels/cuda/activations.cuh"
 #include "kernels/cuda/blocks.cuh"
 #include "kernels/cuda/columns.cuh"
@@ -56,7 +56,8 @@ template <typename T, int V> struct moments_body {
 
 // partials[image][chunk][group][2], pivots[image][group]
 template <typename T, int V>
-__global__ void group_moments(const T *x, column_plan plan, grouping g, float *partials, float *pivots) {
+__global__ void __launch_bounds__(BLOCK_LIMIT, 1)
+    group_moments(const T *x, column_plan plan, grouping g, float *partials, float *pivots) {
     DYNAMIC_SHARED(float, shared);
     const column_block b = column_block_of(plan);
     const int warp = (int)threadIdx.x / 32, warps = (int)blockDim.x / 32, lane = (int)threadIdx.x % 32;
@@ -112,8 +113,9 @@ __device__ __forceinline__ void finish_moments(const column_plan &plan, const co
 }
 
 template <typename T, int V>
-__global__ void normalise(const T *x, const float *gamma, const float *beta, T *y, float *stats, column_plan plan,
-                          grouping g, const float *partials, const float *pivots) {
+__global__ void __launch_bounds__(BLOCK_LIMIT, 1)
+    normalise(const T *x, const float *gamma, const float *beta, T *y, float *stats, column_plan plan, grouping g,
+              const float *partials, const float *pivots) {
     DYNAMIC_SHARED(float, shared);
     const column_block b = column_block_of(plan);
     const int groups = b.width / g.span;
@@ -134,16 +136,19 @@ __global__ void normalise(const T *x, const float *gamma, const float *beta, T *
             mean[k] = shared[2 * i];
             scale[k] *= shared[2 * i + 1];
         }
-        for (int64_t row = b.row + t.lane; row < b.end; row += t.lanes) {
-            const int64_t at = ((int64_t)b.image * plan.rows + row) * plan.channels + b.channel + c;
-            load<V>(x + at, value);
+        const int64_t at = ((int64_t)b.image * plan.rows + b.row + t.lane) * plan.channels + b.channel + c;
+        const int rows = (int)(b.end - b.row), step = t.lanes * plan.channels;
+        const T *from = x + at;
+        T *to = y + at;
+        for (int row = t.lane; row < rows; row += t.lanes, from += step, to += step) {
+            load<V>(from, value);
 #pragma unroll
             for (int k = 0; k < V; k++) {
                 value[k] = (value[k] - mean[k]) * scale[k] + shift[k];
                 // Rounded before SiLU, as separate ops would.
                 if (g.silu) value[k] = activation<PB_UNARY_SILU>(round_to<T>(value[k]));
             }
-            store<V>(y + at, value);
+            store<V>(to, value);
         }
     }
 }
@@ -157,9 +162,7 @@ template <typename T> struct group_parts {
 };
 
 // What a column of V channels needs of its groups.
-template <int V> struct group_column {
-    float mean[V], inverse[V], gamma[V], beta[V];
-};
+template <int V> struct group_column { float mean[V], inverse[V], gamma[V], beta[V]; };
 
 template <int V, typename T>
 __device__ __forceinline__ void load_column(const group_parts<T> &in, int image, int c, group_column<V> &column) {
@@ -204,10 +207,10 @@ template <typename T, int V> struct gradient_body {
     }
 };
 
-// totals[image][2][channel] of all chunks, and factors[image][group][2]: their means over the group, weighed with gamma.
-// A block per group and image.
-__global__ void weigh_groups(const float *partials, const float *gamma, column_plan plan, int span, float *totals,
-                             float *factors) {
+// totals[image][2][channel] of all chunks, and factors[image][group][2]: their means over the group, weighed with
+// gamma. A block per group and image.
+__global__ void __launch_bounds__(BLOCK_LIMIT, 1)
+    weigh_groups(const float *partials, const float *gamma, column_plan plan, int span, float *totals, float *factors) {
     const int64_t image = blockIdx.y, sums = 2 * (int64_t)plan.channels;
     float sum = 0, product = 0;
     for (int i = (int)threadIdx.x; i < span; i += (int)blockDim.x) {
@@ -233,8 +236,9 @@ __global__ void weigh_groups(const float *partials, const float *gamma, column_p
 
 // dx, and by the first chunk of the first image, which has least to wait for, dgamma and dbeta. Each may be NULL.
 template <typename T, int V>
-__global__ void group_norm_bwd(group_parts<T> in, column_plan plan, const float *totals, const float *factors, T *dx,
-                               float *dgamma, float *dbeta) {
+__global__ void __launch_bounds__(BLOCK_LIMIT, 1)
+    group_norm_bwd(group_parts<T> in, column_plan plan, const float *totals, const float *factors, T *dx, float *dgamma,
+                   float *dbeta) {
     const column_block b = column_block_of(plan);
     if (b.image == 0 && blockIdx.x == 0) {
         for (int c = b.channel + (int)threadIdx.x; c < b.channel + b.width; c += (int)blockDim.x) {
@@ -344,12 +348,15 @@ extern "C" pb_status pb_cuda_group_norm_bwd(const pb_kernel_args *args, void *st
         bool in_runs = are_aligned(&in[0], &in[1], &in[2]) && are_aligned(&in[3], &in[5], &out[0]);
         const int groups = args->attr->norm.groups;
         const column_plan plan = plan_of(&in[1], groups, V, &in_runs);
-        const group_parts<T> parts = {
-            static_cast<const T *>(in[0].data),     static_cast<const T *>(in[1].data),
-            static_cast<const float *>(in[2].data), static_cast<const float *>(in[3].data),
-            static_cast<const float *>(in[4].data), static_cast<const T *>(in[5].data),
-            groups,                                 plan.channels / groups,
-            args->attr->norm.silu};
+        const group_parts<T> parts = {static_cast<const T *>(in[0].data),
+                                      static_cast<const T *>(in[1].data),
+                                      static_cast<const float *>(in[2].data),
+                                      static_cast<const float *>(in[3].data),
+                                      static_cast<const float *>(in[4].data),
+                                      static_cast<const T *>(in[5].data),
+                                      groups,
+                                      plan.channels / groups,
+                                      args->attr->norm.silu};
         float *partials = static_cast<float *>(args->workspace);
         float *totals = partials + (int64_t)plan.images * plan.chunks * plan.channels * 2;
         float *factors = totals + (int64_t)plan.images * plan.channels * 2;

@@ -21,6 +21,7 @@ typedef pb_status (*pb_cuda_launcher)(const pb_kernel_args *args, void *stream);
 #include "base/ops.def"
 #undef PB_OP
 
+
 extern const pb_cuda_launcher pb_cuda_launchers[PB_OP_COUNT];
 extern const pb_kernel_workspace pb_cuda_workspaces[PB_OP_COUNT];  // NULL: none needed
 

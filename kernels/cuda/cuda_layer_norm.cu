@@ -12,8 +12,8 @@ __device__ __forceinline__ int64_t row_of_warp() {
 }
 
 template <typename T, int V>
-__global__ void layer_norm(const T *x, const float *gamma, const float *beta, T *y, float *stats, int64_t rows,
-                           int channels, float eps) {
+__global__ void __launch_bounds__(BLOCK_LIMIT, 1) layer_norm(const T *x, const float *gamma, const float *beta, T *y,
+                                                             float *stats, int64_t rows, int channels, float eps) {
     const int64_t row = row_of_warp();
     const int first = (int)(threadIdx.x % WARP) * V;
     if (row >= rows) return;
@@ -53,7 +53,8 @@ template <typename T> struct gradient_parts {
 };
 
 template <typename T, int V>
-__global__ void layer_norm_bwd(gradient_parts<T> in, T *dx, int64_t rows, int channels) {
+__global__ void __launch_bounds__(BLOCK_LIMIT, 1)
+    layer_norm_bwd(gradient_parts<T> in, T *dx, int64_t rows, int channels) {
     const int64_t row = row_of_warp(), at = row * channels;
     const int first = (int)(threadIdx.x % WARP) * V;
     if (row >= rows) return;
@@ -141,10 +142,10 @@ extern "C" pb_status pb_cuda_layer_norm_bwd(const pb_kernel_args *args, void *st
     return with_dtype("layer_norm_bwd", in[1].dtype, [&](auto element) {
         using T = decltype(element);
         const gradient_parts<T> parts = {static_cast<const T *>(in[0].data), static_cast<const T *>(in[1].data),
-                                         static_cast<const float *>(in[2].data),
-                                         static_cast<const float *>(in[3].data), static_cast<const T *>(in[4].data)};
-        const bool in_runs = channels % VECTOR<T> == 0 && are_aligned(&in[0], &in[1], &in[2]) &&
-                             are_aligned(&in[4], &out[0], &out[0]);
+                                         static_cast<const float *>(in[2].data), static_cast<const float *>(in[3].data),
+                                         static_cast<const T *>(in[4].data)};
+        const bool in_runs =
+            channels % VECTOR<T> == 0 && are_aligned(&in[0], &in[1], &in[2]) && are_aligned(&in[4], &out[0], &out[0]);
         // First the sums: dx may be dy.
         if (out[1].data || out[2].data)
             PB_RETURN_IF((launch_column_sums<parameters<T>::template body, VECTOR<T>>(

@@ -1,4 +1,4 @@
-// The loss, gradient accumulation, the norm of the gradients, and AdamW.
+// The loss, gradient accumulation, and the norm of the gradients.
 #include <float.h>
 
 #include "kernels/cuda/blocks.cuh"
@@ -6,8 +6,11 @@
 
 namespace {
 
-// pred[N,size] target[N,size] -> loss[N]; a block per image. Squares and sums in double, as everywhere: losses are small.
-template <typename T> __global__ void mse(const T *pred, const float *target, float *loss, int64_t size) {
+// pred[N,size] target[N,size] -> loss[N]; a block per image. Squares and sums in double, as everywhere: losses are
+// small.
+template <typename T>
+__global__ void __launch_bounds__(2 * BLOCK_LIMIT, 1)
+    mse(const T *pred, const float *target, float *loss, int64_t size) {
     const T *p = pred + blockIdx.x * size;
     const float *t = target + blockIdx.x * size;
     double sum = 0;
@@ -70,7 +73,8 @@ constexpr int64_t NORM_SPAN = 128 * 1024;  // elements that one block of grad_no
 
 // out[block] = the sum of the squares of its span; where before is not NULL (one block) with what it holds.
 template <typename T>
-__global__ void sum_of_squares(const T *g, int64_t count, bool aligned, const double *before, double *out) {
+__global__ void __launch_bounds__(2 * BLOCK_LIMIT, 1)
+    sum_of_squares(const T *g, int64_t count, bool aligned, const double *before, double *out) {
     const int64_t begin = blockIdx.x * NORM_SPAN, end = begin + NORM_SPAN < count ? begin + NORM_SPAN : count;
     const int64_t runs = aligned ? (end - begin) / VECTOR<T> : 0;
     double sum = 0;
@@ -80,7 +84,8 @@ __global__ void sum_of_squares(const T *g, int64_t count, bool aligned, const do
     if (threadIdx.x == 0) out[blockIdx.x] = before ? *before + sum : sum;
 }
 
-__global__ void add_sums(const double *sums, int64_t count, const double *before, double *out) {
+__global__ void __launch_bounds__(2 * BLOCK_LIMIT, 1)
+    add_sums(const double *sums, int64_t count, const double *before, double *out) {
     double sum = 0;
     for (int64_t i = threadIdx.x; i < count; i += blockDim.x) sum += sums[i];
     sum = block_sum(sum);
@@ -88,7 +93,8 @@ __global__ void add_sums(const double *sums, int64_t count, const double *before
 }
 
 // torch.nn.utils.clip_grad_norm_ after unscaling; one thread.
-__global__ void control_step(const double *squares_sum, const float *hyper, float *control) {
+__global__ void __launch_bounds__(BLOCK_LIMIT, 1)
+    control_step(const double *squares_sum, const float *hyper, float *control) {
     if (threadIdx.x) return;
     const double unscale = (double)hyper[PB_HYPER_INV_LOSS_SCALE], norm = sqrt(*squares_sum) * unscale;
     const bool skip = !(norm <= (double)FLT_MAX);
@@ -99,60 +105,6 @@ __global__ void control_step(const double *squares_sum, const float *hyper, floa
     control[PB_CONTROL_COUNT - 1] = 0.0f;
 }
 static_assert(PB_CONTROL_SKIP == PB_CONTROL_COUNT - 2, "control_step writes every element");
-
-// kernels/adamw.h with every rounding by name, so that nothing contracts: the bits are those of the other backends.
-template <typename T, typename Work> struct adamw_body {
-    static constexpr int WIDTH = VECTOR<T> < VECTOR<Work> ? VECTOR<Work> : VECTOR<T>;
-    const T *gradient;
-    const float *control, *hyper, *master, *m, *v;
-    float *master_out, *m_out, *v_out;
-    Work *work;  // may be NULL
-    template <int N> __device__ void run(int64_t i) const {
-        float weight[N];
-        load<N>(master + i, weight);
-        if (control[PB_CONTROL_SKIP] == 0) {
-            float g[N], first[N], second[N];
-            load<N>(gradient + i, g);
-            load<N>(m + i, first);
-            load<N>(v + i, second);
-            const float scale = control[PB_CONTROL_SCALE], take = -hyper[PB_HYPER_STEP_SIZE];
-#pragma unroll
-            for (int k = 0; k < N; k++) {
-                const float x = __fmul_rn(g[k], scale);
-                first[k] = __fmaf_rn(__fsub_rn(x, first[k]), hyper[PB_HYPER_ONE_MINUS_BETA1], first[k]);
-                second[k] = __fmaf_rn(__fmul_rn(x, x), hyper[PB_HYPER_ONE_MINUS_BETA2],
-                                      __fmul_rn(second[k], hyper[PB_HYPER_BETA2]));
-                const float root = __fdiv_rn(__fsqrt_rn(second[k]), hyper[PB_HYPER_SQRT_BIAS2]);
-                const float denominator = __fadd_rn(root, hyper[PB_HYPER_EPS]);
-                weight[k] = __fmaf_rn(take, __fdiv_rn(first[k], denominator),
-                                      __fmul_rn(weight[k], hyper[PB_HYPER_DECAY]));
-            }
-            store<N>(master_out + i, weight);
-            store<N>(m_out + i, first);
-            store<N>(v_out + i, second);
-        } else if (master_out != master) {
-            float kept[N];
-            store<N>(master_out + i, weight);
-            load<N>(m + i, kept);
-            store<N>(m_out + i, kept);
-            load<N>(v + i, kept);
-            store<N>(v_out + i, kept);
-        }
-        if (work) store<N>(work + i, weight);
-    }
-};
-
-template <typename T, typename Work> pb_status adamw(const pb_kernel_args *args, void *stream) {
-    const pb_tensor *in = args->in, *out = args->out;
-    const adamw_body<T, Work> body = {static_cast<const T *>(in[0].data),     static_cast<const float *>(in[1].data),
-                                      static_cast<const float *>(in[2].data), static_cast<const float *>(in[3].data),
-                                      static_cast<const float *>(in[4].data), static_cast<const float *>(in[5].data),
-                                      static_cast<float *>(out[0].data),      static_cast<float *>(out[1].data),
-                                      static_cast<float *>(out[2].data),      static_cast<Work *>(out[3].data)};
-    const bool aligned = are_aligned(&in[0], &in[3], &in[4]) && are_aligned(&in[5], &out[0], &out[1]) &&
-                         are_aligned(&out[2], &out[3], &out[3]);
-    return launch_over("adamw", body, pb_shape_count(in[0].shape), aligned, 0, stream);
-}
 
 }  // namespace
 
@@ -174,9 +126,11 @@ extern "C" pb_status pb_cuda_mse_loss_bwd(const pb_kernel_args *args, void *stre
     PB_RETURN_IF(check_count("mse_loss_bwd", count));
     return with_dtype("mse_loss_bwd", pred->dtype, [&](auto element) {
         using T = decltype(element);
-        const mse_bwd_body<T> body = {static_cast<const T *>(pred->data), static_cast<const float *>(target->data),
+        const mse_bwd_body<T> body = {static_cast<const T *>(pred->data),
+                                      static_cast<const float *>(target->data),
                                       static_cast<const float *>(args->in[2].data),
-                                      static_cast<const float *>(args->in[3].data), static_cast<T *>(dpred->data),
+                                      static_cast<const float *>(args->in[3].data),
+                                      static_cast<T *>(dpred->data),
                                       (uint32_t)size};
         return launch_over("mse_loss_bwd", body, count, are_aligned(pred, target, dpred), size, stream);
     });
@@ -217,13 +171,4 @@ extern "C" pb_status pb_cuda_grad_norm(const pb_kernel_args *args, void *stream)
 extern "C" pb_status pb_cuda_step_control(const pb_kernel_args *args, void *stream) {
     return launch("step_control", control_step, dim3(1), 32, 0, stream, static_cast<const double *>(args->in[0].data),
                   static_cast<const float *>(args->in[1].data), static_cast<float *>(args->out[0].data));
-}
-
-extern "C" pb_status pb_cuda_adamw(const pb_kernel_args *args, void *stream) {
-    return with_dtype("adamw", args->in[0].dtype, [&](auto gradient) {
-        using T = decltype(gradient);
-        if (!args->out[3].data) return adamw<T, T>(args, stream);
-        return with_dtype("adamw", args->out[3].dtype,
-                          [&](auto work) { return adamw<T, decltype(work)>(args, stream); });
-    });
 }

@@ -51,11 +51,11 @@ template <typename T> struct embedding_body {
     }
 };
 
-// dy[rows,channels] -> dtable[ids], dpositions[tokens]. Blocks 0..rows-1 belong to tokens: the first one with an id adds up
-// all that have it, in their order. The blocks after them belong to positions. Either table may be NULL.
+// dy[rows,channels] -> dtable[ids], dpositions[tokens]. Blocks 0..rows-1 belong to tokens: the first one with an id
+// adds up all that have it, in their order. The blocks after them belong to positions. Either table may be NULL.
 template <typename T, typename To>
-__global__ void gather_rows(const T *dy, const int32_t *ids, To *dtable, To *dpositions, int rows, int tokens,
-                            int channels) {
+__global__ void __launch_bounds__(BLOCK_LIMIT, 1)
+    gather_rows(const T *dy, const int32_t *ids, To *dtable, To *dpositions, int rows, int tokens, int channels) {
     const bool of_token = blockIdx.x < (unsigned)rows;
     const int first = of_token ? (int)blockIdx.x : (int)blockIdx.x - rows, id = of_token ? ids[first] : 0;
     To *to = of_token ? dtable : dpositions;
@@ -76,7 +76,8 @@ __global__ void gather_rows(const T *dy, const int32_t *ids, To *dtable, To *dpo
 
 // Exponents, frequencies and angles are rounded to float as in diffusers' get_timestep_embedding (see the reference).
 template <typename T>
-__global__ void sinusoids(const float *t, T *y, int images, int channels, bool cosines_first, float rate, float shift) {
+__global__ void __launch_bounds__(BLOCK_LIMIT, 1)
+    sinusoids(const float *t, T *y, int images, int channels, bool cosines_first, float rate, float shift) {
     const int half = channels / 2;
     for (int i = (int)(blockIdx.x * blockDim.x + threadIdx.x); i < images * half; i += (int)(gridDim.x * blockDim.x)) {
         const int n = i / half, k = i % half;
@@ -131,9 +132,12 @@ extern "C" pb_status pb_cuda_embedding(const pb_kernel_args *args, void *stream)
     PB_RETURN_IF(check_count("embedding", count));
     return with_dtype("embedding", y->dtype, [&](auto element) {
         using T = decltype(element);
-        const embedding_body<T> body = {static_cast<const int32_t *>(ids->data), static_cast<const T *>(table->data),
-                                        static_cast<const T *>(positions->data), static_cast<T *>(y->data),
-                                        (uint32_t)channels, (uint32_t)ids->shape.dim[1]};
+        const embedding_body<T> body = {static_cast<const int32_t *>(ids->data),
+                                        static_cast<const T *>(table->data),
+                                        static_cast<const T *>(positions->data),
+                                        static_cast<T *>(y->data),
+                                        (uint32_t)channels,
+                                        (uint32_t)ids->shape.dim[1]};
         return launch_over("embedding", body, count, are_aligned(table, positions, y), channels, stream);
     });
 }

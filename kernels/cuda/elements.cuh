@@ -4,7 +4,10 @@
 
 #include "kernels/cuda/compat.h"
 
-// Threads of a block where nothing speaks for another number; a multiple of 32. Tests try others.
+// Threads of a block: a multiple of 32, at most BLOCK_LIMIT (some kernels of few registers take twice as many). Tests
+// try others. Kernels are compiled for the limit: one that could not start for want of registers would spill, and that
+// does not compile.
+constexpr int BLOCK_LIMIT = 256;
 extern "C" unsigned pb_cuda_threads;
 
 // Elements of a 16-byte access.
@@ -110,7 +113,8 @@ template <class F> pb_status with_dtype(const char *op, pb_dtype dtype, F f) {
 
 // A loop over `count` elements in runs of Body::WIDTH: body.run<N>(i) does elements i to i + N. The first `runs` are
 // whole and aligned; what is left goes one by one.
-template <class Body> __global__ void over_elements(Body body, int64_t count, int64_t runs) {
+template <class Body>
+__global__ void __launch_bounds__(BLOCK_LIMIT, 1) over_elements(Body body, int64_t count, int64_t runs) {
     const int64_t step = (int64_t)gridDim.x * blockDim.x, first = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     for (int64_t i = first; i < runs; i += step) body.template run<Body::WIDTH>(i * Body::WIDTH);
     for (int64_t i = runs * Body::WIDTH + first; i < count; i += step) body.template run<1>(i);

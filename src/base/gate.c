@@ -2,8 +2,8 @@
 
 #include <linux/futex.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 // Short: lanes mostly wait for copies of megabytes, and the processors have other work.
@@ -41,23 +41,13 @@ static bool look(pb_gate *gate, uint64_t value) {
     return false;
 }
 
-// Or until `timeout` (NULL: none) runs out, or a signal comes.
-static void sleep_until_changed(pb_gate *gate, uint64_t value, const struct timespec *timeout) {
-    const uint32_t word = atomic_load(&gate->word);
-    if (atomic_load(&gate->value) >= value) return;
-    atomic_fetch_add(&gate->sleepers, 1);
-    syscall(SYS_futex, &gate->word, FUTEX_WAIT_PRIVATE, word, timeout, NULL, 0);
-    atomic_fetch_sub(&gate->sleepers, 1);
-}
-
 void pb_gate_wait(pb_gate *gate, uint64_t value) {
     if (look(gate, value)) return;
-    while (atomic_load(&gate->value) < value) sleep_until_changed(gate, value, NULL);
-}
-
-bool pb_gate_wait_for(pb_gate *gate, uint64_t value, double seconds) {
-    const struct timespec timeout = {(time_t)seconds, (long)((seconds - (double)(time_t)seconds) * 1e9)};
-    // A value in between, or a signal, ends it early: callers look round and come back.
-    if (atomic_load(&gate->value) < value) sleep_until_changed(gate, value, &timeout);
-    return atomic_load(&gate->value) >= value;
+    while (atomic_load(&gate->value) < value) {
+        const uint32_t word = atomic_load(&gate->word);
+        if (atomic_load(&gate->value) >= value) return;
+        atomic_fetch_add(&gate->sleepers, 1);
+        syscall(SYS_futex, &gate->word, FUTEX_WAIT_PRIVATE, word, NULL, NULL, 0);
+        atomic_fetch_sub(&gate->sleepers, 1);
+    }
 }

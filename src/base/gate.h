@@ -4,7 +4,6 @@
 #define PB_BASE_GATE_H
 
 #include <stdatomic.h>
-#include <stdbool.h>
 #include <stdint.h>
 
 typedef struct pb_gate {
@@ -20,7 +19,5 @@ void pb_gate_set(pb_gate *gate, uint64_t value);
 void pb_gate_add(pb_gate *gate);
 // Returns when the value is `value` or more. Looks for a moment, then sleeps.
 void pb_gate_wait(pb_gate *gate, uint64_t value);
-// Sleeps for at most `seconds`; whether it came to that value. May come back early without it.
-bool pb_gate_wait_for(pb_gate *gate, uint64_t value, double seconds);
 
 #endif

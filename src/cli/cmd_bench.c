@@ -6,6 +6,7 @@
 
 #include "base/parallel.h"
 #include "cli/bench_machine.h"
+#include "cli/bench_memory.h"
 #include "cli/bench_nvme.h"
 #include "cli/commands.h"
 #include "cli/options.h"
@@ -102,31 +103,48 @@ static pb_status write_profile(const char *path, int resolution, bool quick, con
 }
 
 pb_status pb_command_bench(int argc, char **argv) {
-    const char *profile = NULL, *nvme = NULL, *resolution_text = "256";
+    const char *profile = NULL, *nvme = NULL, *resolution_text = "256", *steps_text = "4";
+    pb_option_list sets = {.count = 0};
+    pb_bench_memory_options memory = {.sets = &sets};
     bool quick = false, done;
     const pb_option options[] = {
-        PB_OPTION_TEXT("--profile", NULL, "FILE", &profile, "the machine profile to write (YAML). Required"),
+        PB_OPTION_TEXT("--profile", NULL, "FILE", &profile, "measure this machine and write its profile (YAML)"),
         PB_OPTION_TEXT("--nvme", NULL, "DIR", &nvme,
                        "measure the drive there, too (1 GiB, removed afterwards); without it the profile has no NVMe"),
         PB_OPTION_TEXT("--resolution", NULL, "N", &resolution_text, "of the pictures whose shapes are run (256)"),
         PB_OPTION_FLAG("--quick", NULL, &quick,
                        "fewer and smaller measurements: a few seconds in place of most of a minute"),
+        PB_OPTION_TEXT("--memory", NULL, "CONFIG", &memory.config_path,
+                       "run a few steps of this training configuration at a list of device budgets and compare\n"
+                       "seconds, peaks and bytes moved with what was predicted. Writes no model"),
+        PB_OPTION_LIST("--set", NULL, "KEY=VALUE", &sets, "with --memory: set a key of the configuration"),
+        PB_OPTION_TEXT("--budgets", NULL, "LIST", &memory.budgets,
+                       "with --memory: the budgets, as 24GiB,8GiB,500MiB (24, 16, 12, 8, 6, 4, 2 and 1 GiB)"),
+        PB_OPTION_TEXT("--steps", NULL, "N", &steps_text, "with --memory: steps at each budget, from 2 (4)"),
+        PB_OPTION_TEXT("--output", "-o", "DIR", &memory.folder, "with --memory: write memory.svg and memory.json there"),
     };
     const pb_command_line line = {
         .summary =
             "Measures this machine under the CPU backend: copies, memory, AdamW, the drive, and every op of a "
             "training\n"
-            "step on its commonest shapes. The profile is what `plan --machine FILE` predicts by. Run it on a quiet\n"
+            "step on its commonest shapes (--profile); or a training run's memory and speed at several budgets\n"
+            "(--memory). The profile is what `plan --machine FILE` and memory.profile predict by. Run it on a quiet\n"
             "machine.",
         .options = options,
         .option_count = PB_COUNT_OF(options),
-        .epilogue = "  pagebooth bench --profile this.yaml --nvme /mnt/nvme/pagebooth\n",
+        .epilogue = "  pagebooth bench --profile this.yaml --nvme /mnt/nvme/pagebooth\n"
+                    "  pagebooth bench --memory my.yaml --budgets 8GiB,4GiB,2GiB --set memory.profile=this.yaml -o plots\n",
     };
     pb_machine machine;
     int64_t resolution;
     PB_RETURN_IF(pb_options_parse(&line, argc, argv, &done));
     if (done) return PB_OK;
-    if (!profile) return pb_error(PB_ERR_USAGE, "--profile is missing: where shall the profile go?");
+    if (memory.config_path) {
+        if (profile) return pb_error(PB_ERR_USAGE, "--profile and --memory are two benchmarks; choose one");
+        PB_RETURN_IF(pb_parse_int("--steps", steps_text, 2, PB_REPORT_STEPS, &memory.steps));
+        return pb_bench_memory(&memory);
+    }
+    if (!profile) return pb_error(PB_ERR_USAGE, "--profile is missing: where shall the profile go? (Or --memory CONFIG.)");
     PB_RETURN_IF(pb_parse_int("--resolution", resolution_text, 64, 2048, &resolution));
     if (resolution % 64)
         return pb_error(PB_ERR_USAGE, "--resolution must be a multiple of 64, not %lld", (long long)resolution);

@@ -15,7 +15,7 @@ static const char epilogue[] =
     "The keys are explained in docs/configuration.md.";
 
 pb_status pb_command_train(int argc, char **argv) {
-    const char *path = NULL;
+    const char *path = NULL, *timeline = NULL;
     pb_option_list sets = {0};
     const char *device = NULL;
     bool check = false, done = false;
@@ -27,6 +27,9 @@ pb_status pb_command_train(int argc, char **argv) {
                        "auto, cpu, cuda or cuda:N: what computes; like --set device=DEVICE."),
         PB_OPTION_FLAG("--check", NULL, &check,
                        "Read everything but the weights, plan the step, say what was found, stop."),
+        PB_OPTION_TEXT("--timeline", NULL, "DIR", &timeline,
+                       "Write there what one step looks like, predicted and actual: step.svg, step.json (for\n"
+                       "ui.perfetto.dev) and step.txt. The same as memory.timeline."),
     };
     const pb_command_line line = {.summary = "Fine-tunes a Stable Diffusion model on pictures of a subject.",
                                   .positionals = positionals,
@@ -41,6 +44,7 @@ pb_status pb_command_train(int argc, char **argv) {
     pb_config config;
     const pb_status gathered = pb_config_gather(arena, path, sets.item, (size_t)sets.count, &config);
     pb_status status = gathered;
+    if (timeline) config.memory.timeline = timeline;
     if (device) config.device = device;
     if (status == PB_OK) status = pb_config_check(&config);
     for (size_t i = 0; status == PB_OK && i < config.note_count; i++) fprintf(stderr, "note: %s.\n", config.notes[i]);

@@ -48,6 +48,7 @@ fail:
 void pb_executor_destroy(pb_executor *e) {
     if (!e) return;
     free(e->args);
+    free(e->attrs);
     free(e->mark);
     free(e->behind);
     free(e->first_reads);
@@ -119,8 +120,8 @@ static bool is_issued(const pb_executor *e, uint32_t i) {
 }
 
 // Copies need not stand back behind kernels that happen to come first in the list: before the executor's thread is busy
-// with one, it issues what its lane's WAITs permit. Never more than the lane takes at once, and never a wait for what is
-// not issued yet, so that this cannot block.
+// with one, it issues what its lane's WAITs permit. Never more than the lane takes at once, and never a wait for what
+// is not issued yet, so that this cannot block.
 static pb_status issue_ahead(pb_executor *e) {
     static const pb_lane lanes[] = {PB_LANE_UPLOAD, PB_LANE_DOWNLOAD};
     const pb_memory *m = e->memory;

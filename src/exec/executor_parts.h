@@ -19,6 +19,7 @@ struct pb_executor {
     const pb_program *program;
     pb_memory *memory, *own_memory;
     pb_kernel_args *args;    // by instruction, all pointers resolved
+    pb_attr *attrs;          // by instruction, of UPDATEs: their node's, and where they begin
     uint64_t *mark;          // by instruction; see pb_io_job
     unsigned char *behind;   // by instruction: PB_RECORD, PB_TELL_IO
     uint64_t total[PB_LANE_COUNT];  // marks of a run

@@ -20,18 +20,25 @@ static pb_status point(const pb_executor *e, uint32_t i, pb_operand operand, pb_
     return PB_OK;
 }
 
-// An UPDATE sees the tensors of its parameter's shape as `count` elements from `first` on.
-static pb_status slice(const pb_insn *insn, uint32_t i, pb_opcode op, pb_kernel_args *args) {
-    const pb_shape whole = args->in[0].shape;
-    const int64_t elements = pb_shape_count(whole);
+// An UPDATE sees the tensors of its parameter's shape as `count` elements from `first` on, and of scales those that
+// belong to them.
+static pb_status slice(pb_executor *e, uint32_t i, pb_opcode op, pb_kernel_args *args) {
+    const pb_insn *insn = &e->program->insns[i];
     if (op != PB_OP_ADAMW) return refuse(i, "UPDATE of a node that is no adamw");
+    const int64_t elements = pb_shape_count(args->in[PB_ADAMW_MASTER].shape);
     if (insn->first < 0 || insn->count < 1 || insn->first > elements || insn->count > elements - insn->first)
         return refuse(i, "UPDATE of elements that are not there");
     for (int k = 0; k < PB_MAX_INPUTS + PB_MAX_OUTPUTS; k++) {
         pb_tensor *t = k < PB_MAX_INPUTS ? &args->in[k] : &args->out[k - PB_MAX_INPUTS];
-        if (k == 1 || k == 2 || !t->shape.rank) continue;  // control and hyper are whole
-        t->shape = PB_SHAPE1(insn->count);
+        if (k == PB_ADAMW_CONTROL || k == PB_ADAMW_HYPER || !t->shape.rank) continue;
+        const int64_t entries = pb_shape_count(t->shape);
+        if (entries != elements && insn->first % PB_STATE_BLOCK)
+            return refuse(i, "UPDATE from within a block of states");
+        t->shape = PB_SHAPE1(pb_adamw_entries(entries, elements, insn->count));
     }
+    e->attrs[i] = *args->attr;
+    e->attrs[i].adamw.first = insn->first;
+    args->attr = &e->attrs[i];
     return PB_OK;
 }
 
@@ -44,7 +51,7 @@ static pb_status prepare_kernel(pb_executor *e, uint32_t i) {
     if (insn->lane == PB_LANE_HOST && node->op != PB_OP_ADAMW) return refuse(i, "an op that is not for the host");
     const pb_tier tier = insn->lane == PB_LANE_HOST ? PB_TIER_HOST : PB_TIER_DEVICE;
     pb_node_kernel_args(e->graph, node, args);
-    if (insn->kind == PB_INSN_UPDATE) PB_RETURN_IF(slice(insn, i, node->op, args));
+    if (insn->kind == PB_INSN_UPDATE) PB_RETURN_IF(slice(e, i, node->op, args));
     for (int k = 0; k < PB_MAX_INPUTS; k++) PB_RETURN_IF(point(e, i, insn->in[k], tier, &args->in[k]));
     for (int k = 0; k < PB_MAX_OUTPUTS; k++) PB_RETURN_IF(point(e, i, insn->out[k], tier, &args->out[k]));
     if (insn->workspace_bytes && !fits(e->memory, tier, insn->workspace_offset, insn->workspace_bytes))
@@ -170,12 +177,13 @@ pb_status pb_executor_prepare(pb_executor *e) {
         return pb_error(PB_ERR_INTERNAL, "the shared memory has fewer extents than the program");
     const size_t n = (size_t)p->insn_count + 1;
     e->args = calloc(n, sizeof *e->args);
+    e->attrs = calloc(n, sizeof *e->attrs);
     e->mark = calloc(n, sizeof *e->mark);
     e->behind = calloc(n, sizeof *e->behind);
     e->first_reads = calloc((size_t)p->extent_count + 1, sizeof *e->first_reads);
     bool lists = true;
     for (int l = 0; l < PB_LANE_COUNT; l++) lists = (e->list[l] = calloc(n, sizeof **e->list)) && lists;
-    if (!e->args || !e->mark || !e->behind || !e->first_reads || !lists)
+    if (!e->args || !e->attrs || !e->mark || !e->behind || !e->first_reads || !lists)
         return pb_error(PB_ERR_MEMORY, "no memory for an executor");
     PB_RETURN_IF(check_insns(e));
     number_marks(e);

@@ -13,8 +13,8 @@
 // Transfers that a lane has under way at most; both together, the store's operations less some slack.
 enum { WINDOW = 28 };
 
-// How long the thread sleeps while the store, or a device that makes no calls, may get on without waking it.
-static const double glance = 200e-6;
+// How long the thread sleeps where a device makes no calls, and under stress.
+enum { GLANCE_MS = 1 };
 
 typedef struct io_lane {
     uint32_t next;              // in the job's list
@@ -36,11 +36,12 @@ struct pb_io {
     pb_gate issued[PB_LANE_COUNT];   // device lanes: marks that may be asked for
     pb_gate published[2];            // READ and WRITE
     atomic_bool quit, abandoned, failed;
+    atomic_bool resting;  // in the store
     _Atomic(uint64_t) stress;
     uint64_t random;
     const pb_io_job *job;
     io_lane lanes[2];
-    bool glances;  // something that does not wake the thread may get on
+    bool glances;  // something may get on that does not ring
     pb_status status;
     char message[1024];
 };
@@ -160,6 +161,20 @@ static bool is_finished(const pb_io *io, int which) {
     return l->next == io->job->count[which] && l->retired == l->started;
 }
 
+// Sleeps until a transfer is done or somebody rings. `bell`: what it stood at before the lanes were looked at.
+static void rest(pb_io *io, uint64_t bell) {
+    bool in_flight = false;
+    for (int l = 0; l < 2; l++) in_flight |= io->lanes[l].started > io->lanes[l].retired;
+    if (!in_flight && !io->glances) {
+        pb_gate_wait(&io->bell, bell + 1);
+        return;
+    }
+    // Whoever rings between the two looks sees that the store has to be woken.
+    atomic_store(&io->resting, true);
+    if (pb_gate_value(&io->bell) == bell) pb_store_wait_any(io->store, io->glances ? GLANCE_MS : -1);
+    atomic_store(&io->resting, false);
+}
+
 static void run_job(pb_io *io) {
     for (;;) {
         const uint64_t bell = pb_gate_value(&io->bell);
@@ -169,11 +184,7 @@ static void run_job(pb_io *io) {
         if (atomic_load(&io->failed) || atomic_load(&io->abandoned)) break;
         if (is_finished(io, 0) && is_finished(io, 1)) return;
         if (moved) continue;
-        for (int l = 0; l < 2; l++) io->glances |= io->lanes[l].started > io->lanes[l].retired;
-        if (io->glances)
-            pb_gate_wait_for(&io->bell, bell + 1, glance);
-        else
-            pb_gate_wait(&io->bell, bell + 1);
+        rest(io, bell);
     }
     // The slabs must be left alone by the time that anybody believes the lanes to be done.
     for (pb_status status; (status = pb_store_drain(io->store)) != PB_OK;)
@@ -236,6 +247,7 @@ void pb_io_begin(pb_io *io, const pb_io_job *job) {
 static void ring(void *context) {
     pb_io *io = context;
     pb_gate_add(&io->bell);
+    if (atomic_load(&io->resting)) pb_store_wake(io->store);
 }
 
 pb_status pb_io_issued(pb_io *io, pb_lane lane, uint64_t mark) {
@@ -255,7 +267,7 @@ bool pb_io_failed(const pb_io *io) {
 
 void pb_io_abandon(pb_io *io) {
     atomic_store(&io->abandoned, true);
-    pb_gate_add(&io->bell);
+    ring(io);
 }
 
 pb_status pb_io_end(pb_io *io) {

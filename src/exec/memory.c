@@ -112,3 +112,7 @@ void pb_memory_destroy(pb_memory *m) {
 uint64_t pb_memory_bytes(const pb_memory *memory, pb_tier tier) {
     return memory->bytes[tier];
 }
+
+uint64_t pb_memory_process_bytes(const pb_memory *memory) {
+    return memory->bytes[PB_TIER_HOST] + (memory->on_cpu ? memory->bytes[PB_TIER_DEVICE] : 0) + memory->staging_bytes;
+}

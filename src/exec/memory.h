@@ -28,5 +28,7 @@ pb_status pb_memory_create_for(const pb_backend *backend, const pb_program *cons
 void pb_memory_destroy(pb_memory *memory);  // NULL is allowed
 
 uint64_t pb_memory_bytes(const pb_memory *memory, pb_tier tier);
+// Of the slabs, what lies in this process's own memory: the host's, and on the CPU the device's.
+uint64_t pb_memory_process_bytes(const pb_memory *memory);
 
 #endif

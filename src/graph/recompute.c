@@ -7,17 +7,19 @@
 // Walks the forward nodes from the last to the first. kept[v]: the backward pass reads v, or reads something that will
 // be made again from v. A cheap op whose output is kept is run again if keeping its inputs instead costs fewer bytes;
 // going backward, an input that is itself cheap gets its turn later.
-static void choose(const pb_graph *g, bool *kept, bool *again) {
+static void choose(const pb_graph *g, double dearest, bool *kept, bool *again) {
     for (uint32_t n = g->node_count; n-- > 0;) {
         const pb_node *node = &g->nodes[n];
-        if (node->phase != PB_PHASE_FORWARD || pb_op_kind_of(node->op) != PB_KIND_CHEAP) continue;
+        const bool cheap = pb_op_kind_of(node->op) == PB_KIND_CHEAP;
+        if (node->phase != PB_PHASE_FORWARD || (!cheap && (dearest <= 0 || node->op != PB_OP_LINEAR))) continue;
         if (!kept[node->out[0]] || g->values[node->out[0]].output) continue;
         uint64_t cost = 0;
         for (int i = 0; i < PB_MAX_INPUTS; i++) {
             const pb_vid v = node->in[i];
             if (v != PB_NONE && !kept[v] && !g->values[v].persistent) cost += pb_value_bytes(&g->values[v]);
         }
-        if (cost >= pb_value_bytes(&g->values[node->out[0]])) continue;
+        const uint64_t bytes = pb_value_bytes(&g->values[node->out[0]]);
+        if (cost >= bytes || (!cheap && pb_node_flops(g, node) > dearest * (double)(bytes - cost))) continue;
         again[n] = true;
         kept[node->out[0]] = false;
         for (int i = 0; i < PB_MAX_INPUTS; i++)
@@ -67,7 +69,7 @@ static pb_vid second_run(rewrite *r, pb_vid v) {
     return copy.out[0];
 }
 
-pb_status pb_graph_recompute(pb_graph *g) {
+pb_status pb_graph_recompute(pb_graph *g, double dearest) {
     if (g->status != PB_OK) return g->status;
     const uint32_t values = g->value_count;
     pb_status status = PB_OK;
@@ -83,7 +85,7 @@ pb_status pb_graph_recompute(pb_graph *g) {
         for (int i = 0; i < PB_MAX_INPUTS; i++)
             if (g->nodes[n].in[i] != PB_NONE) kept[g->nodes[n].in[i]] = true;
     }
-    choose(g, kept, again);
+    choose(g, dearest, kept, again);
     for (uint32_t n = 0; n < g->node_count && g->status == PB_OK; n++) {
         pb_node node = g->nodes[n];
         if (node.phase != PB_PHASE_FORWARD)

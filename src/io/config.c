@@ -257,6 +257,21 @@ static pb_status require(const char *key, const char *value, const char *why) {
     return pb_error(PB_ERR_USAGE, "`%s` is missing%s: set it in the configuration or with --set %s=...", key, why, key);
 }
 
+// Not in check alone: `plan` asks without the keys for data.
+pb_status pb_config_check_optimizer(pb_config *config) {
+    if (config->use_8bit_adam && config->optimizer.states == PB_STATES_16BIT)
+        return pb_error(PB_ERR_USAGE, "use_8bit_adam stands for optimizer.states: 8bit, which is set to 16bit");
+    if (config->use_8bit_adam) config->optimizer.states = PB_STATES_8BIT;
+    const pb_optimizer_master master = config->optimizer.master;
+    if (master == PB_MASTER_NONE && config->mixed_precision != PB_BF16)
+        return pb_error(PB_ERR_USAGE, "optimizer.master: none rounds stochastically to bf16 and needs "
+                                      "mixed_precision: bf16");
+    if (master != PB_MASTER_FP32 && config->mixed_precision == PB_F32)
+        return pb_error(PB_ERR_USAGE, "optimizer.master: split16 and split8 split a weight into a 16-bit working copy "
+                                      "and the rest; they need mixed_precision: fp16 or bf16");
+    return PB_OK;
+}
+
 pb_status pb_config_check(pb_config *config) {
     PB_RETURN_IF(require("pretrained_model_name_or_path", config->pretrained_model_name_or_path, ""));
     PB_RETURN_IF(require("instance_data_dir", config->instance_data_dir, ""));
@@ -271,6 +286,7 @@ pb_status pb_config_check(pb_config *config) {
         if (config->class_prompt)
             PB_RETURN_IF(add_note(config, "`class_prompt` is not used without with_prior_preservation"));
     }
+    PB_RETURN_IF(pb_config_check_optimizer(config));
     pb_device_kind kind;
     int ordinal;
     PB_RETURN_IF(pb_device_name_parse("`device`", config->device, &kind, &ordinal));

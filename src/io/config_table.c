@@ -10,6 +10,13 @@ static const pb_config_choice placements[] = {{"auto", PB_PLACEMENT_AUTO},
                                               {"host", PB_PLACEMENT_HOST},
                                               {"nvme", PB_PLACEMENT_NVME},
                                               {NULL, 0}};
+static const pb_config_choice optimizer_states[] = {
+    {"fp32", PB_STATES_FP32}, {"16bit", PB_STATES_16BIT}, {"8bit", PB_STATES_8BIT}, {NULL, 0}};
+static const pb_config_choice optimizer_masters[] = {{"fp32", PB_MASTER_FP32},
+                                                     {"split16", PB_MASTER_SPLIT16},
+                                                     {"split8", PB_MASTER_SPLIT8},
+                                                     {"none", PB_MASTER_NONE},
+                                                     {NULL, 0}};
 static const pb_config_choice lr_schedulers[] = {{"linear", 0},     {"cosine", 0},
                                                  {"cosine_with_restarts", 0}, {"polynomial", 0},
                                                  {"constant", 0},   {"constant_with_warmup", 0},

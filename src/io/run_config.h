@@ -16,6 +16,14 @@
 
 typedef enum pb_placement { PB_PLACEMENT_AUTO, PB_PLACEMENT_DEVICE, PB_PLACEMENT_HOST, PB_PLACEMENT_NVME } pb_placement;
 
+typedef enum pb_optimizer_states { PB_STATES_FP32, PB_STATES_16BIT, PB_STATES_8BIT } pb_optimizer_states;
+typedef enum pb_optimizer_master {
+    PB_MASTER_FP32,
+    PB_MASTER_SPLIT16,
+    PB_MASTER_SPLIT8,
+    PB_MASTER_NONE
+} pb_optimizer_master;
+
 typedef struct pb_maybe_int {
     bool set;  // not null
     int64_t value;
@@ -60,6 +68,8 @@ pb_status pb_config_read(pb_config *config, const char *text, size_t bytes, cons
 pb_status pb_config_set(pb_config *config, const char *assignment);
 // Required keys and those that only make sense together. Errors: PB_ERR_USAGE.
 pb_status pb_config_check(pb_config *config);
+// The part of it that is about what the optimizer keeps; use_8bit_adam becomes optimizer.states.
+pb_status pb_config_check_optimizer(pb_config *config);
 // Defaults, the file at `path` (NULL: none), the assignments; unchecked, for commands that need no data.
 pb_status pb_config_gather(pb_arena *arena, const char *path, const char *const *sets, size_t set_count,
                            pb_config *config);

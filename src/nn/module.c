@@ -96,6 +96,8 @@ pb_vid pb_module_param(pb_module *m, bool narrow, pb_layout layout, pb_shape fil
                                              .master = PB_NONE,
                                              .m = PB_NONE,
                                              .v = PB_NONE,
+                                             .m_scales = PB_NONE,
+                                             .v_scales = PB_NONE,
                                              .grad = PB_NONE,
                                              .grad_sum = PB_NONE};
     return work;

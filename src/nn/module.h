@@ -17,7 +17,10 @@ typedef struct pb_param {
     pb_layout layout;
     bool narrow;           // a matrix or kernel, held in the compute dtype; else (norms, biases) kept in fp32
     pb_vid work;           // what the ops read
-    pb_vid master, m, v;   // when trained; master == work where the working copy is the fp32 master itself
+    pb_vid master, m, v;   // when trained; master == work where the working copy is the master itself. Their dtypes say
+                           // how they are kept: see adamw in ops.def
+    pb_vid m_scales, v_scales;  // of 8-bit moments, or PB_NONE
+    uint32_t stream;            // of random bits, where something is rounded stochastically
     pb_vid grad, grad_sum; // when trained: this pass's gradient; what is kept of it from pass to pass, the fp32 sum
                            // over micro-batches or a gradient whose update is due, or PB_NONE
 } pb_param;

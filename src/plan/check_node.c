@@ -16,12 +16,24 @@ typedef struct parts {
     part in[PB_MAX_INPUTS], out[PB_MAX_OUTPUTS], scratch;
 } parts;
 
+// Whether a value of an UPDATE has one element for each block of the parameter's.
+static bool has_scales(const pb_checker *c, const pb_insn *insn, pb_vid v) {
+    const pb_node *node = &c->graph->nodes[insn->node];
+    return v == node->in[PB_ADAMW_M_SCALES] || v == node->in[PB_ADAMW_V_SCALES] ||
+           v == node->out[PB_ADAMW_NEW_M_SCALES] || v == node->out[PB_ADAMW_NEW_V_SCALES];
+}
+
 static part part_of(const pb_checker *c, const pb_insn *insn, const pb_operand *operand, bool whole) {
     if (operand->value == PB_NONE) return (part){.value = PB_NONE};
     const pb_value *value = &c->graph->values[operand->value];
     if (whole) return (part){operand->value, operand->offset, pb_value_bytes(value), 0};
     const uint64_t size = pb_dtype_size(value->dtype);
-    return (part){operand->value, operand->offset, (uint64_t)insn->count * size, (uint64_t)insn->first * size};
+    uint64_t first = (uint64_t)insn->first, end = first + (uint64_t)insn->count;
+    if (has_scales(c, insn, operand->value)) {
+        first /= PB_STATE_BLOCK;
+        end = (end + PB_STATE_BLOCK - 1) / PB_STATE_BLOCK;
+    }
+    return (part){operand->value, operand->offset, (end - first) * size, first * size};
 }
 
 // The operands are the graph's, and a slice is one of a parameter and of what has its shape.
@@ -44,6 +56,14 @@ static pb_status find_parts(const pb_checker *c, const pb_insn *insn, parts *p) 
         for (int i = 0; i < PB_MAX_INPUTS + PB_MAX_OUTPUTS; i++) {
             const pb_vid v = i < PB_MAX_INPUTS ? node->in[i] : node->out[i - PB_MAX_INPUTS];
             if (i == ADAMW_CONTROL || i == ADAMW_HYPER || v == PB_NONE) continue;
+            if (has_scales(c, insn, v)) {
+                if (insn->first % PB_STATE_BLOCK)
+                    PB_UNSAFE("instruction %u begins within a block of value %u (%s)", c->now, v, pb_check_name(c, v));
+                const int64_t end = insn->first + insn->count;
+                if (end % PB_STATE_BLOCK && end != pb_shape_count(shape))
+                    PB_UNSAFE("instruction %u ends within a block of value %u (%s)", c->now, v, pb_check_name(c, v));
+                continue;
+            }
             if (!pb_shape_equal(c->graph->values[v].shape, shape))
                 PB_UNSAFE("instruction %u: value %u (%s) has not the parameter's shape", c->now, v,
                           pb_check_name(c, v));

@@ -8,10 +8,7 @@ static uint64_t aligned(uint64_t bytes) {
 }
 
 uint64_t pb_layout_slice_bytes(const pb_value *value, int64_t elements, int64_t count) {
-    const int64_t entries = pb_shape_count(value->shape);
-    // A block-wise value has one entry for `block` elements; slices begin at whole blocks, and the last may be short.
-    const int64_t block = entries ? (elements + entries - 1) / entries : 1;
-    return (uint64_t)((count + block - 1) / block) * pb_dtype_size(value->dtype);
+    return (uint64_t)pb_adamw_entries(pb_shape_count(value->shape), elements, count) * pb_dtype_size(value->dtype);
 }
 
 static pb_status find_roots(pb_arena *arena, const pb_graph *g, pb_chunking *l) {

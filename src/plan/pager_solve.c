@@ -145,33 +145,68 @@ static bool list_host_reliefs(pb_pager *p, relief_list *list) {
 
 // --- Offsets ---
 
-// Homes side by side from the bottom, then everything else around them. Returns in *height what it takes.
-static pb_status place(pb_pager *p, pb_tier_problem *t, uint64_t alignment, const uint64_t *scratch,
+typedef struct homed {
+    uint32_t segment, vacated;  // the slot from which its home is free for a while
+} homed;
+
+static int by_vacated(const void *left, const void *right) {
+    const homed *a = left, *b = right;
+    if (a->vacated != b->vacated) return a->vacated > b->vacated ? -1 : 1;
+    return a->segment < b->segment ? -1 : 1;
+}
+
+// Homes side by side from the bottom. What is there all the time comes first, then what leaves, the last one to do so
+// first: the room that homes leave free is then a single one, which grows downwards and meets what lies above them.
+static pb_status place_homes(pb_tier_problem *t, uint64_t alignment) {
+    homed *homes = malloc((t->segment_count + 1) * sizeof *homes);
+    if (!homes) return NO_MEMORY;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < t->segment_count; i++) {
+        const pb_tier_segment *s = &t->segments[i];
+        if (!persistent(s) || !s->home) continue;
+        homes[count++] = (homed){i, s->block_count ? t->blocks[s->first_block].done : 0};
+    }
+    qsort(homes, count, sizeof *homes, by_vacated);
+    uint64_t offset = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        t->segments[homes[i].segment].home_offset = offset;
+        offset += pb_aligned(t->segments[homes[i].segment].bytes, alignment);
+    }
+    free(homes);
+    return PB_OK;
+}
+
+// Homes, then everything else around them; where that does not fit `budget`, moves get less time. Returns in *height
+// what it takes.
+static pb_status place(pb_pager *p, pb_tier_problem *t, uint64_t budget, uint64_t alignment, const uint64_t *scratch,
                        uint64_t *scratch_offset, uint64_t *height) {
     pb_status status = PB_OK;
+    // Where nothing moves, there is no reason to leave room unused.
+    const uint64_t limit = p->request->budget[PB_TIER_HOST] ? budget : UINT64_MAX;
     pb_block *blocks = calloc((size_t)t->block_count + t->slot_count + 1, sizeof *blocks);
     if (!blocks) return NO_MEMORY;
-    uint64_t home = 0;
-    for (uint32_t i = 0; i < t->segment_count && !p->adopted; i++) {
-        pb_tier_segment *s = &t->segments[i];
-        if (!persistent(s) || !s->home) continue;
-        s->home_offset = home;
-        home += pb_aligned(s->bytes, alignment);
-    }
+    if (!p->adopted) PB_TRY(place_homes(t, alignment));
     for (uint32_t i = 0; i < t->block_count; i++) {
         const pb_tier_block *b = &t->blocks[i];
         const pb_tier_segment *s = &t->segments[b->segment];
+        const bool held = b->evicted && t->holds_eviction && b->done < b->last;
         blocks[i] = (pb_block){.bytes = pb_aligned(s->bytes, alignment),
                                .first = b->first,
                                .last = b->last,
-                               .top = s->class_ == PB_CLASS_GRADIENT && !persistent(s),
+                               .needed = b->needed,
+                               .done = b->done + held,
                                .pinned = b->at_home && persistent(s),
                                .offset = s->home_offset};
     }
     for (uint32_t s = 0; s < t->slot_count && scratch; s++)
-        blocks[t->block_count + s] = (pb_block){.bytes = scratch[s], .first = s, .last = s};
-    PB_TRY(pb_blocks_place(blocks, t->block_count + (scratch ? t->slot_count : 0), t->slot_count, height));
-    for (uint32_t i = 0; i < t->block_count; i++) t->blocks[i].offset = blocks[i].offset;
+        blocks[t->block_count + s] = (pb_block){
+            .bytes = scratch[s], .first = s, .last = s, .needed = s, .done = s};
+    PB_TRY(pb_blocks_place(blocks, t->block_count + (scratch ? t->slot_count : 0), t->slot_count, limit, height));
+    for (uint32_t i = 0; i < t->block_count; i++) {
+        t->blocks[i].offset = blocks[i].offset;
+        t->blocks[i].first = blocks[i].first;
+        t->blocks[i].last = blocks[i].last;
+    }
     for (uint32_t s = 0; s < t->slot_count && scratch; s++) scratch_offset[s] = blocks[t->block_count + s].offset;
 fail:
     free(blocks);
@@ -214,7 +249,7 @@ static pb_status fit(pb_pager *p, pb_tier_problem *t, relief_list *list, uint64_
             PB_FAIL(PB_ERR_BUDGET, "too much for the budget");
         }
         PB_TRY(pb_tier_settle(p->arena, t, target));
-        PB_TRY(place(p, t, alignment, scratch, scratch_offset, height));
+        PB_TRY(place(p, t, budget, alignment, scratch, scratch_offset, height));
         if (*height <= budget) break;
         const uint64_t over = *height - budget;
         if (attempt + 1 == TRIES || over > target / 2) {

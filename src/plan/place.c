@@ -1,10 +1,12 @@
-// Interval placement. In a training step activations pile up and shrink while gradients pile up in turn, so the two
-// make stacks that grow towards each other: gradients from the top of the slab, everything else from the bottom, first
-// fit. Several orders are tried, and the lowest result wins.
+// Interval placement: first fit, in several orders, until the result is as low as is of any use. Large blocks first do
+// best: the small ones fit in between. Where a limit is given and a block does not fit below it for as long as it
+// wishes to be there, it stays for a shorter time, and in the end gets back what nobody else took.
 #include "plan/place.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#include "plan/shelf.h"
 
 uint64_t pb_blocks_lower_bound(const pb_block *blocks, uint32_t count, uint32_t steps) {
     int64_t *change = calloc((size_t)steps + 2, sizeof *change);
@@ -23,156 +25,230 @@ uint64_t pb_blocks_lower_bound(const pb_block *blocks, uint32_t count, uint32_t 
     return (uint64_t)most;
 }
 
-enum { FEW_BLOCKS = 3000, MANY_BLOCKS = 15000 };
 static const double GOOD_ENOUGH = 1.002;  // of the lower bound
+static const double SMALL_LOSS = 0.05;    // of what blocks wish to stay longer than they must
+enum {
+    HALVINGS = 3,        // of what a block stays longer than it must, before it stays no longer
+    ORDERS_FOR_LOSS = 3  // tried for a smaller loss once there is something that fits
+};
+
+typedef enum order { BY_BYTES, BY_START_IF_LONG, BY_AREA, BY_MAGNITUDE, BY_START, BY_DURATION, ORDERS } order;
 
 typedef struct item {
     uint32_t index;
-    uint32_t first;
-    uint64_t key;
+    uint64_t key, second;
 } item;
 
-// A placed block, with all that a search looks at side by side: the searches are most of a plan's time.
-typedef struct placed {
-    uint64_t offset, end;
-    uint32_t first, last;
-} placed;
+// A pinned block; those side by side and with the same life, which none of them can shorten, are one.
+typedef struct pinned {
+    uint64_t offset;
+    pb_shelf_block life;
+    uint32_t index;
+    bool rigid;
+} pinned;
 
-typedef struct attempt {
-    const pb_block *blocks;
-    uint64_t *offset;  // by block
-    placed *placed;    // by ascending offset
-    uint32_t placed_count;
-} attempt;
+typedef struct placing {
+    pb_block *blocks;
+    uint32_t count, steps;
+    uint64_t limit;
+    pb_shelf shelf;
+    item *items;  // what is not pinned
+    uint32_t item_count;
+    pinned *pins;  // by ascending offset
+    uint32_t pin_count;
+    pb_shelf_block *life;  // by block: of this attempt
+    uint64_t *offset;
+    uint64_t height;
+    double lost;  // byte-steps by which lives are shorter than wished
+} placing;
 
-static bool overlap(const pb_block *a, const placed *b) {
-    return a->first <= b->last && b->first <= a->last;
+static uint32_t magnitude(uint64_t v) {
+    uint32_t bits = 0;
+    for (; v > 1; v >>= 1) bits++;
+    return bits;
 }
 
-static void insert(attempt *a, uint32_t index, uint64_t offset) {
-    const pb_block *b = &a->blocks[index];
-    uint32_t low = 0, high = a->placed_count;
-    while (low < high) {
-        const uint32_t middle = (low + high) / 2;
-        if (a->placed[middle].offset <= offset)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    memmove(a->placed + low + 1, a->placed + low, (a->placed_count - low) * sizeof *a->placed);
-    a->placed[low] = (placed){offset, offset + b->bytes, b->first, b->last};
-    a->placed_count++;
-    a->offset[index] = offset;
-}
+enum { LONG_LIFE = 16 };  // steps
 
-// The lowest gap that is free during the block's life.
-static void place_low(attempt *a, uint32_t index) {
-    const pb_block *b = &a->blocks[index];
-    uint64_t offset = 0;
-    for (const placed *other = a->placed, *end = other + a->placed_count; other < end; other++) {
-        if (!overlap(b, other)) continue;
-        if (other->offset >= offset + b->bytes) break;
-        if (other->end > offset) offset = other->end;
+static item item_of(const placing *p, uint32_t index, order by) {
+    const pb_block *b = &p->blocks[index];
+    const uint64_t duration = (uint64_t)b->last - b->first + 1, early = p->steps - b->first;
+    const bool is_long = duration > LONG_LIFE;
+    switch (by) {
+    case BY_BYTES: return (item){index, b->bytes, duration};
+    case BY_START_IF_LONG: return (item){index, is_long, is_long ? early : b->bytes};
+    case BY_AREA: return (item){index, duration * (b->bytes / 256 + 1), early};
+    case BY_MAGNITUDE: return (item){index, 2 * magnitude(duration) + magnitude(b->bytes), duration};
+    case BY_START: return (item){index, early, duration};
+    default: return (item){index, duration, early};
     }
-    insert(a, index, offset);
-}
-
-// The highest gap below `height`; false where there is none.
-static bool place_high(attempt *a, uint32_t index, uint64_t height) {
-    const pb_block *b = &a->blocks[index];
-    uint64_t end = height;
-    for (bool moved = true; moved;) {
-        moved = false;
-        if (end < b->bytes) return false;
-        for (const placed *other = a->placed + a->placed_count; other-- > a->placed;) {
-            if (overlap(b, other) && other->offset < end && other->end > end - b->bytes) {
-                end = other->offset;
-                moved = true;
-                break;
-            }
-        }
-    }
-    insert(a, index, end - b->bytes);
-    return true;
 }
 
 static int compare_items(const void *left, const void *right) {
     const item *a = left, *b = right;
     if (a->key != b->key) return a->key > b->key ? -1 : 1;
-    if (a->first != b->first) return a->first < b->first ? -1 : 1;
+    if (a->second != b->second) return a->second > b->second ? -1 : 1;
     return a->index < b->index ? -1 : a->index > b->index;
 }
 
-typedef enum order { BY_DURATION, BY_AREA, BY_START, BY_BYTES, ORDERS } order;
+static int compare_pins(const void *left, const void *right) {
+    const pinned *a = left, *b = right;
+    if (a->offset != b->offset) return a->offset < b->offset ? -1 : 1;
+    return a->life.first < b->life.first ? -1 : a->life.first > b->life.first;
+}
 
-static uint64_t order_key(const pb_block *b, order by, uint32_t steps) {
-    const uint64_t duration = (uint64_t)b->last - b->first + 1;
-    switch (by) {
-    case BY_DURATION: return duration;
-    case BY_BYTES: return b->bytes;
-    case BY_AREA: return duration * (b->bytes / 256 + 1);
-    default: return steps - b->first;
+static void list_pins(placing *p) {
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < p->count; i++) {
+        const pb_block *b = &p->blocks[i];
+        if (b->bytes && b->pinned)
+            p->pins[count++] = (pinned){.offset = b->offset,
+                                        .life = {(int32_t)b->first, (int32_t)b->last, b->bytes},
+                                        .index = i,
+                                        .rigid = b->first == b->needed && b->last == b->done};
+    }
+    qsort(p->pins, count, sizeof *p->pins, compare_pins);
+    p->pin_count = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const pinned *now = &p->pins[i];
+        pinned *before = p->pin_count ? &p->pins[p->pin_count - 1] : NULL;
+        if (before && before->rigid && now->rigid && before->life.first == now->life.first &&
+            before->life.last == now->life.last && before->offset + before->life.bytes == now->offset)
+            before->life.bytes += now->life.bytes;
+        else
+            p->pins[p->pin_count++] = *now;
     }
 }
 
-// Places all blocks; those with `top` below `height` from above if `stacked`, else like the others. Returns what it
-// takes, or UINT64_MAX where the stacked ones found no room.
-static uint64_t try_order(attempt *a, item *items, uint32_t count, order by, uint32_t steps, bool stacked,
-                          uint64_t height) {
-    a->placed_count = 0;
-    uint32_t listed = 0;
-    for (uint32_t i = 0; i < count; i++)
-        if (a->blocks[i].bytes && a->blocks[i].pinned) insert(a, i, a->blocks[i].offset);
-    for (uint32_t i = 0; i < count; i++)
-        if (a->blocks[i].bytes && !a->blocks[i].pinned && !(stacked && a->blocks[i].top))
-            items[listed++] = (item){i, a->blocks[i].first, order_key(&a->blocks[i], by, steps)};
-    if (stacked) {
-        // First come, first to the top: the stack then never has a hole.
-        uint32_t tops = listed;
-        for (uint32_t i = 0; i < count; i++)
-            if (a->blocks[i].bytes && !a->blocks[i].pinned && a->blocks[i].top)
-                items[tops++] = (item){i, a->blocks[i].first, 0};
-        qsort(items + listed, tops - listed, sizeof *items, compare_items);
-        for (uint32_t i = listed; i < tops; i++)
-            if (!place_high(a, items[i].index, height)) return UINT64_MAX;
-    }
-    qsort(items, listed, sizeof *items, compare_items);
-    for (uint32_t i = 0; i < listed; i++) place_low(a, items[i].index);
-    uint64_t most = 0;
-    for (uint32_t i = 0; i < a->placed_count; i++) {
-        if (a->placed[i].end > most) most = a->placed[i].end;
-    }
-    return most;
+static void put(placing *p, const pb_shelf_block *block, uint64_t offset) {
+    pb_shelf_insert(&p->shelf, block, offset);
+    if (offset + block->bytes > p->height) p->height = offset + block->bytes;
 }
 
-pb_status pb_blocks_place(pb_block *blocks, uint32_t count, uint32_t steps, uint64_t *height) {
+// Where the block fits below the limit, for as long as it can stay there; else as low as it can be.
+static void place_one(placing *p, uint32_t index) {
+    const pb_block *b = &p->blocks[index];
+    pb_shelf_block *life = &p->life[index];
+    const uint32_t before = b->needed - b->first, after = b->last - b->done;
+    uint64_t offset = UINT64_MAX;
+    for (int h = 0; h <= HALVINGS && offset == UINT64_MAX; h++) {
+        const bool core = h == HALVINGS || !(before + after);
+        *life = (pb_shelf_block){(int32_t)(b->needed - (core ? 0 : before >> h)),
+                                 (int32_t)(b->done + (core ? 0 : after >> h)), b->bytes};
+        offset = pb_shelf_lowest(&p->shelf, life, p->limit);
+        if (core) break;
+    }
+    if (offset == UINT64_MAX) offset = pb_shelf_lowest(&p->shelf, life, UINT64_MAX);
+    put(p, life, offset);
+    p->offset[index] = offset;
+}
+
+// Gives back what was cut and is free; counts the rest.
+static void stretch(placing *p, uint32_t index) {
+    const pb_block *b = &p->blocks[index];
+    pb_shelf_block *life = &p->life[index];
+    const int32_t first = (int32_t)b->first, last = (int32_t)b->last;
+    if (life->first == first && life->last == last) return;
+    pb_shelf_stretch(&p->shelf, life, p->offset[index], first, last);
+    p->lost += (double)b->bytes * (double)(life->first - first + last - life->last);
+}
+
+// Pinned blocks stay for as long as they wish, or, with `yield`, for as long as they must until all others have found
+// their places.
+static void attempt(placing *p, order by, bool yield) {
+    pb_shelf_clear(&p->shelf);
+    p->height = 0;
+    p->lost = 0;
+    for (uint32_t i = 0; i < p->pin_count; i++) {
+        const pinned *pin = &p->pins[i];
+        const pb_block *b = &p->blocks[pin->index];
+        pb_shelf_block life = pin->life;
+        if (yield && !pin->rigid) life = (pb_shelf_block){(int32_t)b->needed, (int32_t)b->done, b->bytes};
+        put(p, &life, pin->offset);
+        p->life[pin->index] = life;
+    }
+    p->item_count = 0;
+    for (uint32_t i = 0; i < p->count; i++)
+        if (p->blocks[i].bytes && !p->blocks[i].pinned) p->items[p->item_count++] = item_of(p, i, by);
+    qsort(p->items, p->item_count, sizeof *p->items, compare_items);
+    for (uint32_t i = 0; i < p->item_count; i++) place_one(p, p->items[i].index);
+    for (uint32_t i = 0; i < p->pin_count; i++)
+        if (!p->pins[i].rigid) stretch(p, p->pins[i].index);
+    for (uint32_t i = 0; i < p->item_count; i++) stretch(p, p->items[i].index);
+}
+
+// --- The best of several attempts ---
+
+typedef struct best {
+    uint64_t height;
+    double lost;
+    pb_shelf_block *life;
+    uint64_t *offset;
+} best;
+
+static bool is_better(const placing *p, const best *b) {
+    if (p->height <= p->limit && b->height <= p->limit) return p->lost < b->lost || (p->lost == b->lost && p->height < b->height);
+    return p->height < b->height;
+}
+
+static void keep(const placing *p, best *b) {
+    b->height = p->height;
+    b->lost = p->lost;
+    memcpy(b->life, p->life, p->count * sizeof *b->life);
+    memcpy(b->offset, p->offset, p->count * sizeof *b->offset);
+}
+
+static void place_blocks(placing *p, uint64_t enough, best *b) {
+    double wished = 0;
+    for (uint32_t i = 0; i < p->count; i++) {
+        const pb_block *block = &p->blocks[i];
+        wished += (double)block->bytes * (double)(block->needed - block->first + block->last - block->done);
+    }
+    b->height = UINT64_MAX;
+    for (int yield = 0; yield < 2; yield++)
+        for (int by = 0; by < ORDERS; by++) {
+            attempt(p, (order)by, yield);
+            if (is_better(p, b)) keep(p, b);
+            if (b->height <= enough && b->lost <= SMALL_LOSS * wished) return;
+            if (b->height <= enough && by + 1 == ORDERS_FOR_LOSS) return;
+        }
+}
+
+pb_status pb_blocks_place(pb_block *blocks, uint32_t count, uint32_t steps, uint64_t limit, uint64_t *height) {
     const uint64_t bound = pb_blocks_lower_bound(blocks, count, steps);
+    const uint64_t enough = limit < UINT64_MAX ? limit : (uint64_t)((double)bound * GOOD_ENOUGH);
+    const uint32_t trays = pb_shelf_trays(count);
     pb_status status = PB_OK;
-    uint64_t *best = calloc(count + 1, sizeof *best);
-    item *items = calloc(count + 1, sizeof *items);
-    attempt a = {.blocks = blocks};
-    a.offset = calloc(count + 1, sizeof *a.offset);
-    a.placed = calloc(count + 1, sizeof *a.placed);
-    if (!best || !items || !a.offset || !a.placed || bound == UINT64_MAX)
+    placing p = {.blocks = blocks, .count = count, .steps = steps, .limit = limit};
+    best b = {.life = calloc(count + 1, sizeof *b.life), .offset = calloc(count + 1, sizeof *b.offset)};
+    p.shelf.trays = calloc(trays, sizeof *p.shelf.trays);
+    p.shelf.order = calloc(trays, sizeof *p.shelf.order);
+    p.items = calloc(count + 1, sizeof *p.items);
+    p.pins = calloc(count + 1, sizeof *p.pins);
+    p.life = calloc(count + 1, sizeof *p.life);
+    p.offset = calloc(count + 1, sizeof *p.offset);
+    if (!b.life || !b.offset || !p.shelf.trays || !p.shelf.order || !p.items || !p.pins || !p.life || !p.offset ||
+        bound == UINT64_MAX)
         PB_FAIL(PB_ERR_MEMORY, "no memory to place %u blocks", count);
-
-    // Two stacks that meet at the lower bound; where they do not fit, the lower ones run over it. Without stacks only
-    // where there are few blocks: training steps never gain by it, and each try is quadratic.
-    uint64_t lowest = UINT64_MAX;
-    const int tries = count <= FEW_BLOCKS ? 2 * ORDERS : count <= MANY_BLOCKS ? BY_BYTES : BY_DURATION + 1;
-    for (int t = 0; t < 2 * ORDERS && (double)lowest > (double)bound * GOOD_ENOUGH; t++) {
-        if (t >= tries && lowest != UINT64_MAX) break;
-        const uint64_t got = try_order(&a, items, count, (order)(t % ORDERS), steps, t < ORDERS, bound / 256 * 256);
-        if (got >= lowest) continue;
-        lowest = got;
-        memcpy(best, a.offset, count * sizeof *best);
+    list_pins(&p);
+    place_blocks(&p, enough, &b);
+    for (uint32_t i = 0; i < count; i++) {
+        pb_block *block = &blocks[i];
+        if (!block->bytes) continue;
+        if (!block->pinned) block->offset = b.offset[i];
+        if (block->pinned && block->first == block->needed && block->last == block->done) continue;
+        block->first = (uint32_t)b.life[i].first;
+        block->last = (uint32_t)b.life[i].last;
     }
-    for (uint32_t i = 0; i < count; i++) blocks[i].offset = best[i];
-    *height = lowest;
+    *height = b.height;
 fail:
-    free(best);
-    free(items);
-    free(a.offset);
-    free(a.placed);
+    free(b.life);
+    free(b.offset);
+    free(p.shelf.trays);
+    free(p.shelf.order);
+    free(p.items);
+    free(p.pins);
+    free(p.life);
+    free(p.offset);
     return status;
 }

@@ -8,17 +8,19 @@
 #include "base/error.h"
 
 typedef struct pb_block {
-    uint64_t bytes;        // a multiple of PB_ALIGNMENT; 0: takes no room
-    uint32_t first, last;  // alive at the steps first..last, both included
-    bool top;              // lives on to the end while others shrink: stacked from the top downwards
-    bool pinned;           // `offset` is given
-    uint64_t offset;       // result
+    uint64_t bytes;         // a multiple of PB_ALIGNMENT; 0: takes no room
+    uint32_t first, last;   // alive at the steps first..last, both included; result: shortened where nothing else fits
+    uint32_t needed, done;  // first <= needed <= done <= last: never shortened to less than needed..done
+    bool pinned;            // `offset` is given; no two pinned blocks overlap
+    uint64_t offset;        // result
 } pb_block;
 
-// Most bytes alive at one step: no placement can be smaller.
+// Most bytes alive at one step: no placement can be smaller without shorter lives.
 uint64_t pb_blocks_lower_bound(const pb_block *blocks, uint32_t count, uint32_t steps);
 
 // Sets every offset that is not pinned; no two blocks that are alive at the same step overlap. *height: what it takes.
-pb_status pb_blocks_place(pb_block *blocks, uint32_t count, uint32_t steps, uint64_t *height);
+// Lives are shortened only where that keeps the height at or below `limit`; UINT64_MAX: as low as it gets, with whole
+// lives. Steps are below `steps`, and that is below INT32_MAX.
+pb_status pb_blocks_place(pb_block *blocks, uint32_t count, uint32_t steps, uint64_t limit, uint64_t *height);
 
 #endif

@@ -61,7 +61,7 @@ static pb_status try_attempt(const pb_graph *graph, const pb_plan_request *reque
     if (o->program && o->seconds <= prediction.seconds) goto fail;
     pb_program_destroy(o->program);
     o->program = program;
-    o->seconds = prediction.seconds;
+    o->seconds = program->seconds = prediction.seconds;
     program = NULL;
 fail:
     pb_program_destroy(program);

@@ -21,7 +21,7 @@ double pb_node_seconds(const pb_machine *machine, const pb_graph *graph, uint32_
     return machine->overhead + (arithmetic > memory ? arithmetic : memory);
 }
 
-// Of the operands of adamw (see ops.def), g, master, m, v, master', m', v' and work have the parameter's shape.
+// Of the operands of adamw (see ops.def) that have the parameter's shape; scales of blocks are next to nothing.
 uint64_t pb_update_bytes(const pb_graph *graph, uint32_t node) {
     const pb_node *n = &graph->nodes[node];
     const pb_shape shape = graph->values[n->in[3]].shape;
@@ -30,7 +30,8 @@ uint64_t pb_update_bytes(const pb_graph *graph, uint32_t node) {
         if (n->in[i] != PB_NONE && pb_shape_equal(graph->values[n->in[i]].shape, shape))
             bytes += pb_dtype_size(graph->values[n->in[i]].dtype);
     for (int i = 0; i < PB_MAX_OUTPUTS; i++)
-        if (n->out[i] != PB_NONE) bytes += pb_dtype_size(graph->values[n->out[i]].dtype);
+        if (n->out[i] != PB_NONE && pb_shape_equal(graph->values[n->out[i]].shape, shape))
+            bytes += pb_dtype_size(graph->values[n->out[i]].dtype);
     return bytes;
 }
 

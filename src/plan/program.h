@@ -81,6 +81,7 @@ typedef struct pb_program {
     uint64_t kept_activations;                              // activations alive when the backward pass begins
     uint64_t lower_bound;                                   // most device bytes alive at any instant of this schedule
     uint64_t moved[PB_LINK_COUNT];                          // bytes per run of the program
+    double seconds;                                         // predicted, on the machine that it was planned for
     const struct pb_chunking *layout;  // the planner's own: what it needs to plan another program of the same run
 } pb_program;
 

@@ -157,8 +157,9 @@ static uint64_t operand_bytes(const walk *w, const pb_insn *insn, const pb_opera
     if (insn->kind != PB_INSN_UPDATE) return pb_value_bytes(v);
     const pb_node *node = &w->timeline->graph->nodes[insn->node];
     const pb_shape shape = w->timeline->graph->values[node->in[3]].shape;
-    const bool whole = o->value == node->in[1] || o->value == node->in[2] || !pb_shape_equal(v->shape, shape);
-    return whole ? pb_value_bytes(v) : (uint64_t)insn->count * pb_dtype_size(v->dtype);
+    if (o->value == node->in[PB_ADAMW_CONTROL] || o->value == node->in[PB_ADAMW_HYPER]) return pb_value_bytes(v);
+    const int64_t entries = pb_adamw_entries(pb_shape_count(v->shape), pb_shape_count(shape), insn->count);
+    return (uint64_t)entries * pb_dtype_size(v->dtype);
 }
 
 static void do_op(walk *w, uint32_t i) {

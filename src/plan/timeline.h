@@ -38,6 +38,12 @@ void pb_timeline_print_trace(const pb_timeline *timeline, const char *title, pb_
 pb_status pb_timeline_write_svg(const pb_timeline *timeline, const char *title, const char *path);
 void pb_timeline_print_svg(const pb_timeline *timeline, const char *title, pb_text *text);
 
+// Both of the same program, side by side: two processes of one trace; two pictures, on one scale of time where both
+// can be seen on it.
+pb_status pb_timeline_write_trace_pair(const pb_timeline *predicted, const pb_timeline *actual, const char *path);
+pb_status pb_timeline_write_svg_pair(const pb_timeline *predicted, const pb_timeline *actual, const char *title,
+                                     const char *path);
+
 // A table for people, predicted beside actual: the step, each lane's busy seconds and rates, and the ops that take the
 // most time.
 pb_status pb_times_compare(const pb_graph *graph, const pb_program *program, const pb_insn_times *predicted,

@@ -36,6 +36,7 @@ static const char *const work_colours[WORKS] = {"#86aede", "#2f5d92", "#b7c3d0",
 typedef struct picture {
     const pb_timeline *t;
     pb_text *text;
+    double span;  // seconds that the columns stand for: the step's, or those of a longer one beside it
     double columns_per_second;
 } picture;
 
@@ -258,7 +259,7 @@ static void append_work_key(const picture *p, double y) {
 
 // Ticks below `bottom` and lines up to `top`.
 static void append_time_axis(const picture *p, double top, double bottom) {
-    const double seconds = p->t->seconds, unit = seconds >= 2 ? 1 : seconds >= 2e-3 ? 1e-3 : 1e-6;
+    const double seconds = p->span, unit = seconds >= 2 ? 1 : seconds >= 2e-3 ? 1e-3 : 1e-6;
     double tick = pow(10, floor(log10(seconds / 5)));
     if (seconds / tick > 25)
         tick *= 5;
@@ -283,46 +284,88 @@ static const char style[] =
     ".tick{text-anchor:end;fill:#66717c}.end{text-anchor:end}.middle{text-anchor:middle;fill:#66717c}"
     ".grid{stroke:#e3e7ea;fill:none}.slab{stroke:#222b33;stroke-dasharray:5 4;fill:none}.peak{fill:#222b33}</style>\n";
 
-void pb_timeline_print_svg(const pb_timeline *timeline, const char *title, pb_text *text) {
-    const picture p = {timeline, text, timeline->seconds > 0 ? COLUMNS / timeline->seconds : 0};
-    bool used[PB_LANE_COUNT] = {false};
+typedef struct extent {
+    double lanes_top, bottom, height;
+    bool used[PB_LANE_COUNT];
+} extent;
+
+static extent measure(const pb_timeline *t) {
+    extent e = {0};
     int tiers = 0, lanes = 0;
-    for (uint32_t i = 0; i < timeline->program->insn_count; i++)
-        if (timeline->program->insns[i].kind != PB_INSN_WAIT) used[timeline->program->insns[i].lane] = true;
-    for (int l = 0; l < PB_LANE_COUNT; l++) lanes += used[l];
-    for (int t = 0; t < PB_TIER_COUNT; t++) tiers += timeline->program->tier_bytes[t] > 0;
-    const double lanes_top = TOP + 24 + tiers * PANEL_STEP, bottom = lanes_top + lanes * ROW_STEP - (ROW_STEP - ROW);
+    for (uint32_t i = 0; i < t->program->insn_count; i++)
+        if (t->program->insns[i].kind != PB_INSN_WAIT) e.used[t->program->insns[i].lane] = true;
+    for (int l = 0; l < PB_LANE_COUNT; l++) lanes += e.used[l];
+    for (int k = 0; k < PB_TIER_COUNT; k++) tiers += t->program->tier_bytes[k] > 0;
+    e.lanes_top = TOP + 24 + tiers * PANEL_STEP;
+    e.bottom = e.lanes_top + lanes * ROW_STEP - (ROW_STEP - ROW);
+    e.height = e.bottom + 44;
+    return e;
+}
+
+static void begin_svg(pb_text *text, double width, double height) {
     pb_text_append(text,
-                   "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%.0f\" viewBox=\"0 0 %d %.0f\">\n",
-                   WIDTH, bottom + 44, WIDTH, bottom + 44);
-    pb_text_append(text,
-                   "%s<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n<text class=\"title\" x=\"%d\" y=\"34\">",
-                   style, LEFT);
+                   "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" viewBox=\"0 0 %.0f "
+                   "%.0f\">\n%s<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n",
+                   width, height, width, height, style);
+}
+
+// All of one timeline, from its title down.
+static void append_timeline(const pb_timeline *t, const extent *e, const char *title, double span, pb_text *text) {
+    const picture p = {t, text, span, span > 0 ? COLUMNS / span : 0};
+    pb_text_append(text, "<text class=\"title\" x=\"%d\" y=\"34\">", LEFT);
     append_xml(text, title);
     pb_text_append(text, "</text>\n<text class=\"note end\" x=\"%d\" y=\"34\">%.4g s, %u instructions</text>\n",
-                   WIDTH - 20, timeline->seconds, timeline->program->insn_count);
-    if (timeline->seconds > 0) {
-        append_time_axis(&p, TOP, bottom);
-        double top = TOP;
-        for (int t = 0; t < PB_TIER_COUNT; t++) {
-            if (!timeline->program->tier_bytes[t]) continue;
-            append_tier(&p, (pb_tier)t, top);
-            top += PANEL_STEP;
-        }
-        pb_text_append(text, "<text class=\"heading\" x=\"%d\" y=\"%.0f\">Lanes</text>", LEFT, lanes_top - 14);
-        append_work_key(&p, lanes_top - 14);
-        top = lanes_top;
-        for (int l = 0; l < PB_LANE_COUNT; l++)
-            if (used[l] && append_lane(&p, (pb_lane)l, top)) top += ROW_STEP;
+                   WIDTH - 20, t->seconds, t->program->insn_count);
+    if (t->seconds <= 0) return;
+    append_time_axis(&p, TOP, e->bottom);
+    double top = TOP;
+    for (int k = 0; k < PB_TIER_COUNT; k++) {
+        if (!t->program->tier_bytes[k]) continue;
+        append_tier(&p, (pb_tier)k, top);
+        top += PANEL_STEP;
     }
+    pb_text_append(text, "<text class=\"heading\" x=\"%d\" y=\"%.0f\">Lanes</text>", LEFT, e->lanes_top - 14);
+    append_work_key(&p, e->lanes_top - 14);
+    top = e->lanes_top;
+    for (int l = 0; l < PB_LANE_COUNT; l++)
+        if (e->used[l] && append_lane(&p, (pb_lane)l, top)) top += ROW_STEP;
+}
+
+void pb_timeline_print_svg(const pb_timeline *timeline, const char *title, pb_text *text) {
+    const extent e = measure(timeline);
+    begin_svg(text, WIDTH, e.height);
+    append_timeline(timeline, &e, title, timeline->seconds, text);
     pb_text_append(text, "</svg>\n");
+}
+
+static pb_status write_svg(pb_text *text, const char *path) {
+    const pb_status status = text->failed ? pb_error(PB_ERR_MEMORY, "%s: no memory for the picture", path)
+                                          : pb_fs_write_file(path, text->data, text->bytes);
+    pb_text_deinit(text);
+    return status;
 }
 
 pb_status pb_timeline_write_svg(const pb_timeline *timeline, const char *title, const char *path) {
     pb_text text = {0};
     pb_timeline_print_svg(timeline, title, &text);
-    const pb_status status = text.failed ? pb_error(PB_ERR_MEMORY, "%s: no memory for the picture", path)
-                                         : pb_fs_write_file(path, text.data, text.bytes);
-    pb_text_deinit(&text);
-    return status;
+    return write_svg(&text, path);
+}
+
+pb_status pb_timeline_write_svg_pair(const pb_timeline *predicted, const pb_timeline *actual, const char *title,
+                                     const char *path) {
+    pb_text text = {0};
+    char heading[160];
+    const extent e = measure(predicted);
+    // On one scale of time, unless one of them would hardly be seen on it.
+    const double longer = fmax(predicted->seconds, actual->seconds);
+    const bool one_scale = longer <= 3 * fmin(predicted->seconds, actual->seconds);
+    const char *note = one_scale ? "" : " (on its own scale of time)";
+    begin_svg(&text, 2 * WIDTH, e.height);
+    snprintf(heading, sizeof heading, "Predicted: %s%s", title, note);
+    append_timeline(predicted, &e, heading, one_scale ? longer : predicted->seconds, &text);
+    pb_text_append(&text, "<g transform=\"translate(%d 0)\">\n", WIDTH);
+    snprintf(heading, sizeof heading, "Actual: %s%s", title, note);
+    append_timeline(actual, &e, heading, one_scale ? longer : actual->seconds, &text);
+    pb_text_append(&text, "</g>\n</svg>\n");
+    return write_svg(&text, path);
 }

@@ -6,7 +6,7 @@
 #include "base/fs.h"
 #include "plan/timeline.h"
 
-enum { SLOTS = 32, PROCESS = 1 };
+enum { SLOTS = 32 };
 
 static const char *const phase_names[] = {
     [PB_PHASE_FORWARD] = "forward", [PB_PHASE_BACKWARD] = "backward", [PB_PHASE_UPDATE] = "update"};
@@ -33,8 +33,8 @@ static int track_of(pb_lane lane, int slot) {
     return (int)lane * SLOTS + slot + 1;
 }
 
-static void append_tracks(const char *title, const int slots[PB_LANE_COUNT], pb_text *text) {
-    pb_text_append(text, "{\"ph\":\"M\",\"pid\":%d,\"name\":\"process_name\",\"args\":{\"name\":", PROCESS);
+static void append_tracks(const char *title, int process, const int slots[PB_LANE_COUNT], pb_text *text) {
+    pb_text_append(text, "{\"ph\":\"M\",\"pid\":%d,\"name\":\"process_name\",\"args\":{\"name\":", process);
     pb_text_append_json_string(text, title, strlen(title));
     pb_text_append(text, "}}");
     for (int l = 0; l < PB_LANE_COUNT; l++)
@@ -42,11 +42,11 @@ static void append_tracks(const char *title, const int slots[PB_LANE_COUNT], pb_
             const int track = track_of((pb_lane)l, s);
             pb_text_append(
                 text, ",\n{\"ph\":\"M\",\"pid\":%d,\"tid\":%d,\"name\":\"thread_name\",\"args\":{\"name\":\"%s\"}}",
-                PROCESS, track, track_names[l]);
+                process, track, track_names[l]);
             pb_text_append(
                 text,
                 ",\n{\"ph\":\"M\",\"pid\":%d,\"tid\":%d,\"name\":\"thread_sort_index\",\"args\":{\"sort_index\":%d}}",
-                PROCESS, track, track);
+                process, track, track);
         }
 }
 
@@ -81,12 +81,12 @@ static void append_name(const pb_timeline *t, uint32_t i, pb_text *text) {
     pb_text_append_json_string(text, name, strlen(name));
 }
 
-static void append_slice(const pb_timeline *t, uint32_t i, int track, pb_text *text) {
+static void append_slice(const pb_timeline *t, int process, uint32_t i, int track, pb_text *text) {
     const pb_insn *insn = &t->program->insns[i];
     const bool op = insn->kind == PB_INSN_RUN || insn->kind == PB_INSN_UPDATE;
     const double begin = t->times[i].begin, seconds = t->times[i].end - begin;
     pb_text_append(text,
-                   ",\n{\"ph\":\"X\",\"pid\":%d,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f,\"cat\":\"%s\",\"name\":", PROCESS,
+                   ",\n{\"ph\":\"X\",\"pid\":%d,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f,\"cat\":\"%s\",\"name\":", process,
                    track, 1e6 * begin, 1e6 * seconds,
                    op                           ? phase_names[t->graph->nodes[insn->node].phase]
                    : insn->kind == PB_INSN_WAIT ? "wait"
@@ -112,7 +112,7 @@ static void append_slice(const pb_timeline *t, uint32_t i, int track, pb_text *t
     pb_text_append(text, "}}");
 }
 
-static void append_slices(const pb_timeline *t, const char *title, pb_text *text) {
+static void append_slices(const pb_timeline *t, const char *title, int process, pb_text *text) {
     double free_at[PB_LANE_COUNT][SLOTS] = {{0}};
     int slots[PB_LANE_COUNT] = {0};
     // Twice: the tracks must be known before they are named.
@@ -123,20 +123,20 @@ static void append_slices(const pb_timeline *t, const char *title, pb_text *text
             if (insn->kind == PB_INSN_WAIT && t->times[i].end - t->times[i].begin < 1e-9) continue;
             const int slot = find_slot(free_at[insn->lane], t->times[i].begin, t->times[i].end);
             if (slot >= slots[insn->lane]) slots[insn->lane] = slot + 1;
-            if (pass == 1) append_slice(t, i, track_of(insn->lane, slot), text);
+            if (pass == 1) append_slice(t, process, i, track_of(insn->lane, slot), text);
         }
-        if (pass == 0) append_tracks(title, slots, text);
+        if (pass == 0) append_tracks(title, process, slots, text);
     }
 }
 
-static void append_memory(const pb_timeline *t, pb_text *text) {
+static void append_memory(const pb_timeline *t, int process, pb_text *text) {
     const pb_timeline_sample *before = NULL;
     for (size_t i = 0; i < t->sample_count; before = &t->samples[i++])
         for (int tier = 0; tier < PB_TIER_COUNT; tier++) {
             const pb_timeline_sample *s = &t->samples[i];
             if (!t->program->tier_bytes[tier]) continue;
             if (before && !memcmp(s->bytes[tier], before->bytes[tier], sizeof s->bytes[tier])) continue;
-            pb_text_append(text, ",\n{\"ph\":\"C\",\"pid\":%d,\"ts\":%.3f,\"name\":\"%s bytes\",\"args\":{", PROCESS,
+            pb_text_append(text, ",\n{\"ph\":\"C\",\"pid\":%d,\"ts\":%.3f,\"name\":\"%s bytes\",\"args\":{", process,
                            1e6 * s->at, pb_timeline_tier_name((pb_tier)tier));
             for (int c = 0; c < PB_CLASS_COUNT; c++)
                 pb_text_append(text, "%s\"%s\":%llu", c ? "," : "", pb_timeline_class_name((pb_class)c),
@@ -155,7 +155,7 @@ static int by_time(const void *a, const void *b) {
 }
 
 // A counter per link: the rates of the moves that are under way, each taken as even over its time.
-static bool append_links(const pb_timeline *t, pb_text *text) {
+static bool append_links(const pb_timeline *t, int process, pb_text *text) {
     edge *edges = malloc((2 * (size_t)t->program->insn_count + 1) * sizeof *edges);
     if (!edges) return false;
     for (int l = 0; l < PB_LANE_COUNT; l++) {
@@ -181,26 +181,48 @@ static bool append_links(const pb_timeline *t, pb_text *text) {
             if (i + 1 < count && edges[i + 1].at == edges[i].at) continue;
             pb_text_append(text,
                            ",\n{\"ph\":\"C\",\"pid\":%d,\"ts\":%.3f,\"name\":\"%s GB/s\",\"args\":{\"GB/s\":%.4f}}",
-                           PROCESS, 1e6 * edges[i].at, pb_timeline_lane_name((pb_lane)l), rate);
+                           process, 1e6 * edges[i].at, pb_timeline_lane_name((pb_lane)l), rate);
         }
     }
     free(edges);
     return true;
 }
 
-void pb_timeline_print_trace(const pb_timeline *timeline, const char *title, pb_text *text) {
+static void append_process(const pb_timeline *t, const char *title, int process, pb_text *text) {
+    append_slices(t, title, process, text);
+    append_memory(t, process, text);
+    if (!append_links(t, process, text)) text->failed = true;
+}
+
+static void begin_trace(pb_text *text) {
     pb_text_append(text, "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n");
-    append_slices(timeline, title, text);
-    append_memory(timeline, text);
-    if (!append_links(timeline, text)) text->failed = true;
+}
+
+void pb_timeline_print_trace(const pb_timeline *timeline, const char *title, pb_text *text) {
+    begin_trace(text);
+    append_process(timeline, title, 1, text);
     pb_text_append(text, "\n]}\n");
+}
+
+static pb_status write_trace(pb_text *text, const char *path) {
+    const pb_status status = text->failed ? pb_error(PB_ERR_MEMORY, "%s: no memory for the trace", path)
+                                          : pb_fs_write_file(path, text->data, text->bytes);
+    pb_text_deinit(text);
+    return status;
 }
 
 pb_status pb_timeline_write_trace(const pb_timeline *timeline, const char *title, const char *path) {
     pb_text text = {0};
     pb_timeline_print_trace(timeline, title, &text);
-    const pb_status status = text.failed ? pb_error(PB_ERR_MEMORY, "%s: no memory for the trace", path)
-                                         : pb_fs_write_file(path, text.data, text.bytes);
-    pb_text_deinit(&text);
-    return status;
+    return write_trace(&text, path);
+}
+
+pb_status pb_timeline_write_trace_pair(const pb_timeline *predicted, const pb_timeline *actual, const char *path) {
+    pb_text text = {0};
+    begin_trace(&text);
+    append_process(predicted, "predicted", 1, &text);
+    pb_text_append(&text, ",\n");
+    append_process(actual, "actual", 2, &text);
+    pb_text_append(&text, "\n]}\n");
+    return write_trace(&text, path);
 }

@@ -16,7 +16,7 @@ typedef struct sums {
 
 typedef struct run {
     double step;
-    sums lane[PB_LANE_COUNT], op[PB_OP_COUNT], waits;  // waits: of lane COMPUTE
+    sums lane[PB_LANE_COUNT], op[PB_OP_COUNT];
 } run;
 
 static run sum_up(const pb_graph *graph, const pb_program *program, const pb_insn_times *times) {
@@ -26,10 +26,7 @@ static run sum_up(const pb_graph *graph, const pb_program *program, const pb_ins
         const pb_insn *insn = &program->insns[i];
         const double seconds = times[i].end - times[i].begin;
         if (times[i].end > r.step) r.step = times[i].end;
-        if (insn->kind == PB_INSN_WAIT) {
-            if (insn->lane == PB_LANE_COMPUTE) r.waits.seconds += seconds;
-            continue;
-        }
+        if (insn->kind == PB_INSN_WAIT) continue;
         // Transfers of a lane that go side by side share their time.
         sums *lane = &r.lane[insn->lane];
         const double begin = times[i].begin > free_at[insn->lane] ? times[i].begin : free_at[insn->lane];
@@ -76,10 +73,9 @@ pb_status pb_times_compare(const pb_graph *graph, const pb_program *program, con
                            1e-9 * p.lane[l].bytes / p.lane[l].seconds, 1e-9 * a.lane[l].bytes / a.lane[l].seconds);
         pb_text_append(text, "\n");
     }
-    if (p.waits.seconds > 0 || a.waits.seconds > 0) {
-        append_row(text, "compute waits", p.waits.seconds, a.waits.seconds);
-        pb_text_append(text, "\n");
-    }
+    append_row(text, "compute idle", p.step - p.lane[PB_LANE_COMPUTE].seconds,
+               a.step - a.lane[PB_LANE_COMPUTE].seconds);
+    pb_text_append(text, "\n");
     const sums *order[PB_OP_COUNT];
     int count = 0;
     for (int op = 0; op < PB_OP_COUNT; op++)

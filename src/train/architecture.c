@@ -63,6 +63,7 @@ pb_status pb_architecture_step(const pb_architecture *a, const pb_config *config
                                                    : 77,
         .pass = PB_PASS_WHOLE,
         .sums = config->gradient_accumulation_steps > 1,
+        .optimizer = {.states = config->optimizer.states, .master = config->optimizer.master},
     };
     return PB_OK;
 }

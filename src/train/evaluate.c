@@ -200,7 +200,7 @@ static pb_status build_backward(evaluation *e) {
         if (e->in[i].differentiable) e->in[i].grad = e->grads[next++];
     for (uint32_t i = 0; i < wanted_count; i++)
         if (e->grads[i] != PB_NONE) pb_graph_mark_output(g, e->grads[i]);
-    return pb_graph_recompute(g);
+    return pb_graph_recompute(g, 0);
 }
 
 // --- Data ---

@@ -44,25 +44,23 @@ static bool ends_with_norm(const pb_step_request *r) {
     return r->pass == PB_PASS_WHOLE || r->pass == PB_PASS_LAST;
 }
 
-// Master weights, moments, and what is kept of the gradients: all that the optimizer keeps of a parameter.
-static void declare_state(const pb_step_request *r, pb_module *m) {
+// Master weights, moments, and what is kept of the gradients: all that the optimizer keeps of a parameter. `stream`: the
+// number of the module's first parameter in the model.
+static void declare_state(const pb_step_request *r, pb_module *m, uint32_t stream) {
     pb_graph *g = m->graph;
     for (uint32_t i = 0; i < m->param_count && g->status == PB_OK; i++) {
         pb_param *p = &m->params[i];
         const pb_shape shape = g->values[p->work].shape;
         const pb_dtype dtype = g->values[p->work].dtype;
-        p->master =
-            dtype == PB_F32 ? p->work
-                            : pb_graph_add_value(g, PB_CLASS_STATE, PB_F32, shape, true, "%s (master)", p->name);
-        p->m = pb_graph_add_value(g, PB_CLASS_STATE, PB_F32, shape, true, "%s (m)", p->name);
-        p->v = pb_graph_add_value(g, PB_CLASS_STATE, PB_F32, shape, true, "%s (v)", p->name);
+        pb_optimizer_declare(g, p, &r->optimizer, stream + i);
         p->grad_sum = PB_NONE;
         if (r->sums)
             p->grad_sum = pb_graph_add_value(g, PB_CLASS_GRADIENT, PB_F32, shape, true, "%s (sum)", p->name);
         else if (r->deferred)
             p->grad_sum = pb_graph_add_value(g, PB_CLASS_GRADIENT, dtype, shape, true, "%s (gradient)", p->name);
         // Every step makes its working copies anew from the masters, and no pass of another kind reads them.
-        if (r->deferred && !r->sums && p->master != p->work && g->status == PB_OK) g->values[p->work].persistent = false;
+        if (r->deferred && !r->sums && g->status == PB_OK && p->master != p->work && !pb_optimizer_is_split(g, p))
+            g->values[p->work].persistent = false;
     }
 }
 
@@ -115,7 +113,7 @@ static void build_update(pb_step_graph *s, pb_param **params, uint32_t count, co
     pb_graph *g = s->graph;
     g->phase = PB_PHASE_UPDATE;
     for (uint32_t i = 0; i < count; i++)
-        pb_adamw(g, gradients[i], s->control, s->hyper, params[i]->master, params[i]->m, params[i]->v, params[i]->work);
+        pb_optimizer_update(g, params[i], gradients[i], s->control, s->hyper);
 }
 
 // The update that the step before has left due: from the gradients that were kept, before anything reads a weight.
@@ -124,13 +122,14 @@ static pb_status build_due_update(pb_step_graph *s, pb_param **params, uint32_t 
     s->due_control = input(g, PB_F32, PB_SHAPE1(PB_CONTROL_COUNT), "due control");
     s->due_hyper = input(g, PB_F32, PB_SHAPE1(PB_HYPER_COUNT), "due hyper");
     const uint32_t values = g->value_count;
-    pb_vid *renamed = pb_arena_array(g->arena, (size_t)values + 5 * (size_t)count + 1, sizeof *renamed);
+    const size_t room = (size_t)values + (PB_MAX_OUTPUTS + 1) * (size_t)count + 1;
+    pb_vid *renamed = pb_arena_array(g->arena, room, sizeof *renamed);
     if (!renamed) return pb_error(PB_ERR_MEMORY, "no memory for a step");
-    memset(renamed, 0xff, ((size_t)values + 5 * (size_t)count + 1) * sizeof *renamed);  // PB_NONE
+    memset(renamed, 0xff, room * sizeof *renamed);  // PB_NONE
     g->phase = PB_PHASE_UPDATE;
     for (uint32_t i = 0; i < count; i++)
-        renamed[params[i]->work] = pb_adamw(g, params[i]->grad_sum, s->due_control, s->due_hyper, params[i]->master,
-                                            params[i]->m, params[i]->v, params[i]->work);
+        renamed[params[i]->work] =
+            pb_optimizer_update(g, params[i], params[i]->grad_sum, s->due_control, s->due_hyper);
     return pb_graph_update_first(g, renamed);
 }
 
@@ -180,7 +179,7 @@ static pb_status build(const pb_step_request *r, pb_step_graph *s) {
     uint32_t count = 0;
     for (int m = 0; m < 2; m++) {
         if (!modules[m]) continue;
-        declare_state(r, modules[m]);
+        declare_state(r, modules[m], count);
         count += modules[m]->param_count;
     }
     PB_RETURN_IF(g->status);
@@ -193,7 +192,7 @@ static pb_status build(const pb_step_request *r, pb_step_graph *s) {
     if (begins_with_update(r)) PB_RETURN_IF(build_due_update(s, params, count));
     if (r->pass == PB_PASS_FLUSH) drop_all_but_updates(g);
     PB_RETURN_IF(pb_graph_prune(g));
-    return pb_graph_recompute(g);
+    return pb_graph_recompute(g, r->recompute);
 }
 
 pb_status pb_step_graph_create(const pb_step_request *request, pb_step_graph **result) {

@@ -6,6 +6,7 @@
 #define PB_TRAIN_STEP_GRAPH_H
 
 #include "nn/module.h"
+#include "train/optimizer_state.h"
 
 // With gradient accumulation a step is made of several passes over micro-batches; all share the persistent values.
 typedef enum pb_pass {
@@ -24,7 +25,9 @@ typedef struct pb_step_request {
     int latent_h, latent_w;
     int tokens;  // of a prompt
     pb_pass pass;
+    pb_optimizer_format optimizer;  // how the state is kept
     bool sums;  // declare gradient sums (true for every pass of a run that accumulates)
+    double recompute;  // FLOPs per byte, see pb_graph_recompute
     bool deferred;  // the update of a step is made at the beginning of the next one
 } pb_step_request;
 

@@ -211,8 +211,10 @@ static pb_status prepare(pb_trainer *t, const char *checkpoint) {
     PB_RETURN_IF(encode_prompts(t));
     PB_RETURN_IF(make_draws(t, &rng));
     PB_RETURN_IF(pb_batch_buffers_init(t));
+    pb_record_own_memory(t);
     PB_RETURN_IF(pb_programs_start(&t->programs));
-    return load_weights(t, checkpoint);
+    PB_RETURN_IF(load_weights(t, checkpoint));
+    return pb_record_begin(t);
 }
 
 // --- The loop ---
@@ -244,6 +246,8 @@ static pb_status run_step(pb_trainer *t) {
     double *losses = t->buffers.micro_losses;
     pb_metrics_step line = {.step = t->step + 1, .lr = pb_lr_at(&t->schedule, t->step)};
     float control[PB_CONTROL_COUNT] = {0};
+    t->record.images = 0;
+    t->record.in_programs = 0;
     for (bool closes = false; !closes; line.micro_count++) {
         const pb_draws_batch batch = pb_draws_next(t->draws);
         closes = pb_batching_closes(&t->batching, batch.number);
@@ -264,6 +268,7 @@ static pb_status run_step(pb_trainer *t) {
     after_good_step(t);
     line.seconds = pb_seconds_now() - begun;
     PB_RETURN_IF(pb_metrics_write(t->metrics, &line));
+    pb_record_step(t, &line);
     pb_progress_step(&t->progress, t->step, line.loss, line.lr, line.seconds);
     return PB_OK;
 }
@@ -274,7 +279,8 @@ static pb_status loop(pb_trainer *t) {
         const int64_t before = t->step;
         PB_RETURN_IF(run_step(t));
         const bool stop = pb_signals_caught() != 0;
-        const bool due = t->step > before && t->step % t->config->checkpointing_steps == 0;
+        const bool due = !t->measuring && t->step > before && t->step % t->config->checkpointing_steps == 0;
+        if (t->measuring && stop) return pb_error(PB_ERR_INTERRUPTED, "interrupted");
         if (due || (stop && t->step > 0 && t->step < t->max_steps)) PB_RETURN_IF(pb_state_save(t));
         if (stop && !t->step) return pb_error(PB_ERR_INTERRUPTED, "interrupted before the first step was done");
         if (stop && t->step < t->max_steps)
@@ -298,6 +304,8 @@ static pb_status run(pb_trainer *t, const char *checkpoint) {
     PB_RETURN_IF(loop(t));
     PB_RETURN_IF(pb_trainer_flush(t));
     PB_RETURN_IF(pb_metrics_sync(t->metrics));
+    PB_RETURN_IF(pb_record_finish(t));
+    if (t->measuring) return PB_OK;
     PB_RETURN_IF(pb_output_write_model(t));
     PB_RETURN_IF(pb_output_write_run(t, true));
     pb_progress_note(&t->progress, "done: %s is the fine-tuned pipeline", folder);
@@ -326,6 +334,7 @@ static pb_status train_into(pb_trainer *t) {
 
 static void deinit(pb_trainer *t) {
     pb_metrics_close(t->metrics);
+    pb_record_deinit(t);
     pb_draws_destroy(t->draws);
     pb_programs_deinit(&t->programs);
     pb_training_data_deinit(&t->data);
@@ -335,12 +344,14 @@ static void deinit(pb_trainer *t) {
     pb_arena_destroy(t->arena);
 }
 
-pb_status pb_train(pb_config *config, bool check) {
+static pb_status train(pb_config *config, bool check, pb_train_report *report) {
     pb_status status = PB_OK;
-    pb_trainer t = {.config = config, .arena = pb_arena_create(), .lock = -1};
+    pb_trainer t = {
+        .config = config, .arena = pb_arena_create(), .lock = -1, .report = report, .measuring = report != NULL};
     if (!t.arena) PB_FAIL(PB_ERR_MEMORY, "no memory to train");
     if (config->threads) pb_threads_set((int)config->threads);
     PB_TRY(draw_seed(config));
+    t.rounding_seed = config->seed.value;
     PB_TRY(open_model(&t));
     PB_TRY(plan(&t));
     name_skipped(&t);
@@ -350,4 +361,13 @@ fail:
     pb_progress_end(&t.progress);
     deinit(&t);
     return status;
+}
+
+pb_status pb_train(pb_config *config, bool check) {
+    return train(config, check, NULL);
+}
+
+pb_status pb_train_measure(pb_config *config, pb_train_report *report) {
+    *report = (pb_train_report){0};
+    return train(config, false, report);
 }

@@ -153,6 +153,10 @@ static void fill_hyper(const pb_trainer *t, double lr, int64_t count, float *hyp
     hyper[PB_HYPER_SQRT_BIAS2] = (float)sqrt(1.0 - pow(c->adam_beta2, (double)count));
     hyper[PB_HYPER_INV_LOSS_SCALE] = (float)(1.0 / t->loss_scale.scale);
     hyper[PB_HYPER_MAX_NORM] = (float)c->max_grad_norm;
+    hyper[PB_HYPER_SEED_LOW] = (float)(t->rounding_seed & 0xffff);
+    hyper[PB_HYPER_SEED_HIGH] = (float)(t->rounding_seed >> 16 & 0xffff);
+    hyper[PB_HYPER_STEP_LOW] = (float)(count & 0xffff);
+    hyper[PB_HYPER_STEP_HIGH] = (float)(count >> 16 & 0xffff);
 }
 
 // Once: by then nothing is due any more.
@@ -210,7 +214,7 @@ pb_status pb_trainer_batch(pb_trainer *t, const pb_draws_batch *batch, double lr
         pb_pass_program *p = pb_programs_find(&t->programs, part, pass);
         if (!p) return pb_error(PB_ERR_INTERNAL, "no program for a pass of %lld pictures", (long long)part);
         PB_RETURN_IF(upload(t, p, batch, first, lr));
-        PB_RETURN_IF(pb_executor_run(p->executor));
+        PB_RETURN_IF(pb_record_run(t, p, part));
         PB_RETURN_IF(
             pb_executor_read(p->executor, p->step->loss, 0, t->buffers.losses + first, (uint64_t)part * sizeof(float)));
         if (p->step->control == PB_NONE) continue;

@@ -14,6 +14,8 @@
 #include "train/noise_schedule.h"
 #include "train/progress.h"
 #include "train/step_graph.h"
+#include "train/step_plan.h"
+#include "train/trainer.h"
 
 // --- Batches and passes (trainer_batching.c) ---
 
@@ -66,6 +68,9 @@ pb_status pb_programs_compile(const pb_step_request *request, const pb_batching 
                               const pb_memory_limits *limits, pb_programs *programs);
 // The most that any of them takes of each tier.
 void pb_programs_bytes(const pb_programs *programs, uint64_t bytes[PB_TIER_COUNT]);
+// The same by class; per tier those of the program that takes most of it (see pb_step_plan).
+void pb_programs_peaks(const pb_programs *programs, uint64_t bytes[PB_TIER_COUNT],
+                       uint64_t by_class[PB_TIER_COUNT][PB_CLASS_COUNT], uint64_t padding[PB_TIER_COUNT]);
 // Makes the memory and the executors.
 pb_status pb_programs_start(pb_programs *programs);
 void pb_programs_deinit(pb_programs *programs);
@@ -74,6 +79,13 @@ pb_pass_program *pb_programs_find(pb_programs *programs, int64_t images, pb_pass
 static inline pb_pass_program *pb_programs_any(pb_programs *programs) {
     return &programs->items[0];
 }
+
+// The program of each pass of an epoch's first step in turn; false behind the last. Begin with {0}.
+typedef struct pb_pass_walk {
+    int64_t batch, first;
+    const pb_pass_program *pass;
+} pb_pass_walk;
+bool pb_pass_walk_next(const pb_programs *programs, const pb_batching *batching, pb_pass_walk *walk);
 
 // A float rounded to what `dtype` can hold.
 static inline float pb_rounded(pb_dtype dtype, float x) {
@@ -153,6 +165,21 @@ typedef struct pb_loss_scale {
     bool dynamic;
 } pb_loss_scale;
 
+// --- Predicted against actual (trainer_report.c) ---
+
+typedef struct pb_run_record {
+    bool tracing;                            // times are being taken
+    int64_t first_step, traced_step;         // of this process; 0 before
+    int64_t images, full_images;             // of the step under way; of a full one
+    double in_programs;                      // seconds of the step under way
+    int64_t steps;                           // that were timed: full ones, but for the first
+    double seconds, program_seconds;         // of all of them together
+    pb_insn_times *times[PB_PASS_PROGRAMS];  // by program, of the last traced step that ran it
+    uint64_t own_bytes, limit;               // of the process: before the slabs were made; at most
+    bool peak_counted;                       // by the system; else `peak` is the most that was seen after a step
+    uint64_t peak;
+} pb_run_record;
+
 // What a batch needs on the host, allocated once.
 typedef struct pb_batch_buffers {
     float *sample, *noise, *offset, *latents, *target;  // (N,C,h,w); offset (N,C)
@@ -182,12 +209,16 @@ typedef struct pb_trainer {
     pb_loss_scale loss_scale;
     pb_metrics *metrics;
     pb_progress progress;
+    pb_run_record record;
+    pb_train_report *report;  // where the measurements go, or NULL
+    bool measuring;           // the run is only made for the report: nothing is written but metrics
     pb_batch_buffers buffers;
     int tokens;
     int32_t *ids[PB_SIDES];   // (T)
     void *context[PB_SIDES];  // (T,D) in the compute type, where the text encoder is frozen
     int64_t run;              // when this run began: tells its checkpoints from an earlier run's
     int64_t step, max_steps;  // optimizer steps done; to do
+    int64_t rounding_seed;    // of stochastic rounding: the seed that the run began with
     int lock;                 // descriptor of output_dir's lock
 } pb_trainer;
 
@@ -198,6 +229,17 @@ pb_status pb_batch_buffers_init(pb_trainer *t);
 // Makes the update that is due, if one is: weights and state are then those after the last step.
 pb_status pb_trainer_flush(pb_trainer *t);
 pb_status pb_trainer_batch(pb_trainer *t, const pb_draws_batch *batch, double lr, double *loss, float *control);
+
+// --- Predicted against actual (trainer_report.c) ---
+// Before the slabs are made: how much memory the process has of its own.
+void pb_record_own_memory(pb_trainer *t);
+// When all is in place: says what the process may take, and begins to measure. Nothing is allocated after it.
+pb_status pb_record_begin(pb_trainer *t);
+pb_status pb_record_run(pb_trainer *t, pb_pass_program *p, int64_t images);  // pb_executor_run, timed
+void pb_record_step(pb_trainer *t, const pb_metrics_step *line);
+// Says how the run compares with its plan, writes the timeline where one is wanted, fills in the report.
+pb_status pb_record_finish(pb_trainer *t);
+void pb_record_deinit(pb_trainer *t);
 
 // --- The output folder (trainer_output.c) ---
 // Makes it, refuses links, takes the lock: a second process gets PB_ERR_IO at once.

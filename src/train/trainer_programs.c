@@ -9,6 +9,21 @@ pb_pass_program *pb_programs_find(pb_programs *programs, int64_t images, pb_pass
     return NULL;
 }
 
+bool pb_pass_walk_next(const pb_programs *programs, const pb_batching *b, pb_pass_walk *w) {
+    int64_t images;
+    if (w->batch >= pb_batching_longest(b)) return false;
+    const pb_pass pass = pb_batching_pass(b, w->batch, w->first, &images);
+    w->pass = NULL;
+    for (int i = 0; i < programs->count; i++)
+        if (programs->items[i].images == images && programs->items[i].pass == pass) w->pass = &programs->items[i];
+    w->first += images;
+    if (w->first >= pb_batching_images(b, w->batch)) {
+        w->first = 0;
+        w->batch++;
+    }
+    return w->pass != NULL;
+}
+
 // Notes every kind of pass that occurs; whether any step has more than one. An epoch has few kinds but may have many
 // batches: those between its first step and its last two are like those of the first.
 static pb_status find_passes(const pb_batching *b, pb_programs *programs, bool *sums) {
@@ -51,6 +66,11 @@ static void drop(pb_pass_program *p) {
     p->step = NULL;
 }
 
+static void drop_all(pb_programs *programs) {
+    for (int i = 0; i < programs->count; i++) drop(&programs->items[i]);
+    drop(&programs->flush);
+}
+
 // All programs work on the same bytes, so one of them decides where those are: the one that needs most, as a rule the
 // one with the most pictures that updates. Where another turns out to need more, that one decides.
 // `spared`: the share of the budgets that it leaves to the others, which have to do with its decisions; *others: it is
@@ -91,12 +111,55 @@ static pb_status compile_kind(const pb_step_request *request, const pb_plan_requ
         for (size_t k = 0; k < sizeof shares / sizeof *shares && others; k++) {
             status = compile_around(request, limits, programs, most, shares[k], &others);
             if (status == PB_OK) return status;
-            for (int i = 0; i < programs->count; i++) drop(&programs->items[i]);
-            drop(&programs->flush);
+            drop_all(programs);
             if (status != PB_ERR_BUDGET) return status;
         }
     }
     return status;
+}
+
+static double seconds_of(const pb_programs *programs) {
+    double seconds = 0;
+    for (int i = 0; i < programs->count; i++) seconds += programs->items[i].program->seconds;
+    return seconds;
+}
+
+static bool moves_something(const pb_programs *programs) {
+    for (int i = 0; i < programs->count; i++)
+        for (int link = 0; link < PB_LINK_COUNT; link++)
+            if (programs->items[i].program->moved[link]) return true;
+    return false;
+}
+
+// Linears that widen (a feed-forward's first) cost fewer FLOPs per byte of their result than the links take to move it.
+static const double dearest_linear = 1800;
+
+// With deferred updates; and where that moves bytes, or does not fit, also with linears run again in the backward pass
+// rather than kept: whichever is predicted to be faster.
+static pb_status compile_deferred(const pb_step_request *request, const pb_plan_request *budgets,
+                                  pb_programs *programs) {
+    programs->deferred = true;
+    const pb_status status = compile_kind(request, budgets, programs);
+    if (status != PB_OK && status != PB_ERR_BUDGET) return status;
+    if (status == PB_OK && !moves_something(programs)) return status;
+    char *reason = status == PB_OK ? NULL : strdup(pb_error_message());
+    pb_step_request again = *request;
+    again.recompute = dearest_linear;
+    pb_programs other = *programs;
+    for (int i = 0; i < other.count; i++)
+        other.items[i] = (pb_pass_program){.images = programs->items[i].images, .pass = programs->items[i].pass};
+    other.flush = (pb_pass_program){0};
+    const pb_status second = compile_kind(&again, budgets, &other);
+    if (second == PB_OK && (status != PB_OK || seconds_of(&other) < seconds_of(programs))) {
+        if (status == PB_OK) drop_all(programs);
+        *programs = other;
+    } else if (second == PB_OK) {
+        drop_all(&other);
+    } else if (status != PB_OK && reason) {
+        pb_error(status, "%s", reason);  // the plainer of the two refusals
+    }
+    free(reason);
+    return second == PB_OK ? PB_OK : status;
 }
 
 static pb_status compile_all(const pb_step_request *request, const pb_batching *batching,
@@ -114,9 +177,7 @@ static pb_status compile_all(const pb_step_request *request, const pb_batching *
         budgets.budget[PB_TIER_DEVICE] -= budgets.budget[PB_TIER_HOST];
         if (!budgets.budget[PB_TIER_NVME]) return status;
     }
-    if (!budgets.budget[PB_TIER_HOST]) return status;
-    programs->deferred = true;
-    return compile_kind(request, &budgets, programs);
+    return budgets.budget[PB_TIER_HOST] ? compile_deferred(request, &budgets, programs) : status;
 }
 
 // The largest pass that fits, or 0.
@@ -167,6 +228,20 @@ void pb_programs_bytes(const pb_programs *programs, uint64_t bytes[PB_TIER_COUNT
     }
 }
 
+void pb_programs_peaks(const pb_programs *programs, uint64_t bytes[PB_TIER_COUNT],
+                       uint64_t by_class[PB_TIER_COUNT][PB_CLASS_COUNT], uint64_t padding[PB_TIER_COUNT]) {
+    const pb_program *list[PB_PASS_PROGRAMS + 1];
+    const int count = list_programs(programs, list);
+    for (int t = 0; t < PB_TIER_COUNT; t++) {
+        const pb_program *most = list[0];
+        for (int i = 1; i < count; i++)
+            if (list[i]->tier_bytes[t] > most->tier_bytes[t]) most = list[i];
+        bytes[t] = most->tier_bytes[t];
+        padding[t] = most->padding_bytes[t];
+        memcpy(by_class[t], most->peak_by_class[t], sizeof most->peak_by_class[t]);
+    }
+}
+
 pb_status pb_programs_start(pb_programs *programs) {
     const pb_program *list[PB_PASS_PROGRAMS + 1];
     const int count = list_programs(programs, list);
@@ -180,8 +255,7 @@ pb_status pb_programs_start(pb_programs *programs) {
 }
 
 void pb_programs_deinit(pb_programs *programs) {
-    for (int i = 0; i < programs->count; i++) drop(&programs->items[i]);
-    drop(&programs->flush);
+    drop_all(programs);
     pb_memory_destroy(programs->memory);
     *programs = (pb_programs){0};
 }

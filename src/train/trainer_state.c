@@ -20,16 +20,26 @@ static const pb_module *module_of(const pb_pass_program *p, pb_part part) {
 
 // --- Values in and out, a few MiB at a time ---
 
-static pb_status check_finite(const pb_pass_program *p, const pb_module *m, float *buffer) {
+static bool all_finite(pb_dtype dtype, const void *data, uint64_t bytes) {
+    const uint64_t count = bytes / pb_dtype_size(dtype);
+    const uint16_t *narrow = data, exponent = dtype == PB_F16 ? 0x7c00 : 0x7f80;
+    const float *wide = data;
+    bool finite = true;
+    for (uint64_t i = 0; i < count; i++)
+        finite &= dtype == PB_F32 ? isfinite(wide[i]) != 0 : (narrow[i] & exponent) != exponent;
+    return finite;
+}
+
+static pb_status check_finite(const pb_pass_program *p, const pb_module *m, void *buffer) {
     for (uint32_t i = 0; i < m->param_count; i++) {
-        const pb_vid value = m->params[i].master;
-        const uint64_t bytes = pb_value_bytes(pb_graph_value(p->step->graph, value));
+        // A residual is finite; what it belongs to may be not.
+        const pb_vid value = pb_optimizer_is_split(m->graph, &m->params[i]) ? m->params[i].work : m->params[i].master;
+        const pb_value *weight = pb_graph_value(p->step->graph, value);
+        const uint64_t bytes = pb_value_bytes(weight);
         for (uint64_t at = 0; at < bytes; at += CHUNK_BYTES) {
             const uint64_t part = bytes - at < CHUNK_BYTES ? bytes - at : CHUNK_BYTES;
             PB_RETURN_IF(pb_executor_read(p->executor, value, at, buffer, part));
-            bool finite = true;
-            for (uint64_t k = 0; k < part / sizeof *buffer; k++) finite &= isfinite(buffer[k]) != 0;
-            if (!finite)
+            if (!all_finite(weight->dtype, buffer, part))
                 return pb_error(PB_ERR_NUMERIC,
                                 "the weight %s is not finite: nothing is written, and the last checkpoint "
                                 "is kept; a smaller learning_rate may help",
@@ -39,11 +49,14 @@ static pb_status check_finite(const pb_pass_program *p, const pb_module *m, floa
     return PB_OK;
 }
 
-// optimizer.safetensors: AdamW's moments, in the order of elements of the program ([O,kh,kw,I] for kernels).
+// optimizer.safetensors: AdamW's moments as they are kept, in the order of elements of the program ([O,kh,kw,I] for
+// kernels); of 8-bit moments the codes, and the scales of their blocks.
 typedef struct moment {
     char name[320];
     pb_vid value;
 } moment;
+
+enum { MOMENTS = 4 };  // of a parameter, at most
 
 static int compare_moments(const void *a, const void *b) {
     return strcmp(((const moment *)a)->name, ((const moment *)b)->name);
@@ -53,15 +66,17 @@ static pb_status list_moments(const pb_pass_program *p, moment **result, size_t 
     size_t capacity = 0;
     *count = 0;
     for (size_t k = 0; k < 2; k++)
-        if (module_of(p, trained_parts[k])) capacity += 2 * (size_t)module_of(p, trained_parts[k])->param_count;
+        if (module_of(p, trained_parts[k])) capacity += MOMENTS * (size_t)module_of(p, trained_parts[k])->param_count;
     moment *moments = malloc((capacity + 1) * sizeof *moments);
     if (!moments) return pb_error(PB_ERR_MEMORY, "no memory to list the optimizer's state");
     for (size_t k = 0; k < 2; k++) {
         const pb_module *m = module_of(p, trained_parts[k]);
         for (uint32_t i = 0; m && i < m->param_count; i++) {
-            const char *const names[] = {"exp_avg", "exp_avg_sq"};
-            const pb_vid values[] = {m->params[i].m, m->params[i].v};
-            for (int which = 0; which < 2; which++) {
+            static const char *const names[MOMENTS] = {"exp_avg", "exp_avg_sq", "exp_avg.scales", "exp_avg_sq.scales"};
+            const pb_param *param = &m->params[i];
+            const pb_vid values[MOMENTS] = {param->m, param->v, param->m_scales, param->v_scales};
+            for (int which = 0; which < MOMENTS; which++) {
+                if (values[which] == PB_NONE) continue;
                 moment *at = &moments[(*count)++];
                 at->value = values[which];
                 snprintf(at->name, sizeof at->name, "%s.%s.%s", pb_part_name(trained_parts[k]), m->params[i].name,
@@ -92,8 +107,9 @@ static pb_status save_moments(const pb_pass_program *p, void *buffer, const char
     PB_TRY(list_moments(p, &moments, &count));
     PB_TRY(pb_safetensors_writer_create(&writer));
     for (size_t i = 0; i < count; i++) {
-        const pb_shape shape = pb_graph_value(p->step->graph, moments[i].value)->shape;
-        PB_TRY(pb_safetensors_writer_declare(writer, moments[i].name, PB_F32, shape.rank, shape.dim));
+        const pb_value *value = pb_graph_value(p->step->graph, moments[i].value);
+        PB_TRY(pb_safetensors_writer_declare(writer, moments[i].name, value->dtype, value->shape.rank,
+                                             value->shape.dim));
     }
     PB_TRY(pb_safetensors_writer_open(writer, path));
     for (size_t i = 0; i < count; i++) {
@@ -111,8 +127,9 @@ fail:
 
 static pb_status stream_in(const pb_pass_program *p, const pb_safetensors *file, const moment *to, void *buffer) {
     const pb_safetensors_entry *entry = pb_safetensors_find(file, to->name);
-    const uint64_t bytes = pb_value_bytes(pb_graph_value(p->step->graph, to->value));
-    if (!entry || entry->dtype != PB_F32 || entry->bytes != bytes)
+    const pb_value *value = pb_graph_value(p->step->graph, to->value);
+    const uint64_t bytes = pb_value_bytes(value);
+    if (!entry || entry->dtype != value->dtype || entry->bytes != bytes)
         return pb_error(PB_ERR_FORMAT, "%s: %s is missing or has another size: the checkpoint is of another model",
                         file->path, to->name);
     for (uint64_t at = 0; at < bytes; at += CHUNK_BYTES) {
@@ -144,6 +161,7 @@ static void append_fixed(const pb_trainer *t, pb_text *text) {
     const pb_config *c = t->config;
     pb_text_append(text, "{\"compute\": \"%s\", \"train_text_encoder\": %d, \"with_prior_preservation\": %d, ",
                    pb_dtype_name(t->request.compute), c->train_text_encoder, c->with_prior_preservation);
+    pb_text_append(text, "\"optimizer\": [%d, %d], ", (int)c->optimizer.states, (int)c->optimizer.master);
     pb_text_append(text, "\"train_batch_size\": %" PRId64 ", \"gradient_accumulation_steps\": %" PRId64 ", ",
                    c->train_batch_size, c->gradient_accumulation_steps);
     pb_text_append(text, "\"resolution\": %" PRId64 ", \"center_crop\": %d, \"offset_noise\": %d", c->resolution,
@@ -179,7 +197,8 @@ static pb_status save_json(const pb_trainer *t, const char *path) {
                    ",\n  \"step\": %" PRId64 ",\n  \"threads\": %d,\n  \"loss_scale\": ",
                    t->run, t->step, pb_threads());
     pb_text_append_json_number(&text, t->loss_scale.scale);
-    pb_text_append(&text, ",\n  \"good_steps\": %" PRId64 ",\n  \"fixed\": ", t->loss_scale.good_steps);
+    pb_text_append(&text, ",\n  \"good_steps\": %" PRId64 ",\n  \"rounding_seed\": %" PRId64 ",\n  \"fixed\": ",
+                   t->loss_scale.good_steps, t->rounding_seed);
     append_fixed(t, &text);
     pb_text_append(&text, ",\n  \"draws\": \"");
     PB_TRY(append_draws(t, &text));
@@ -227,7 +246,7 @@ pb_status pb_state_save(pb_trainer *t) {
     pb_status status = PB_OK;
     pb_checkpoint_writer *writer = NULL;
     const pb_pass_program *p = pb_programs_any(&t->programs);
-    float *buffer = malloc(CHUNK_BYTES);
+    void *buffer = malloc(CHUNK_BYTES);
     if (!buffer) PB_FAIL(PB_ERR_MEMORY, "no memory for a checkpoint");
     PB_TRY(pb_trainer_flush(t));
     for (size_t k = 0; k < 2; k++)
@@ -337,6 +356,7 @@ static pb_status load_json(pb_trainer *t, const char *path) {
     PB_RETURN_IF(pb_json_get_int(root, "threads", 1, INT32_MAX, 1, path, &threads));
     PB_RETURN_IF(pb_json_get_double(root, "loss_scale", 1, path, &t->loss_scale.scale));
     PB_RETURN_IF(pb_json_get_int(root, "good_steps", 0, INT64_MAX, 0, path, &t->loss_scale.good_steps));
+    PB_RETURN_IF(pb_json_get_int(root, "rounding_seed", 0, UINT32_MAX, t->rounding_seed, path, &t->rounding_seed));
     PB_RETURN_IF(pb_json_get_string(root, "draws", "", path, &draws));
     if (threads != pb_threads())
         pb_progress_note(&t->progress,

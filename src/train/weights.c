@@ -4,6 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "quant/codecs.h"
+#include "train/optimizer_state.h"
+
 enum { CHUNK_ELEMENTS = 1 << 20 };
 
 static bool is_sibling(const pb_module *m, const char *name) {
@@ -112,6 +115,28 @@ static pb_status upload(const walk *w, const pb_graph *g, pb_executor *executor,
     return pb_executor_write(executor, value, (uint64_t)first * size, data, (uint64_t)count * size);
 }
 
+// What the working weights of `count` elements lack, beside them in the file's buffer, which is used up.
+static pb_status upload_residual(const walk *w, const pb_graph *g, pb_executor *executor, const pb_param *param,
+                                 int64_t first, int64_t count) {
+    const pb_dtype type = pb_graph_value(g, param->work)->dtype, residual = pb_graph_value(g, param->master)->dtype;
+    const uint64_t size = pb_dtype_size(residual);
+    uint16_t *work = w->file;
+    pb_split_weights(type, residual, w->work, count, work, work + count);
+    return pb_executor_write(executor, param->master, (uint64_t)first * size, work + count, (uint64_t)count * size);
+}
+
+// `count` elements of a split master, joined in the program's buffer.
+static pb_status download_split(const walk *w, const pb_graph *g, const pb_executor *executor, const pb_param *param,
+                                uint64_t first, uint64_t count) {
+    const pb_dtype type = pb_graph_value(g, param->work)->dtype, residual = pb_graph_value(g, param->master)->dtype;
+    const uint64_t size = pb_dtype_size(residual);
+    uint16_t *work = w->file;
+    PB_RETURN_IF(pb_executor_read(executor, param->work, first * sizeof *work, work, count * sizeof *work));
+    PB_RETURN_IF(pb_executor_read(executor, param->master, first * size, work + count, count * size));
+    pb_join_weights(type, residual, work, work + count, (int64_t)count, w->work);
+    return PB_OK;
+}
+
 static pb_status load_param(const pb_module *m, const pb_param *param, const pb_weight *weight, pb_executor *executor) {
     pb_status status = PB_OK;
     walk w = {0};
@@ -124,7 +149,9 @@ static pb_status load_param(const pb_module *m, const pb_param *param, const pb_
         transpose(w.dtype, w.work, w.file, blocks, w.inputs, w.pixels);
         if (pb_graph_value(m->graph, param->work)->persistent)  // else every step makes it from the master
             PB_TRY(upload(&w, m->graph, executor, param->work, b * block, blocks * block));
-        if (param->master != PB_NONE && param->master != param->work)
+        if (pb_optimizer_is_split(m->graph, param))
+            PB_TRY(upload_residual(&w, m->graph, executor, param, b * block, blocks * block));
+        else if (param->master != PB_NONE && param->master != param->work)
             PB_TRY(upload(&w, m->graph, executor, param->master, b * block, blocks * block));
     }
 fail:
@@ -144,6 +171,7 @@ pb_status pb_weights_stream(const pb_module *m, const pb_param *param, const pb_
     pb_status status = PB_OK;
     const pb_dtype dtype = value == PB_NONE ? PB_F32 : pb_graph_value(m->graph, value)->dtype;
     const uint64_t size = pb_dtype_size(dtype);
+    const bool split = value != PB_NONE && value == param->master && pb_optimizer_is_split(m->graph, param);
     walk w = {0};
     PB_TRY(walk_begin(&w, param, dtype));
     const int64_t block = w.inputs * w.pixels;
@@ -152,6 +180,8 @@ pb_status pb_weights_stream(const pb_module *m, const pb_param *param, const pb_
         const uint64_t first = (uint64_t)(b * block), count = (uint64_t)(blocks * block);
         if (value == PB_NONE) {
             memset(w.work, 0, count * pb_dtype_size(w.dtype));
+        } else if (split) {
+            PB_TRY(download_split(&w, m->graph, executor, param, first, count));
         } else if (dtype == w.dtype) {
             PB_TRY(pb_executor_read(executor, value, first * size, w.work, count * size));
         } else {

@@ -15,7 +15,8 @@ pb_status pb_weights_check(const pb_module *m, const pb_weights *weights);
 pb_status pb_weights_load(const pb_module *m, const pb_weights *weights, pb_executor *executor);
 
 // The next tensor of `writer`: a value of the shape of `param` (itself, its gradient), in the file's layout and
-// converted to the dtype that was declared. PB_NONE writes zeros.
+// converted to the dtype that was declared. A master that is a residual is joined with its working weight. PB_NONE writes
+// zeros.
 pb_status pb_weights_stream(const pb_module *m, const pb_param *param, const pb_executor *executor, pb_vid value,
                             pb_safetensors_writer *writer);
 

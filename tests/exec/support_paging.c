@@ -24,6 +24,7 @@ typedef struct paging {
     const pb_backend *backend;
     pb_program *p;
     uint64_t random;
+    bool resident;
     home *places;  // by root
     uint64_t used[PB_TIER_COUNT];
     uint64_t frame_bytes[2];  // of the device, of the host
@@ -154,7 +155,7 @@ static void settle(paging *b, pb_vid root, pb_tier tier, uint64_t begin, uint64_
 static void settle_anywhere(paging *b, pb_vid root) {
     const pb_value *v = &b->g->values[root];
     const uint64_t bytes = bytes_of(b, root), half = bytes / 2 / pb_dtype_size(v->dtype) * pb_dtype_size(v->dtype);
-    const uint32_t kind = draw(b, 5);
+    const uint32_t kind = b->resident ? 0 : draw(b, 5);
     if (kind == 0) settle(b, root, PB_TIER_DEVICE, 0, bytes);
     if (kind == 1 || kind == 2) settle(b, root, PB_TIER_HOST, 0, bytes);
     if (kind == 3 || (kind == 4 && !half)) settle(b, root, PB_TIER_NVME, 0, bytes);
@@ -228,8 +229,12 @@ static uint64_t bring(paging *b, pb_vid v, pb_tier tier) {
 static uint64_t make_room(paging *b, pb_vid v, pb_tier tier) {
     const pb_vid root = pb_graph_root(b->g, v);
     if (lies_in(b, root, tier)) return b->places[root].piece[0].offset;
-    if (b->at[tier][root] == UINT64_MAX) b->at[tier][root] = take(b, tier, bytes_of(b, root));
-    return b->at[tier][root];
+    if (b->at[tier][root] != UINT64_MAX) return b->at[tier][root];
+    const pb_piece *piece = &b->places[root].piece[0];
+    // On the host it is made where the extent is written from.
+    if (tier == PB_TIER_HOST && piece->tier == PB_TIER_NVME)
+        return b->at[tier][root] = take(b, tier, blocks_of(piece)) + piece->offset;
+    return b->at[tier][root] = take(b, tier, bytes_of(b, root));
 }
 
 static void send_away(paging *b, pb_vid v, pb_tier tier) {
@@ -253,23 +258,36 @@ static void send_away(paging *b, pb_vid v, pb_tier tier) {
     }
 }
 
+// Bytes of an adamw operand that come before element `element` of the parameter: of scales, before its block.
+static uint64_t slice_begin(const paging *b, const pb_insn *insn, pb_vid v, int64_t element) {
+    const pb_value *values = b->g->values;
+    const int64_t elements = pb_shape_count(values[insn->in[PB_ADAMW_MASTER].value].shape);
+    return (uint64_t)pb_adamw_entries(pb_shape_count(values[v].shape), elements, element) *
+           pb_dtype_size(values[v].dtype);
+}
+
+static bool is_whole(int input) {
+    return input == PB_ADAMW_CONTROL || input == PB_ADAMW_HYPER;
+}
+
 static void touch_operands(paging *b, const pb_insn *insn, pb_tier tier) {
     for (int i = 0; i < PB_MAX_INPUTS + PB_MAX_OUTPUTS; i++) {
         const bool written = i >= PB_MAX_INPUTS;
         const pb_operand *o = written ? &insn->out[i - PB_MAX_INPUTS] : &insn->in[i];
         if (o->value == PB_NONE) continue;
         uint64_t bytes = bytes_of(b, o->value);
-        if (insn->kind == PB_INSN_UPDATE && i != 1 && i != 2)
-            bytes = (uint64_t)insn->count * pb_dtype_size(b->g->values[o->value].dtype);
+        if (insn->kind == PB_INSN_UPDATE && !is_whole(i))
+            bytes = slice_begin(b, insn, o->value, insn->first + insn->count) -
+                    slice_begin(b, insn, o->value, insn->first);
         touches(b, tier, o->offset, bytes, written);
     }
     if (insn->workspace_bytes) touches(b, tier, insn->workspace_offset, insn->workspace_bytes, true);
 }
 
-// The update in pieces of random size, in a random order.
+// The update in two pieces, cut at a random block of states, in a random order.
 static void emit_updates(paging *b, pb_insn whole, pb_tier tier) {
-    const int64_t elements = pb_shape_count(b->g->values[whole.in[0].value].shape);
-    const int64_t cut = draw(b, (uint32_t)elements + 1);
+    const int64_t elements = pb_shape_count(b->g->values[whole.in[PB_ADAMW_MASTER].value].shape);
+    const int64_t cut = PB_STATE_BLOCK * draw(b, (uint32_t)(elements / PB_STATE_BLOCK) + 1);
     const bool backwards = draw(b, 2);
     for (int part = 0; part < 2; part++) {
         pb_insn insn = whole;
@@ -278,11 +296,11 @@ static void emit_updates(paging *b, pb_insn whole, pb_tier tier) {
         insn.count = (part == 0) != backwards ? cut : elements - cut;
         if (!insn.count) continue;
         for (int i = 0; i < PB_MAX_INPUTS; i++)
-            if (insn.in[i].value != PB_NONE && i != 1 && i != 2)
-                insn.in[i].offset += (uint64_t)insn.first * pb_dtype_size(b->g->values[insn.in[i].value].dtype);
+            if (insn.in[i].value != PB_NONE && !is_whole(i))
+                insn.in[i].offset += slice_begin(b, &insn, insn.in[i].value, insn.first);
         for (int i = 0; i < PB_MAX_OUTPUTS; i++)
             if (insn.out[i].value != PB_NONE)
-                insn.out[i].offset += (uint64_t)insn.first * pb_dtype_size(b->g->values[insn.out[i].value].dtype);
+                insn.out[i].offset += slice_begin(b, &insn, insn.out[i].value, insn.first);
         touch_operands(b, &insn, tier);
         emit(b, insn);
     }
@@ -306,7 +324,7 @@ static bool can_update_on_host(const paging *b, const pb_node *node) {
 static void emit_node(paging *b, uint32_t n) {
     const pb_node *node = &b->g->nodes[n];
     const bool update = node->op == PB_OP_ADAMW;
-    const bool host = update && can_update_on_host(b, node) && draw(b, 2);
+    const bool host = update && !b->resident && can_update_on_host(b, node) && draw(b, 2);
     const pb_tier tier = host ? PB_TIER_HOST : PB_TIER_DEVICE;
     pb_insn insn = {.kind = PB_INSN_RUN, .lane = host ? PB_LANE_HOST : PB_LANE_COMPUTE, .node = n};
     for (int t = 0; t < 2; t++) {
@@ -318,7 +336,7 @@ static void emit_node(paging *b, uint32_t n) {
         insn.in[i] = (pb_operand){node->in[i], node->in[i] == PB_NONE ? 0 : bring(b, node->in[i], tier)};
     for (int i = 0; i < PB_MAX_OUTPUTS; i++)
         insn.out[i] = (pb_operand){node->out[i], node->out[i] == PB_NONE ? 0 : make_room(b, node->out[i], tier)};
-    if (update && (host || draw(b, 2))) {
+    if (update && !b->resident && (host || draw(b, 2))) {
         emit_updates(b, insn, tier);
     } else {
         insn.workspace_bytes = workspace_of(b, node);
@@ -346,7 +364,7 @@ static void find_frame_bytes(paging *b) {
 }
 
 pb_program *support_paging_program(const pb_graph *g, const pb_backend *backend, uint64_t seed) {
-    paging b = {.g = g, .backend = backend, .random = seed * 7919 + 3};
+    paging b = {.g = g, .backend = backend, .random = seed * 7919 + 3, .resident = !seed};
     pb_arena *arena = pb_arena_create();
     if (!arena) return NULL;
     pb_program *p = b.p = pb_arena_alloc(arena, sizeof *p);

@@ -6,7 +6,7 @@
 
 #include "exec/executor.h"
 
-// The same program for the same seed. NULL: no memory.
+// The same program for the same seed; of seed 0, one that has everything on the device. NULL: no memory.
 pb_program *support_paging_program(const pb_graph *g, const pb_backend *backend, uint64_t seed);
 
 // A copy without instruction `without`; all others keep their order, and WAITs what they wait for.

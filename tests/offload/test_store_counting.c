@@ -87,7 +87,7 @@ static void test_low_water(void) {
     const uint64_t size = (uint64_t)disk.f_blocks * disk.f_frsize, free_bytes = (uint64_t)disk.f_bavail * disk.f_frsize;
     const uint64_t margin = size / 20 < 1 << 30 ? size / 20 : 1 << 30;
     if (free_bytes < margin) return;
-    const uint32_t extent = PB_STORE_EXTENT_MAX / 8;
+    const uint32_t extent = 4 << 20;
     const uint64_t slots = (free_bytes - margin / 2) / extent;
     for (int named = 0; named < 2; named++) {
         const size_t count = slots / (named ? 2 : 1);

@@ -236,7 +236,7 @@ int main(void) {
         CHECK_OK(pb_graph_differentiate(c.g, &c.output, &c.cotangent, 1, c.wanted, c.grads, (uint32_t)c.wanted_count));
         for (int w = 0; w < c.wanted_count; w++) pb_graph_mark_output(c.g, c.grads[w]);
         CHECK_OK(pb_graph_prune(c.g));
-        CHECK_OK(pb_graph_recompute(c.g));
+        CHECK_OK(pb_graph_recompute(c.g, 0));
         pb_program *program = NULL;
         pb_executor *executor = NULL;
         CHECK_OK(pb_compile(c.g, pb_backend_reference(), NULL, &program));

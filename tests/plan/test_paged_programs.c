@@ -245,7 +245,7 @@ static void try_graph(uint64_t seed) {
     CHECK_OK(g->status);
     CHECK_OK(pb_graph_hoist(g));
     CHECK_OK(pb_graph_prune(g));
-    if (seed % 2) CHECK_OK(pb_graph_recompute(g));
+    if (seed % 2) CHECK_OK(pb_graph_recompute(g, seed % 3 ? 0 : 1e9));
     pb_plan_request request = {.workspaces = pb_backend_reference()->workspaces, .budget = {UINT64_MAX}};
     pb_program *resident = NULL;
     CHECK_OK(pb_plan(g, &request, &resident));

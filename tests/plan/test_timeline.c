@@ -192,13 +192,13 @@ static void test_outputs(const paged *p) {
 
 // --- Random programs ---
 
-static uint64_t peak_of(const pb_timeline *t) {
+static uint64_t peak_of(const pb_timeline *t, pb_tier tier) {
     uint64_t peak = 0;
     for (size_t i = 0; i < t->sample_count; i++) {
         uint64_t sum = 0;
         for (int c = 0; c < PB_CLASS_COUNT; c++) {
-            CHECK(t->samples[i].bytes[PB_TIER_DEVICE][c] < UINT64_MAX / 2);
-            sum += t->samples[i].bytes[PB_TIER_DEVICE][c];
+            CHECK(t->samples[i].bytes[tier][c] < UINT64_MAX / 2);
+            sum += t->samples[i].bytes[tier][c];
         }
         if (sum > peak) peak = sum;
     }
@@ -215,13 +215,13 @@ static void test_random(void) {
         pb_prediction prediction;
         pb_text trace = {0};
         bool title_found = false;
-        CHECK_OK(pb_compile(g, pb_backend_reference(), UINT64_MAX, &program));
+        CHECK_OK(pb_compile(g, pb_backend_reference(), NULL, &program));
         if (!program) continue;
         pb_insn_times *times = calloc(program->insn_count + 1, sizeof *times);
         CHECK_OK(pb_program_predict(g, program, pb_machine_builtin("generic"), &prediction, times));
         CHECK_OK(pb_timeline_create(g, program, times, &t));
         if (t) {
-            const uint64_t peak = peak_of(t), slack = (uint64_t)PB_ALIGNMENT * (g->value_count + 1);
+            const uint64_t peak = peak_of(t, PB_TIER_DEVICE), slack = (uint64_t)PB_ALIGNMENT * (g->value_count + 1);
             CHECK(fabs(t->seconds - prediction.seconds) <= 1e-9 * t->seconds);
             CHECK_THAT(peak <= program->lower_bound && peak + slack >= program->lower_bound,
                        "seed %llu: a peak of %llu, and the plan has %llu", (unsigned long long)seed,
@@ -237,12 +237,54 @@ static void test_random(void) {
     }
 }
 
+// Plans that page: whatever the lanes do beside one another, no tier ever holds more than it has, and what the slabs
+// hold is never more than there is to hold.
+static void test_paged(void) {
+    int moving = 0;
+    for (uint64_t seed = 1; seed <= GRAPHS; seed++) {
+        pb_graph *g = support_random_graph(seed, 4 + (int)(seed % 30));
+        pb_program *resident = NULL, *program = NULL;
+        pb_timeline *t = NULL;
+        pb_prediction prediction;
+        CHECK_OK(pb_compile(g, pb_backend_reference(), NULL, &resident));
+        const uint64_t bytes = resident ? resident->tier_bytes[PB_TIER_DEVICE] : 0;
+        const pb_plan_request limits = {
+            .machine = pb_machine_builtin("rtx3060"),
+            .budget = {bytes / 10 * (4 + seed % 6), seed % 2 ? UINT64_MAX : bytes / 2, UINT64_MAX}};
+        if (pb_compile(g, pb_backend_reference(), &limits, &program) == PB_OK) {
+            pb_insn_times *times = calloc(program->insn_count + 1, sizeof *times);
+            CHECK_OK(pb_program_predict(g, program, limits.machine, &prediction, times));
+            CHECK(prediction.seconds >= prediction.lower_bound * (1 - 1e-9));
+            CHECK_OK(pb_timeline_create(g, program, times, &t));
+            for (int tier = 0; t && tier < PB_TIER_COUNT; tier++) {
+                const uint64_t peak = peak_of(t, (pb_tier)tier);
+                CHECK_THAT(peak <= program->tier_bytes[tier], "seed %llu: %llu bytes of tier %d, which has %llu",
+                           (unsigned long long)seed, (unsigned long long)peak, tier,
+                           (unsigned long long)program->tier_bytes[tier]);
+                CHECK((peak > 0) == (program->tier_bytes[tier] > 0));
+            }
+            for (uint32_t i = 0; t && i < program->insn_count; i++)
+                if (program->insns[i].kind == PB_INSN_FETCH && program->insns[i].bytes)
+                    CHECK_THAT(t->moved[i] != PB_NONE, "seed %llu: nothing known of what %u moves",
+                               (unsigned long long)seed, i);
+            moving += program->moved[PB_LINK_UPLOAD] > 0;
+            pb_timeline_destroy(t);
+            free(times);
+        }
+        pb_program_destroy(program);
+        pb_program_destroy(resident);
+        pb_graph_destroy(g);
+    }
+    CHECK_THAT(moving >= GRAPHS / 4, "only %d plans page", moving);
+}
+
 int main(void) {
     static paged p;
     make_paged(&p);
     test_by_hand(&p);
     test_outputs(&p);
     test_random();
+    test_paged();
     pb_graph_destroy(p.graph);
     return CHECK_DONE();
 }

@@ -34,6 +34,7 @@ struct {
 struct {
     const char *file;
     int line;
+    bool reached;
     char place[256];
 } barriers[256];
 int barrier_count, skipped = -1;
@@ -69,12 +70,16 @@ void live(void *) {
 
 int barrier_at(const char *file, int line) {
     for (int i = 0; i < barrier_count; i++)
-        if (barriers[i].file == file && barriers[i].line == line) return i;
+        if (barriers[i].line == line && !strcmp(barriers[i].file, file)) {
+            barriers[i].reached = true;
+            return i;
+        }
     if (barrier_count == 256) give_up("more than 256 barriers", file);
     const char *name = strrchr(file, '/');
     snprintf(barriers[barrier_count].place, sizeof barriers[0].place, "%s:%d", name ? name + 1 : file, line);
     barriers[barrier_count].file = file;
     barriers[barrier_count].line = line;
+    barriers[barrier_count].reached = true;
     return barrier_count++;
 }
 
@@ -118,6 +123,21 @@ void arrange(unsigned *order, unsigned count) {
     }
 }
 
+// Lets each of these threads that can run do so once. False: none can.
+bool run_ready(const unsigned *order, unsigned count, unsigned *done) {
+    bool any = false;
+    for (unsigned i = 0; i < count; i++) {
+        thread *t = &threads[order[i]];
+        if (t->state != READY) continue;
+        any = true;
+        current = t;
+        threadIdx.x = order[i];
+        shim_fiber_switch(&scheduler, &t->fiber);
+        *done += t->state == DONE;
+    }
+    return any;
+}
+
 void run_block(const char *op) {
     unsigned order[MOST_THREADS], done = 0;
     for (int i = 0; i < shared_count; i++) memset(shared_arrays[i].memory, FILL, shared_arrays[i].bytes);
@@ -128,19 +148,16 @@ void run_block(const char *op) {
         threads[i].state = READY;
         threads[i].block_parity = threads[i].warp_parity = false;
     }
+    // Forward and reversed, a warp goes on alone until it waits for others or is done, as far ahead as a card might let
+    // it; at random, all threads take turns.
+    const unsigned together = choice.order == SHIM_RANDOM ? blockDim.x : WARP;
+    arrange(order, blockDim.x);
     while (done < blockDim.x) {
         bool any = false;
-        arrange(order, blockDim.x);
-        for (unsigned i = 0; i < blockDim.x; i++) {
-            thread *t = &threads[order[i]];
-            if (t->state != READY) continue;
-            any = true;
-            current = t;
-            threadIdx.x = order[i];
-            shim_fiber_switch(&scheduler, &t->fiber);
-            if (t->state == DONE) done++;
-        }
+        for (unsigned first = 0; first < blockDim.x; first += together)
+            while (run_ready(order + first, together, &done)) any = true;
         if (!any) give_up("not all threads reach a barrier that some wait at", op);
+        if (choice.order == SHIM_RANDOM) arrange(order, blockDim.x);
     }
     threads_run += blockDim.x;
 }
@@ -226,6 +243,14 @@ int shim_barriers(void) {
 
 const char *shim_barrier_place(int barrier) {
     return barriers[barrier].place;
+}
+
+bool shim_barrier_reached(int barrier) {
+    return barriers[barrier].reached;
+}
+
+void shim_forget_barriers(void) {
+    for (int i = 0; i < barrier_count; i++) barriers[i].reached = false;
 }
 
 void shim_skip_barrier(int barrier) {

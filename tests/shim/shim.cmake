@@ -1,5 +1,5 @@
-# The CUDA kernels' own sources, compiled as C++ for the CPU (docs/cuda.md), and tests/shim/test_*.c over them. No toolkit
-# is needed, only a C++ compiler; ThreadSanitizer does not follow fibers, and there is one thread here.
+# The CUDA kernels' own sources, compiled as C++ for the CPU (docs/cuda.md), and tests/shim/test_*.c over them. No
+# toolkit is needed, only a C++ compiler; ThreadSanitizer does not follow fibers, and there is one thread here.
 include(CheckLanguage)
 check_language(CXX)
 if(NOT CMAKE_CXX_COMPILER OR PB_SANITIZE STREQUAL "thread" OR PB_FUZZ)
@@ -16,7 +16,7 @@ target_compile_definitions(pb_shim PRIVATE PB_SHIM _GNU_SOURCE)
 target_include_directories(pb_shim PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/shim)
 target_compile_options(pb_shim PRIVATE -O2 -g -Wall -Wextra -Werror -Wno-unknown-pragmas -fno-exceptions -fno-rtti
   -ffp-contract=off -fno-math-errno)
-target_link_libraries(pb_shim PRIVATE pb_inc_kernels pb_inc_base)
+target_link_libraries(pb_shim PRIVATE pb_inc_kernels pb_inc_quant pb_inc_base)
 if(PB_SANITIZE STREQUAL "address")
   target_compile_definitions(pb_shim PRIVATE PB_SHIM_ASAN)
   target_compile_options(pb_shim PRIVATE -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)

@@ -14,6 +14,7 @@ extern "C" {
 
 #define __global__
 #define __device__
+#define __launch_bounds__(...)
 #define __forceinline__ inline
 
 struct dim3 {
@@ -23,6 +24,9 @@ struct dim3 {
 };
 struct alignas(16) uint4 {
     unsigned x, y, z, w;
+};
+struct alignas(8) uint2 {
+    unsigned x, y;
 };
 struct alignas(16) float4 {
     float x, y, z, w;
@@ -99,6 +103,13 @@ static inline void from_float(float x, pb_f16 *to) {
 }
 static inline void from_float(float x, pb_bf16 *to) {
     to->bits = pb_bf16_from_f32(x);
+}
+
+static inline uint32_t __float_as_uint(float x) {
+    return pb_f32_bits(x);
+}
+static inline float __uint_as_float(uint32_t bits) {
+    return pb_f32_from_bits(bits);
 }
 
 // Roundings by name; the shim is compiled without contraction.

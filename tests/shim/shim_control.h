@@ -13,6 +13,8 @@ void shim_set_order(shim_order order, uint64_t seed);
 // that number lets every thread pass; -1: none.
 int shim_barriers(void);
 const char *shim_barrier_place(int barrier);
+bool shim_barrier_reached(int barrier);  // since the last call of shim_forget_barriers
+void shim_forget_barriers(void);
 void shim_skip_barrier(int barrier);
 
 // Threads that ran so far, over all launches.

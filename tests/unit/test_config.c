@@ -116,9 +116,25 @@ static void test_mistakes(void) {
     }
     CHECK(fails("- seed\n", "list of `key: value` lines") && fails("seed\n", "list of `key: value` lines"));
     CHECK(fails("seed: 1\nseed: 2\n", "run.yaml:2:1: the key `seed` is there twice"));
-    CHECK(fails("use_8bit_adam: true\n", "`use_8bit_adam` cannot be set: 8-bit") &&
-          fails("push_to_hub: true\n", "network"));
+    CHECK(fails("push_to_hub: true\n", "network") && fails("optimizer: {states: 4bit}\n", "8bit"));
     CHECK(fails("class_labels_conditioning: timesteps\n", "cannot be set"));
+}
+
+static bool optimizer_fails(const char *text, const char *part) {
+    CHECK_OK(read_text(text));
+    return pb_config_check_optimizer(&config) == PB_ERR_USAGE && strstr(pb_error_message(), part);
+}
+
+static void test_optimizer(void) {
+    CHECK_OK(read_text("use_8bit_adam: true\n"));
+    CHECK(pb_config_check_optimizer(&config) == PB_OK && config.optimizer.states == PB_STATES_8BIT);
+    CHECK_OK(read_text("mixed_precision: bf16\noptimizer: {states: 16bit, master: none}\n"));
+    CHECK(pb_config_check_optimizer(&config) == PB_OK && config.optimizer.states == PB_STATES_16BIT &&
+          config.optimizer.master == PB_MASTER_NONE);
+    CHECK(optimizer_fails("use_8bit_adam: true\noptimizer: {states: 16bit}\n", "stands for"));
+    CHECK(optimizer_fails("optimizer: {master: split8}\n", "mixed_precision: fp16 or bf16"));
+    CHECK(optimizer_fails("mixed_precision: fp16\noptimizer: {master: none}\n", "mixed_precision: bf16"));
+    CHECK(optimizer_fails("optimizer: {master: none}\n", "mixed_precision: bf16"));
 }
 
 static void test_inert(void) {
@@ -155,7 +171,7 @@ static void test_set(void) {
     CHECK(set_fails("sed=1", "did you mean `seed`?") && set_fails("seed=x", "--set seed: `seed` must be"));
     CHECK(set_fails("memory=1", "unknown key `memory`") &&
           set_fails("instance_prompt=\"open", "--set instance_prompt"));
-    CHECK(set_fails("use_8bit_adam=true", "cannot be set") &&
+    CHECK(set_fails("push_to_hub=true", "cannot be set") &&
           set_fails("placement=host", "did you mean `memory.placement`?"));
 }
 
@@ -198,7 +214,7 @@ static void test_printing(void) {
     pb_config_print(&config, &first);
     CHECK(!first.failed && strstr(first.data, "mixed_precision: fp16\n") &&
           strstr(first.data, "memory:\n  device: 123456789\n"));
-    CHECK(!strstr(first.data, "report_to") && !strstr(first.data, "use_8bit_adam"));
+    CHECK(!strstr(first.data, "report_to") && !strstr(first.data, "push_to_hub"));
     CHECK_OK(read_text(first.data));
     pb_config_print(&config, &second);
     CHECK_THAT(strcmp(first.data, second.data) == 0, "%s\n%s", first.data, second.data);
@@ -214,7 +230,7 @@ static void test_printing(void) {
     pb_config_document(&first);
     CHECK(!first.failed && strstr(first.data, "| `learning_rate` | 5e-6 |") &&
           strstr(first.data, "| `memory.device` | auto |"));
-    CHECK(strstr(first.data, "| `use_8bit_adam` | | Refused: ") && strstr(first.data, "## Optimizer"));
+    CHECK(strstr(first.data, "| `push_to_hub` | | Refused: ") && strstr(first.data, "## Optimizer"));
     pb_text_deinit(&first);
 }
 
@@ -224,6 +240,7 @@ int main(void) {
     test_reading();
     test_mistakes();
     test_inert();
+    test_optimizer();
     test_set();
     test_checks();
     test_printing();

@@ -22,7 +22,7 @@ tracked() {
     done
 }
 [ -e .git ] || { echo "skipped: not a git checkout, so what belongs to the tree is not known"; exit 77; }
-sources=$(tracked 'src/*.[ch]' 'kernels/*.[ch]' 'offload/*.[ch]' 'quant/*.[ch]' 'tests/*.[ch]')
+sources=$(tracked 'src/*.[ch]' 'kernels/*.[ch]' 'offload/*.[ch]' 'quant/*.[ch]' 'tests/*.[ch]' '*.cu' '*.cuh' '*.cc')
 [ "$(wc -w <<<"$sources")" -gt 20 ] || fail "only these sources were found: $sources"
 
 # Include directions (docs/design.md, "The house").
@@ -59,7 +59,7 @@ done
 # Names are unique in the tree, so that a name alone says which file is meant.
 names=$(printf '%s\n' $sources | sed 's,.*/,,' | sort)
 none_of "two files have the name" < <(uniq -d <<<"$names")
-none_of "not in snake case" < <(grep -vE '^[a-z0-9_]+\.[ch]$' <<<"$names")
+none_of "not in snake case" < <(grep -vE '^[a-z0-9_]+\.(c|h|cu|cuh|cc)$' <<<"$names")
 
 # Sizes and white space.
 scripts=$(tracked '*.sh' '*.py' '*.cmake' '*CMakeLists.txt' '*.def')

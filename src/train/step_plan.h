@@ -1,0 +1,66 @@
+// What an optimizer step will need and how long it will take, as data: the programs that `train` runs, summed up over
+// the passes of a step. Needs no weights, no pictures and no GPU.
+#ifndef PB_TRAIN_STEP_PLAN_H
+#define PB_TRAIN_STEP_PLAN_H
+
+#include "plan/predict.h"
+#include "train/memory_limits.h"
+#include "train/step_graph.h"
+
+struct pb_programs;
+struct pb_batching;
+
+// Of one optimizer step in the middle of a run: all of its passes, one after another.
+typedef struct pb_step_forecast {
+    int64_t passes;
+    double seconds;
+    double busy[PB_LANE_COUNT];
+    double bounds[PB_BOUND_COUNT];
+    pb_bound bound;      // the largest of them
+    double lower_bound;  // the sum of the passes' lower bounds: they do not overlap
+    uint64_t moved[PB_LINK_COUNT];
+} pb_step_forecast;
+
+typedef struct pb_step_plan {
+    struct pb_programs *programs;
+    struct pb_batching *batching;
+    // The pass that takes the most device memory.
+    const pb_graph *graph;
+    const pb_program *program;
+    uint64_t parameters;                   // trained
+    double flops_forward, flops_backward;  // of the step
+    // Per tier those of the program that takes most of it. The tier's size is the sum of its classes and the padding.
+    uint64_t peak[PB_TIER_COUNT], by_class[PB_TIER_COUNT][PB_CLASS_COUNT], padding[PB_TIER_COUNT];
+    uint64_t kept_activations, lower_bound_bytes;
+    bool deferred;  // updates are made at the beginning of the next step
+    pb_step_forecast step;
+    double plan_seconds;  // that making this took
+} pb_step_plan;
+
+// Plans one step of gradient_accumulation_steps full batches. `request`: as pb_architecture_step fills it in, and like
+// `limits` it must outlive the plan. Errors: those of pb_programs_compile; the plan is then empty.
+pb_status pb_step_plan_create(const pb_config *config, const pb_step_request *request, const pb_memory_limits *limits,
+                              pb_step_plan *plan);
+void pb_step_plan_deinit(pb_step_plan *plan);
+
+// Where the bytes of each class are between two steps, of what lives on.
+void pb_step_plan_homes(const pb_step_plan *plan, uint64_t bytes[PB_TIER_COUNT][PB_CLASS_COUNT]);
+// What a step moves over each link, by class. The sums are step.moved. Errors: PB_ERR_MEMORY.
+pb_status pb_step_plan_moved(const pb_step_plan *plan, uint64_t bytes[PB_LINK_COUNT][PB_CLASS_COUNT]);
+
+// What runs twice, and the bytes of results that need not be kept from the forward to the backward pass for it; and the
+// parameters that are updated on the device and on the host in a step. Of the pass `program`, or of the one that
+// updates.
+typedef struct pb_step_work {
+    uint32_t again;
+    uint64_t again_bytes;
+    double again_seconds;
+    int64_t updated_on_device, updated_on_host;
+} pb_step_work;
+void pb_step_plan_work(const pb_step_plan *plan, const pb_machine *machine, pb_step_work *work);
+
+// The first batches.accumulation batches of an epoch, on `machine`. Errors: those of pb_program_predict.
+pb_status pb_programs_predict(const struct pb_programs *programs, const struct pb_batching *batching,
+                              const pb_machine *machine, pb_step_forecast *forecast);
+
+#endif
