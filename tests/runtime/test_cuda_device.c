@@ -1,7 +1,7 @@
 // test: links=exec,cpu,ref,plan,graph,offload,base timeout=300 with=plan/support_graphs.c,exec/support_*.c
 // The CUDA device's own code without a GPU, on a runtime of the tests' in which streams are threads that pause at
-// random: paged programs give the bits of resident ones; whatever CUDA refuses is an error with a remedy, stays where it
-// breaks the GPU, and leaks nothing.
+// random: paged programs give the bits of resident ones; whatever CUDA refuses is an error with a remedy, stays where
+// it breaks the GPU, and leaks nothing.
 #include <stdlib.h>
 
 #include "base/parallel.h"
