@@ -230,7 +230,8 @@ static pb_status fit(pb_pager *p, pb_tier_problem *t, relief_list *list, uint64_
                      uint64_t alignment, const uint64_t *scratch, uint64_t *scratch_offset, uint64_t *height,
                      uint64_t *needed) {
     pb_status status = PB_OK;
-    bool *home = calloc(t->segment_count + 1, sizeof *home), *alternate = calloc(t->segment_count + 1, sizeof *alternate);
+    bool *home = calloc(t->segment_count + 1, sizeof *home);
+    bool *alternate = calloc(t->segment_count + 1, sizeof *alternate);
     if (!home || !alternate) PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
     for (uint32_t i = 0; i < t->segment_count; i++) {
         home[i] = t->segments[i].home;

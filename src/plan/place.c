@@ -1,6 +1,7 @@
 // Interval placement: first fit, in several orders, until the result is as low as is of any use. Large blocks first do
-// best: the small ones fit in between. Where a limit is given and a block does not fit below it for as long as it
-// wishes to be there, it stays for a shorter time, and in the end gets back what nobody else took.
+// best: the small ones fit in between. What ends too high in one round is placed earlier in the next. Where a limit is
+// given and a block does not fit below it for as long as it wishes to be there, it stays for a shorter time, and in the
+// end gets back what nobody else took.
 #include "plan/place.h"
 
 #include <stdlib.h>
@@ -26,16 +27,16 @@ uint64_t pb_blocks_lower_bound(const pb_block *blocks, uint32_t count, uint32_t 
 }
 
 static const double GOOD_ENOUGH = 1.002;  // of the lower bound
-static const double SMALL_LOSS = 0.05;    // of what blocks wish to stay longer than they must
 enum {
-    HALVINGS = 3,        // of what a block stays longer than it must, before it stays no longer
-    ORDERS_FOR_LOSS = 3  // tried for a smaller loss once there is something that fits
+    HALVINGS = 2,  // of what a block stays longer than it must, before it stays no longer
+    ROUNDS = 4,    // for an order
+    YIELDING = 2   // the first one in which blocks yield, where there is a limit
 };
 
-typedef enum order { BY_BYTES, BY_START_IF_LONG, BY_AREA, BY_MAGNITUDE, BY_START, BY_DURATION, ORDERS } order;
+typedef enum order { BY_BYTES, BY_AREA, BY_MAGNITUDE } order;
 
 typedef struct item {
-    uint32_t index;
+    uint32_t index, urgency;
     uint64_t key, second;
 } item;
 
@@ -56,10 +57,10 @@ typedef struct placing {
     uint32_t item_count;
     pinned *pins;  // by ascending offset
     uint32_t pin_count;
+    uint32_t *urgency;     // by block: how often it has found no room
     pb_shelf_block *life;  // by block: of this attempt
     uint64_t *offset;
     uint64_t height;
-    double lost;  // byte-steps by which lives are shorter than wished
 } placing;
 
 static uint32_t magnitude(uint64_t v) {
@@ -68,24 +69,18 @@ static uint32_t magnitude(uint64_t v) {
     return bits;
 }
 
-enum { LONG_LIFE = 16 };  // steps
-
 static item item_of(const placing *p, uint32_t index, order by) {
     const pb_block *b = &p->blocks[index];
-    const uint64_t duration = (uint64_t)b->last - b->first + 1, early = p->steps - b->first;
-    const bool is_long = duration > LONG_LIFE;
-    switch (by) {
-    case BY_BYTES: return (item){index, b->bytes, duration};
-    case BY_START_IF_LONG: return (item){index, is_long, is_long ? early : b->bytes};
-    case BY_AREA: return (item){index, duration * (b->bytes / 256 + 1), early};
-    case BY_MAGNITUDE: return (item){index, 2 * magnitude(duration) + magnitude(b->bytes), duration};
-    case BY_START: return (item){index, early, duration};
-    default: return (item){index, duration, early};
-    }
+    const uint64_t duration = (uint64_t)b->last - b->first + 1;
+    item result = {.index = index, .urgency = p->urgency[index], .key = b->bytes, .second = duration};
+    if (by == BY_AREA) result.key = duration * (b->bytes / 256 + 1);
+    if (by == BY_MAGNITUDE) result.key = 2 * magnitude(duration) + magnitude(b->bytes);
+    return result;
 }
 
 static int compare_items(const void *left, const void *right) {
     const item *a = left, *b = right;
+    if (a->urgency != b->urgency) return a->urgency > b->urgency ? -1 : 1;
     if (a->key != b->key) return a->key > b->key ? -1 : 1;
     if (a->second != b->second) return a->second > b->second ? -1 : 1;
     return a->index < b->index ? -1 : a->index > b->index;
@@ -125,13 +120,14 @@ static void put(placing *p, const pb_shelf_block *block, uint64_t offset) {
     if (offset + block->bytes > p->height) p->height = offset + block->bytes;
 }
 
-// Where the block fits below the limit, for as long as it can stay there; else as low as it can be.
-static void place_one(placing *p, uint32_t index) {
+// Where the block fits below the limit, for as long as it can stay there, or with `yield` for as long as it must; else
+// as low as it can be.
+static void place_one(placing *p, uint32_t index, bool yield) {
     const pb_block *b = &p->blocks[index];
     pb_shelf_block *life = &p->life[index];
     const uint32_t before = b->needed - b->first, after = b->last - b->done;
     uint64_t offset = UINT64_MAX;
-    for (int h = 0; h <= HALVINGS && offset == UINT64_MAX; h++) {
+    for (int h = yield ? HALVINGS : 0; h <= HALVINGS && offset == UINT64_MAX; h++) {
         const bool core = h == HALVINGS || !(before + after);
         *life = (pb_shelf_block){(int32_t)(b->needed - (core ? 0 : before >> h)),
                                  (int32_t)(b->done + (core ? 0 : after >> h)), b->bytes};
@@ -143,22 +139,20 @@ static void place_one(placing *p, uint32_t index) {
     p->offset[index] = offset;
 }
 
-// Gives back what was cut and is free; counts the rest.
+// Gives back what was cut and is still free.
 static void stretch(placing *p, uint32_t index) {
     const pb_block *b = &p->blocks[index];
     pb_shelf_block *life = &p->life[index];
     const int32_t first = (int32_t)b->first, last = (int32_t)b->last;
     if (life->first == first && life->last == last) return;
     pb_shelf_stretch(&p->shelf, life, p->offset[index], first, last);
-    p->lost += (double)b->bytes * (double)(life->first - first + last - life->last);
 }
 
-// Pinned blocks stay for as long as they wish, or, with `yield`, for as long as they must until all others have found
-// their places.
+// Blocks stay for as long as they wish and others leave them room, or, with `yield`, for as long as they must until all
+// have found their places.
 static void attempt(placing *p, order by, bool yield) {
     pb_shelf_clear(&p->shelf);
     p->height = 0;
-    p->lost = 0;
     for (uint32_t i = 0; i < p->pin_count; i++) {
         const pinned *pin = &p->pins[i];
         const pb_block *b = &p->blocks[pin->index];
@@ -166,12 +160,13 @@ static void attempt(placing *p, order by, bool yield) {
         if (yield && !pin->rigid) life = (pb_shelf_block){(int32_t)b->needed, (int32_t)b->done, b->bytes};
         put(p, &life, pin->offset);
         p->life[pin->index] = life;
+        p->offset[pin->index] = pin->offset;
     }
     p->item_count = 0;
     for (uint32_t i = 0; i < p->count; i++)
         if (p->blocks[i].bytes && !p->blocks[i].pinned) p->items[p->item_count++] = item_of(p, i, by);
     qsort(p->items, p->item_count, sizeof *p->items, compare_items);
-    for (uint32_t i = 0; i < p->item_count; i++) place_one(p, p->items[i].index);
+    for (uint32_t i = 0; i < p->item_count; i++) place_one(p, p->items[i].index, yield);
     for (uint32_t i = 0; i < p->pin_count; i++)
         if (!p->pins[i].rigid) stretch(p, p->pins[i].index);
     for (uint32_t i = 0; i < p->item_count; i++) stretch(p, p->items[i].index);
@@ -181,37 +176,39 @@ static void attempt(placing *p, order by, bool yield) {
 
 typedef struct best {
     uint64_t height;
-    double lost;
     pb_shelf_block *life;
     uint64_t *offset;
 } best;
 
-static bool is_better(const placing *p, const best *b) {
-    if (p->height <= p->limit && b->height <= p->limit) return p->lost < b->lost || (p->lost == b->lost && p->height < b->height);
-    return p->height < b->height;
-}
-
 static void keep(const placing *p, best *b) {
     b->height = p->height;
-    b->lost = p->lost;
     memcpy(b->life, p->life, p->count * sizeof *b->life);
     memcpy(b->offset, p->offset, p->count * sizeof *b->offset);
 }
 
-static void place_blocks(placing *p, uint64_t enough, best *b) {
-    double wished = 0;
-    for (uint32_t i = 0; i < p->count; i++) {
-        const pb_block *block = &p->blocks[i];
-        wished += (double)block->bytes * (double)(block->needed - block->first + block->last - block->done);
+// What found no room in one round is placed earlier in the next.
+static void hurry(placing *p, uint64_t enough) {
+    for (uint32_t i = 0; i < p->item_count; i++) {
+        const uint32_t index = p->items[i].index;
+        if (p->offset[index] + p->blocks[index].bytes > enough) p->urgency[index]++;
     }
+}
+
+static void place_blocks(placing *p, uint64_t enough, best *b) {
+    static const order orders[] = {BY_BYTES, BY_MAGNITUDE, BY_AREA};
+    const bool limited = p->limit < UINT64_MAX;
     b->height = UINT64_MAX;
-    for (int yield = 0; yield < 2; yield++)
-        for (int by = 0; by < ORDERS; by++) {
-            attempt(p, (order)by, yield);
-            if (is_better(p, b)) keep(p, b);
-            if (b->height <= enough && b->lost <= SMALL_LOSS * wished) return;
-            if (b->height <= enough && by + 1 == ORDERS_FOR_LOSS) return;
+    for (int o = 0; o < (limited ? 2 : 3); o++) {
+        memset(p->urgency, 0, p->count * sizeof *p->urgency);
+        // Where lives are shortened, large blocks first soon fits or never does.
+        const int rounds = limited && orders[o] == BY_BYTES ? 1 : ROUNDS;
+        for (int round = 0; round < rounds; round++) {
+            attempt(p, orders[o], limited && round >= YIELDING);
+            if (p->height < b->height) keep(p, b);
+            if (b->height <= enough) return;
+            hurry(p, enough);
         }
+    }
 }
 
 pb_status pb_blocks_place(pb_block *blocks, uint32_t count, uint32_t steps, uint64_t limit, uint64_t *height) {
@@ -225,10 +222,11 @@ pb_status pb_blocks_place(pb_block *blocks, uint32_t count, uint32_t steps, uint
     p.shelf.order = calloc(trays, sizeof *p.shelf.order);
     p.items = calloc(count + 1, sizeof *p.items);
     p.pins = calloc(count + 1, sizeof *p.pins);
+    p.urgency = calloc(count + 1, sizeof *p.urgency);
     p.life = calloc(count + 1, sizeof *p.life);
     p.offset = calloc(count + 1, sizeof *p.offset);
-    if (!b.life || !b.offset || !p.shelf.trays || !p.shelf.order || !p.items || !p.pins || !p.life || !p.offset ||
-        bound == UINT64_MAX)
+    if (!b.life || !b.offset || !p.shelf.trays || !p.shelf.order || !p.items || !p.pins || !p.urgency || !p.life ||
+        !p.offset || bound == UINT64_MAX)
         PB_FAIL(PB_ERR_MEMORY, "no memory to place %u blocks", count);
     list_pins(&p);
     place_blocks(&p, enough, &b);
@@ -248,6 +246,7 @@ fail:
     free(p.shelf.order);
     free(p.items);
     free(p.pins);
+    free(p.urgency);
     free(p.life);
     free(p.offset);
     return status;

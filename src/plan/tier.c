@@ -53,40 +53,146 @@ static uint32_t stays(const pb_tier_problem *p, uint32_t index, pb_tier_block *o
 
 enum { MOST_STAYS = 64 };
 
-// Adds a segment's stays to `used`, or takes them away.
-static void count_in(pb_tier_problem *p, uint32_t index, bool add, pb_tier_block *scratch) {
-    const uint64_t bytes = p->segments[index].bytes;
-    const uint32_t count = stays(p, index, scratch);
-    for (uint32_t b = 0; b < count; b++)
-        for (uint32_t t = scratch[b].first; t <= scratch[b].last; t++) p->used[t] += add ? bytes : -bytes;
+// What is used by slot, and by how much that is over the budget, in sixteenths: a sum over slots may be large.
+typedef struct tally {
+    pb_tier_problem *p;
+    uint64_t budget, over;
+    pb_tier_block *before, *after;  // room for a segment's stays
+} tally;
+
+static uint64_t excess(uint64_t used, uint64_t budget) {
+    return used > budget ? (used - budget) / 16 + 1 : 0;
 }
 
-static void switch_relief(pb_tier_problem *p, const pb_relief *r, bool on) {
+static void add_bytes(tally *t, uint32_t begin, uint32_t end, uint64_t bytes) {
+    const uint64_t budget = t->budget;
+    uint64_t *used = t->p->used, less = 0, more = 0;
+    for (uint32_t s = begin; s < end; s++) {
+        const uint64_t now = used[s] + bytes;  // modulo 2^64: may be negative
+        less += excess(used[s], budget);
+        more += excess(now, budget);
+        used[s] = now;
+    }
+    t->over += more - less;
+}
+
+static bool any_above(const tally *t, uint32_t begin, uint32_t end, uint64_t most) {
+    const uint64_t *used = t->p->used;
+    for (uint32_t s = begin; s < end; s++)
+        if (used[s] > most) return true;
+    return false;
+}
+
+// The next slot at which one of the stays begins or ends; the i-th edge is a beginning where i is even.
+static uint32_t edge(const pb_tier_block *stays, uint32_t count, uint32_t i) {
+    if (i >= 2 * count) return UINT32_MAX;
+    return i % 2 ? stays[i / 2].last + 1 : stays[i / 2].first;
+}
+
+// Goes through the slots that only one of two lists of stays covers. The stays of each list are apart and in order.
+typedef struct difference {
+    const pb_tier_block *before, *after;
+    uint32_t before_count, after_count;
+    uint32_t b, a, reached;  // edges passed, and where
+    uint32_t begin, end;     // result: slots
+    bool added;              // result: covered after, and not before
+} difference;
+
+static bool next_difference(difference *d) {
+    for (;;) {
+        const uint32_t next_a = edge(d->after, d->after_count, d->a), next_b = edge(d->before, d->before_count, d->b);
+        const uint32_t next = next_a < next_b ? next_a : next_b;
+        if (next == UINT32_MAX) return false;
+        const bool found = d->a % 2 != d->b % 2 && d->reached < next;
+        d->begin = d->reached;
+        d->end = d->reached = next;
+        d->added = d->a % 2;
+        d->a += next_a == next;
+        d->b += next_b == next;
+        if (found) return true;
+    }
+}
+
+// Counts a segment's stays as t->after[0 .. after) instead of as t->before[0 .. before).
+static void count_change(tally *t, uint64_t bytes, uint32_t before, uint32_t after) {
+    difference d = {.before = t->before, .after = t->after, .before_count = before, .after_count = after};
+    while (next_difference(&d)) add_bytes(t, d.begin, d.end, d.added ? bytes : -bytes);
+}
+
+// Whether the change frees bytes where there are too many.
+static bool relieves(const tally *t, uint32_t before, uint32_t after) {
+    difference d = {.before = t->before, .after = t->after, .before_count = before, .after_count = after};
+    while (next_difference(&d))
+        if (!d.added && any_above(t, d.begin, d.end, t->budget)) return true;
+    return false;
+}
+
+// Whether the change adds bytes where there is no room for them.
+static bool overflows(const tally *t, uint64_t bytes, uint32_t before, uint32_t after) {
+    if (bytes > t->budget) return true;
+    difference d = {.before = t->before, .after = t->after, .before_count = before, .after_count = after};
+    while (next_difference(&d))
+        if (d.added && any_above(t, d.begin, d.end, t->budget - bytes)) return true;
+    return false;
+}
+
+static void count_all(tally *t) {
+    pb_tier_problem *p = t->p;
+    memset(p->used, 0, p->slot_count * sizeof *p->used);
+    for (uint32_t i = 0; i < p->segment_count; i++) {  // changes from slot to slot, modulo 2^64
+        const uint32_t count = stays(p, i, t->after);
+        for (uint32_t b = 0; b < count; b++) {
+            p->used[t->after[b].first] += p->segments[i].bytes;
+            if (t->after[b].last + 1 < p->slot_count) p->used[t->after[b].last + 1] -= p->segments[i].bytes;
+        }
+    }
+    for (uint32_t s = 1; s < p->slot_count; s++) p->used[s] += p->used[s - 1];
+    for (uint32_t s = 0; s < p->slot_count; s++) {
+        p->used[s] += p->other[s];
+        t->over += excess(p->used[s], t->budget);
+    }
+}
+
+// Of a bundle, the i-th segment.
+static void switch_relief(pb_tier_problem *p, const pb_relief *r, uint32_t i, bool on) {
     if (r->kind == PB_RELIEF_GAP) {
         p->segments[r->index].use[r->alternate].vacated[r->gap] = on;
     } else if (r->kind == PB_RELIEF_HOME) {
         p->segments[r->index].home = !on;
     } else {
-        for (uint32_t i = 0; i < r->gap; i++) {
-            p->segments[p->bundle[r->index + i]].home = !on;
-            p->segments[p->bundle[r->index + i]].alternate = on;
-        }
+        p->segments[p->bundle[r->index + i]].home = !on;
+        p->segments[p->bundle[r->index + i]].alternate = on;
     }
 }
 
-static void apply(pb_tier_problem *p, const pb_relief *r, bool on, pb_tier_block *scratch) {
+static void apply(tally *t, const pb_relief *r, bool on) {
+    pb_tier_problem *p = t->p;
     const uint32_t count = r->kind == PB_RELIEF_BUNDLE ? r->gap : 1;
     const uint32_t *segments = r->kind == PB_RELIEF_BUNDLE ? p->bundle + r->index : &r->index;
-    for (uint32_t i = 0; i < count; i++) count_in(p, segments[i], false, scratch);
-    switch_relief(p, r, on);
-    for (uint32_t i = 0; i < count; i++) count_in(p, segments[i], true, scratch);
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t before = stays(p, segments[i], t->before);
+        switch_relief(p, r, i, on);
+        count_change(t, p->segments[segments[i]].bytes, before, stays(p, segments[i], t->after));
+    }
 }
 
-static uint64_t overflow(const pb_tier_problem *p, uint64_t budget) {
-    uint64_t sum = 0;
-    for (uint32_t t = 0; t < p->slot_count; t++)
-        if (p->used[t] > budget) sum += (p->used[t] - budget) / 16 + 1;  // sixteenths: a sum over slots may be large
-    return sum;
+// Like apply, but not where it can be seen beforehand that it is of no use: taking it frees nothing where too much is
+// used, or giving it back makes too much. Returns whether it was applied.
+static bool apply_if_useful(tally *t, const pb_relief *r, bool on) {
+    if (r->kind != PB_RELIEF_BUNDLE) {
+        const uint32_t before = stays(t->p, r->index, t->before);
+        switch_relief(t->p, r, 0, on);
+        const uint32_t after = stays(t->p, r->index, t->after);
+        const uint64_t bytes = t->p->segments[r->index].bytes;
+        if (on ? relieves(t, before, after) : !overflows(t, bytes, before, after)) {
+            count_change(t, bytes, before, after);
+            return true;
+        }
+        switch_relief(t->p, r, 0, !on);
+        return false;
+    }
+    apply(t, r, on);
+    return true;
 }
 
 static int by_rank(const void *left, const void *right) {
@@ -107,37 +213,34 @@ bool pb_tier_relieve(pb_tier_problem *p, pb_relief *reliefs, uint32_t count, uin
     for (uint32_t i = 0; i < p->segment_count; i++)
         for (int k = 0; k < 2; k++)
             if (p->segments[i].use[k].count + 2 > most) most = p->segments[i].use[k].count + 2;
-    pb_tier_block *scratch = malloc(most * sizeof *scratch);
-    if (!scratch) return false;
-    qsort(reliefs, count, sizeof *reliefs, by_rank);
-    memcpy(p->used, p->other, p->slot_count * sizeof *p->used);
-    for (uint32_t i = 0; i < p->segment_count; i++) count_in(p, i, true, scratch);
+    pb_tier_block *room = malloc(2 * (size_t)most * sizeof *room);
+    if (!room) return false;
+    tally t = {.p = p, .budget = budget, .before = room, .after = room + most};
+    if (count) qsort(reliefs, count, sizeof *reliefs, by_rank);
+    count_all(&t);
     for (uint32_t r = 0; r < count; r++) {
         reliefs[r].taken = reliefs[r].forced;
-        if (reliefs[r].forced) apply(p, &reliefs[r], true, scratch);
+        if (reliefs[r].forced) apply(&t, &reliefs[r], true);
     }
-    uint64_t left = overflow(p, budget);
-    for (uint32_t r = 0; r < count && left; r++) {
+    for (uint32_t r = 0; r < count && t.over; r++) {
         if (reliefs[r].taken) continue;
-        apply(p, &reliefs[r], true, scratch);
-        const uint64_t now = overflow(p, budget);
-        if (now < left) {
+        const uint64_t left = t.over;
+        if (!apply_if_useful(&t, &reliefs[r], true)) continue;
+        if (t.over < left)
             reliefs[r].taken = true;
-            left = now;
-        } else {
-            apply(p, &reliefs[r], false, scratch);
-        }
+        else
+            apply(&t, &reliefs[r], false);
     }
-    for (uint32_t r = count; r-- > 0 && !left;) {
+    for (uint32_t r = count; r-- > 0 && !t.over;) {
         if (!reliefs[r].taken || reliefs[r].forced) continue;
-        apply(p, &reliefs[r], false, scratch);
-        if (overflow(p, budget))
-            apply(p, &reliefs[r], true, scratch);
+        if (!apply_if_useful(&t, &reliefs[r], false)) continue;
+        if (t.over)
+            apply(&t, &reliefs[r], true);
         else
             reliefs[r].taken = false;
     }
-    free(scratch);
-    return !left;
+    free(room);
+    return !t.over;
 }
 
 // --- Time for the moves ---

@@ -1,4 +1,4 @@
-// test: links=cpu,base
+// test: links=quant,ref,cpu,base
 // AdamW gives the bits of the scalar sequence in kernels/adamw.h on every instruction set, for every dtype of gradients
 // and at every length of the last vector.
 #include "check.h"

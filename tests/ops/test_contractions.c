@@ -1,4 +1,4 @@
-// test: links=cpu,base timeout=300
+// test: links=quant,ref,cpu,base timeout=300
 // The CPU contractions against plain loops in double, for each instruction set of this machine and each storage dtype:
 // odd shapes, missing arguments, results in place, and no byte written outside of outputs and workspace.
 #include <stdbool.h>

@@ -1,4 +1,4 @@
-// test: links=cpu,ref,base timeout=300
+// test: links=quant,cpu,ref,base timeout=300
 // Every op of the CPU backend, on every instruction set of this machine, against the scalar reference on the same
 // inputs: all storage dtypes, all subsets of optional inputs, each optional output absent, in place, in threads; equal
 // bits in every run.

@@ -1,4 +1,4 @@
-// test: links=cpu,ref,base
+// test: links=quant,cpu,ref,base
 // The comparison of test_cpu_against_reference must be able to fail: for every op, results of the CPU backend that are
 // slightly wrong, as a faulty kernel would leave them, are refused.
 #include "check.h"

@@ -1,4 +1,4 @@
-// test: links=ref,base
+// test: links=quant,ref,base
 // The reference's backward ops against central differences of its forward ops, all in double. The loss is the sum of
 // the output times a fixed random cotangent: a plain sum would be blind for norms and softmax.
 #include <stdlib.h>

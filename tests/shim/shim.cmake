@@ -28,6 +28,8 @@ foreach(source ${shim_tests})
   pb_test_program(${source})
   get_filename_component(name ${source} NAME_WE)
   target_sources(${name} PRIVATE ${shim_support})
+  # What the cases of tests/ops are made with.
+  target_link_libraries(${name} PRIVATE pb_cpu pb_ref pb_quant pb_base)
   target_include_directories(${name} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/shim ${CMAKE_CURRENT_SOURCE_DIR}/ops)
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
