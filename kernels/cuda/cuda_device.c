@@ -353,8 +353,8 @@ static void CUDART_CB make_call(cudaStream_t stream, cudaError_t error, void *da
     c->busy = false;
 }
 
-// A host function would not be called once the GPU is broken, and who waits for the call would wait for ever; a callback
-// is called in any case.
+// A host function would not be called once the GPU is broken, and who waits for the call would wait for ever; a
+// callback is called in any case.
 static pb_status call(pb_device *d, pb_lane lane, void (*function)(void *context), void *context) {
     PB_RETURN_IF(enter(d));
     lane_call *c = &d->calls[d->next_call++ % CALLS];

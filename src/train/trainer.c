@@ -117,11 +117,13 @@ static void describe(const pb_trainer *t, FILE *file) {
                 (long long)c->num_class_images, sets[PB_SIDE_CLASS].folder);
     fprintf(file, "\nsteps: %lld, %lld to an epoch, %lld pictures to a pass\n", (long long)t->max_steps,
             (long long)pb_batching_steps(&t->batching), (long long)pb_batching_images(&t->batching, 0));
-    fprintf(file, "trained: %.1fM parameters, computed in %s on %s\nmemory: %.3f GiB on the device, %.3f GiB of the host, %.3f GiB on "
-            "NVMe\n",
+    const uint64_t *const bytes = t->programs.tier_bytes;
+    fprintf(file,
+            "trained: %.1fM parameters, computed in %s on %s\n"
+            "memory: %.3f GiB on the device, %.3f GiB of the host, %.3f GiB on NVMe\n",
             (double)pb_step_graph_parameters(t->programs.items[0].step) / 1e6, pb_dtype_name(t->request.compute),
-            t->limits.machine.name, (double)t->programs.tier_bytes[PB_TIER_DEVICE] / 0x1p30,
-            (double)t->programs.tier_bytes[PB_TIER_HOST] / 0x1p30, (double)t->programs.tier_bytes[PB_TIER_NVME] / 0x1p30);
+            t->limits.machine.name, (double)bytes[PB_TIER_DEVICE] / 0x1p30, (double)bytes[PB_TIER_HOST] / 0x1p30,
+            (double)bytes[PB_TIER_NVME] / 0x1p30);
 }
 
 static void name_skipped(pb_trainer *t) {

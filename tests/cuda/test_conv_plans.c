@@ -120,7 +120,7 @@ int main(void) {
     for (int card = 0; card < CARDS; card++)
         for (int wide = 0; wide < 2; wide++)
             printf("%s, %s: %d convolutions, at most %.1f MiB of scratch, %d not by cuDNN's first choice\n",
-                   cards[card], wide ? "fp32" : "16 bit", seen[card][wide].plans, (double)seen[card][wide].scratch / 0x1p20,
-                   seen[card][wide].later);
+                   cards[card], wide ? "fp32" : "16 bit", seen[card][wide].plans,
+                   (double)seen[card][wide].scratch / 0x1p20, seen[card][wide].later);
     return CHECK_DONE();
 }

@@ -274,7 +274,15 @@ cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEve
 
 // --- Streams ---
 
-typedef enum item_kind { ITEM_COPY, ITEM_CALL, ITEM_CALLBACK, ITEM_KERNEL, ITEM_RECORD, ITEM_WAIT, ITEM_STOP } item_kind;
+typedef enum item_kind {
+    ITEM_COPY,
+    ITEM_CALL,
+    ITEM_CALLBACK,
+    ITEM_KERNEL,
+    ITEM_RECORD,
+    ITEM_WAIT,
+    ITEM_STOP
+} item_kind;
 
 typedef struct item {
     item_kind kind;

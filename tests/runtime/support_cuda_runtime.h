@@ -1,7 +1,7 @@
 // A CUDA runtime that is none: the functions that kernels/cuda/cuda_device.c calls, over this process's memory. Streams
 // are threads that work through their queues with random pauses; events, host functions and copies are ordered by the
-// rules of the CUDA programming guide and by nothing else, so that a wait that is missing shows as wrong bits. Device
-// memory can only be reached by what runs in a stream (kernels are the CPU backend's). Any function can be made to fail.
+// rules of the CUDA programming guide and by nothing else, so that a wait that is missing shows as wrong bits.
+// Kernels are the CPU backend's, in the streams. Any function can be made to fail.
 #ifndef PB_TESTS_RUNTIME_SUPPORT_CUDA_RUNTIME_H
 #define PB_TESTS_RUNTIME_SUPPORT_CUDA_RUNTIME_H
 

@@ -1,7 +1,7 @@
 // test: links=exec,cpu,ref,plan,graph,offload,base timeout=300 with=plan/support_graphs.c,exec/support_*.c
 // The CUDA device's own code without a GPU, on a runtime of the tests' in which streams are threads that pause at
-// random: paged programs give the bits of resident ones; whatever CUDA refuses is an error with a remedy, stays where it
-// breaks the GPU, and leaks nothing.
+// random: paged programs give the bits of resident ones; whatever CUDA refuses is an error with a remedy, stays where
+// it breaks the GPU, and leaks nothing.
 #include <stdlib.h>
 
 #include "base/parallel.h"
@@ -177,13 +177,13 @@ static void check_times(void) {
     pb_device *d = NULL;
     CHECK_OK(calls->open(0, &d));
     if (!d) return;
-    static char from[1 << 16], to[1 << 16];
+    static char from[1 << 16], to[2][1 << 16];
     double times[40][2] = {{0}};
     fake_seed(5);
     for (int round = 0; round < 2; round++) {
         for (int i = 0; i < 40; i++) {
             CHECK_OK(calls->time(d, i % 2 ? PB_LANE_UPLOAD : PB_LANE_DOWNLOAD, &times[i][0], &times[i][1]));
-            CHECK_OK(calls->copy(d, i % 2 ? PB_LANE_UPLOAD : PB_LANE_DOWNLOAD, to, from, sizeof from / 2));
+            CHECK_OK(calls->copy(d, i % 2 ? PB_LANE_UPLOAD : PB_LANE_DOWNLOAD, to[i % 2], from, sizeof from));
         }
         CHECK_OK(calls->synchronize(d));
         for (int i = 0; i < 40; i++) CHECK(times[i][0] > 0 && times[i][1] >= times[i][0]);
