@@ -227,8 +227,7 @@ static void note_unlocked(pb_device *d, uint64_t bytes, cudaError_t error) {
     struct rlimit limit = {0};
     getrlimit(RLIMIT_MEMLOCK, &limit);
     char have[32] = "unlimited";
-    if (limit.rlim_cur != RLIM_INFINITY)
-        snprintf(have, sizeof have, "%.3f GiB", (double)limit.rlim_cur / 0x1p30);
+    if (limit.rlim_cur != RLIM_INFINITY) snprintf(have, sizeof have, "%.3f GiB", (double)limit.rlim_cur / 0x1p30);
     snprintf(d->note, sizeof d->note,
              "%.3f GiB of host memory could not be page-locked (%s; RLIMIT_MEMLOCK is %s), so copies to and from the "
              "GPU are slower and do not overlap: raise the limit (ulimit -l, or memlock in /etc/security/limits.conf)",
@@ -272,9 +271,9 @@ const char *pb_cuda_device_note(const pb_device *d) {
 // --- Issue ---
 
 // Host functions for lane HOST: the CPU backend's kernels, which cannot fail.
-#define PB_OP(name, NAME, gradient, kind, inplace)                   \
-    static void host_##name(void *args) {                            \
-        pb_backend_cpu()->kernels[PB_OP_##NAME](args);               \
+#define PB_OP(name, NAME, gradient, kind, inplace) \
+    static void host_##name(void *args) { \
+        pb_backend_cpu()->kernels[PB_OP_##NAME](args); \
     }
 #include "base/ops.def"
 #undef PB_OP
@@ -392,8 +391,7 @@ static pb_status reached(pb_device *d, pb_lane lane, uint64_t mark, bool *yes) {
 static pb_status synchronize(pb_device *d) {
     if (d->failed) let_finish(d);
     PB_RETURN_IF(enter(d));
-    for (int lane = 0; lane < LANES; lane++)
-        check(d, cudaStreamSynchronize(d->stream[lane]), lane_names[lane]);
+    for (int lane = 0; lane < LANES; lane++) check(d, cudaStreamSynchronize(d->stream[lane]), lane_names[lane]);
     if (d->failed) return failure_of(d);
     return check(d, pb_cuda_times_settle(&d->times), "the times of a run");
 }

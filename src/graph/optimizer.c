@@ -52,7 +52,7 @@ pb_vid pb_adamw_on(pb_graph *g, pb_vid gradient, pb_vid control, pb_vid hyper, c
     const pb_dtype master = g->values[s->master].dtype;
     const bool split = master == PB_I16 || master == PB_I8;
     const pb_attr attr = {.adamw = {.stream = s->stream}};
-    const pb_vid in[PB_MAX_INPUTS] = {gradient, control, hyper, s->master, s->m, s->v, split ? s->work : PB_NONE,
+    const pb_vid in[PB_MAX_INPUTS] = {gradient,    control,    hyper, s->master, s->m, s->v, split ? s->work : PB_NONE,
                                       s->m_scales, s->v_scales};
     pb_vid out[PB_MAX_OUTPUTS];
     for (int i = 0; i < PB_MAX_OUTPUTS; i++) out[i] = PB_NONE;
@@ -69,9 +69,9 @@ pb_vid pb_adamw_on(pb_graph *g, pb_vid gradient, pb_vid control, pb_vid hyper, c
 
 pb_vid pb_adamw(pb_graph *g, pb_vid gradient, pb_vid control, pb_vid hyper, pb_vid master, pb_vid m, pb_vid v,
                 pb_vid work) {
-    return pb_adamw_on(g, gradient, control, hyper,
-                       &(pb_adamw_state){.master = master, .m = m, .v = v, .work = work, .m_scales = PB_NONE,
-                                         .v_scales = PB_NONE});
+    return pb_adamw_on(
+        g, gradient, control, hyper,
+        &(pb_adamw_state){.master = master, .m = m, .v = v, .work = work, .m_scales = PB_NONE, .v_scales = PB_NONE});
 }
 
 void pb_keep_gradient(pb_graph *g, pb_vid gradient, pb_vid kept) {

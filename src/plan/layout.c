@@ -33,7 +33,8 @@ static pb_layout_param describe(const pb_graph *g, uint32_t n) {
             p.weight = root;
             p.reads_weight = true;
         }
-        if (g->values[root].class_ == PB_CLASS_STATE && p.state_count < PB_LAYOUT_STATES) p.state[p.state_count++] = root;
+        if (g->values[root].class_ == PB_CLASS_STATE && p.state_count < PB_LAYOUT_STATES)
+            p.state[p.state_count++] = root;
     }
     for (int i = 0; i < PB_MAX_OUTPUTS; i++)
         if (node->out[i] != PB_NONE && g->values[node->out[i]].class_ == PB_CLASS_WEIGHT)
@@ -269,12 +270,12 @@ static void *copy(pb_arena *arena, const void *data, size_t bytes) {
 
 pb_status pb_layout_adopt(pb_arena *arena, const pb_chunking *from, const pb_graph *g, pb_chunking *l) {
     *l = (pb_chunking){.param_count = from->param_count,
-                     .slice_count = from->slice_count,
-                     .unit_count = from->unit_count,
-                     .chunk_count = from->chunk_count,
-                     .paged = from->paged,
-                     .host_updates = from->host_updates,
-                     .extent_count = from->extent_count};
+                       .slice_count = from->slice_count,
+                       .unit_count = from->unit_count,
+                       .chunk_count = from->chunk_count,
+                       .paged = from->paged,
+                       .host_updates = from->host_updates,
+                       .extent_count = from->extent_count};
     PB_RETURN_IF(find_roots(arena, g, l));
     if (l->root_count != from->root_count)
         return pb_error(PB_ERR_INTERNAL, "two programs of a step have different persistent values");

@@ -6,9 +6,11 @@
 
 #include "plan/plan.h"
 
-enum { PB_LAYOUT_STATES = 6 };          // values of optimizer state per parameter, at most
-enum { PB_SLICE_ELEMENTS = 4096 };      // a parameter is only cut at multiples of this, so that every dtype's slice and
-                                        // every block of a block-wise codec stays whole and aligned
+enum { PB_LAYOUT_STATES = 6 };  // values of optimizer state per parameter, at most
+enum {
+    PB_SLICE_ELEMENTS = 4096
+};  // a parameter is only cut at multiples of this, so that every dtype's slice and
+    // every block of a block-wise codec stays whole and aligned
 #define PB_CHUNK_BYTES (UINT64_C(32) << 20)  // of a unit's optimizer state, at most
 
 typedef enum pb_segment_kind {
@@ -25,7 +27,7 @@ typedef struct pb_layout_param {
     pb_vid gradient;  // a root
     pb_vid state[PB_LAYOUT_STATES];
     uint32_t state_count;
-    uint32_t node;  // adamw, or UINT32_MAX in a graph that does not update
+    uint32_t node;      // adamw, or UINT32_MAX in a graph that does not update
     bool reads_weight;  // the update needs the old weight; else it makes a new one of its state alone
     int64_t elements;
     uint32_t chunk;
@@ -83,10 +85,12 @@ typedef struct pb_chunking {
 // one per block of a block-wise codec.
 uint64_t pb_layout_slice_bytes(const pb_value *value, int64_t elements, int64_t count);
 
-// Cuts the parameters of a graph with updates into units of at most `unit_bytes`, or, with 0, leaves each alone. Arrays live in `arena`.
+// Cuts the parameters of a graph with updates into units of at most `unit_bytes`, or, with 0, leaves each alone. Arrays
+// live in `arena`.
 pb_status pb_layout_create(pb_arena *arena, const pb_graph *graph, uint64_t unit_bytes, pb_chunking *layout);
 
-// The layout of a program of the same run, homes included, for another of its graphs. PB_ERR_INTERNAL where the two do not have the same persistent values.
+// The layout of a program of the same run, homes included, for another of its graphs. PB_ERR_INTERNAL where the two do
+// not have the same persistent values.
 pb_status pb_layout_adopt(pb_arena *arena, const pb_chunking *from, const pb_graph *graph, pb_chunking *layout);
 
 #endif

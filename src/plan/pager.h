@@ -4,7 +4,7 @@
 #define PB_PLAN_PAGER_H
 
 #include "plan/layout.h"
-#include "plan/tier.h"
+#include "plan/tier_stays.h"
 
 // What the step does in one slot: a node, or the update of a unit.
 typedef struct pb_slot {
@@ -21,8 +21,8 @@ typedef enum pb_strategy {
 // What one attempt tries; the planner keeps the best of several.
 typedef struct pb_attempt {
     pb_strategy strategy;
-    double reserve;         // share of the device budget that is left for moves
-    bool gradients_first;   // which leave the host first: pending gradients or optimizer state
+    double reserve;        // share of the device budget that is left for moves
+    bool gradients_first;  // which leave the host first: pending gradients or optimizer state
 } pb_attempt;
 
 typedef struct pb_place_of {

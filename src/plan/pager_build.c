@@ -222,7 +222,8 @@ static void unit_events(pb_pager *p, event_list *list, uint32_t slot, uint32_t u
     const pb_node *node = &p->graph->nodes[param->node];
     for (int i = 1; i < 3; i++) add_event(list, p->place[node->in[i]].segment, slot, PB_ACCESS_READ, false);
     if (param->weight == PB_NONE) return;
-    add_event(list, weights, slot, !param->reads_weight && unit == chunk->first_unit ? PB_ACCESS_WRITE : PB_ACCESS_MODIFY, true);
+    add_event(list, weights, slot,
+              !param->reads_weight && unit == chunk->first_unit ? PB_ACCESS_WRITE : PB_ACCESS_MODIFY, true);
     list->written[weights] = true;
 }
 

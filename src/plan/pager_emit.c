@@ -52,8 +52,8 @@ static pb_insn *add(writer *w, pb_insn_kind kind, pb_lane lane) {
     return insn;
 }
 
-static void add_copy(writer *w, bool fetch, pb_lane lane, pb_tier from_tier, uint64_t from, pb_tier to_tier, uint64_t to,
-                     uint64_t bytes, uint32_t extent) {
+static void add_copy(writer *w, bool fetch, pb_lane lane, pb_tier from_tier, uint64_t from, pb_tier to_tier,
+                     uint64_t to, uint64_t bytes, uint32_t extent) {
     pb_insn *insn = add(w, fetch ? PB_INSN_FETCH : PB_INSN_EVICT, lane);
     insn->from_tier = from_tier;
     insn->from = from;
@@ -67,8 +67,8 @@ static void add_move(writer *w, const move *m) {
     const pb_pager *p = w->p;
     const uint32_t h = p->host_segment[m->segment];
     const uint64_t bytes = p->device.segments[m->segment].bytes;
-    const pb_tier_block *host = m->kind == MOVE_WRITE || m->kind == MOVE_READ ? &p->host.blocks[m->block]
-                                                                              : pb_tier_find(&p->host, h, m->slot);
+    const pb_tier_block *host =
+        m->kind == MOVE_WRITE || m->kind == MOVE_READ ? &p->host.blocks[m->block] : pb_tier_find(&p->host, h, m->slot);
     switch (m->kind) {
     case MOVE_DOWNLOAD:
         add_copy(w, false, PB_LANE_DOWNLOAD, PB_TIER_DEVICE, p->device.blocks[m->block].offset, PB_TIER_HOST,
@@ -127,8 +127,8 @@ static uint64_t update_offset(const pb_pager *p, pb_vid v, uint32_t slot, uint32
         segment = p->state_segment + unit;
         within = slice->state_offset[k];
     }
-    const pb_tier_block *b = on_host ? pb_tier_find(&p->host, p->host_segment[segment], slot)
-                                     : pb_tier_find(&p->device, segment, slot);
+    const pb_tier_block *b =
+        on_host ? pb_tier_find(&p->host, p->host_segment[segment], slot) : pb_tier_find(&p->device, segment, slot);
     return (b ? b->offset : 0) + within;
 }
 
@@ -154,8 +154,7 @@ static void add_unit(writer *w, uint32_t slot, uint32_t unit) {
         const pb_layout_param *param = &l->params[slice->param];
         const pb_node *node = &p->graph->nodes[param->node];
         const bool whole = slice->count == param->elements;
-        pb_insn *insn =
-            add(w, whole ? PB_INSN_RUN : PB_INSN_UPDATE, on_host ? PB_LANE_HOST : PB_LANE_COMPUTE);
+        pb_insn *insn = add(w, whole ? PB_INSN_RUN : PB_INSN_UPDATE, on_host ? PB_LANE_HOST : PB_LANE_COMPUTE);
         insn->node = param->node;
         if (!whole) {
             insn->first = slice->first;
@@ -233,8 +232,8 @@ static pb_status write_pieces(writer *w) {
     const pb_chunking *l = p->layout;
     pb_program *program = w->program;
     uint32_t *count = calloc(g->value_count + 2, sizeof *count);
-    program->pieces = pb_arena_array(program->arena, (size_t)l->root_count + (size_t)l->slice_count * PB_LAYOUT_STATES + 1,
-                                     sizeof *program->pieces);
+    program->pieces = pb_arena_array(
+        program->arena, (size_t)l->root_count + (size_t)l->slice_count * PB_LAYOUT_STATES + 1, sizeof *program->pieces);
     program->first_piece = pb_arena_array(program->arena, g->value_count + 2, sizeof *program->first_piece);
     if (!count || !program->pieces || !program->first_piece) {
         free(count);

@@ -82,8 +82,8 @@ static bool host_updates(const pb_pager *p) {
 // A chunk's segments as one bundle: the host updates it.
 static bool add_bundle(pb_pager *p, relief_list *list, uint32_t chunk, uint32_t *used) {
     const pb_layout_chunk *c = &p->layout->chunks[chunk];
-    pb_relief *r = add_relief(list, PB_RELIEF_BUNDLE, *used, RANK_STATE - 0.9 * early_first(&p->device,
-                                                                                         p->weight_segment + chunk));
+    pb_relief *r = add_relief(list, PB_RELIEF_BUNDLE, *used,
+                              RANK_STATE - 0.9 * early_first(&p->device, p->weight_segment + chunk));
     if (!r) return false;
     for (uint32_t u = 0; u < c->unit_count; u++) p->device.bundle[(*used)++] = p->state_segment + c->first_unit + u;
     p->device.bundle[(*used)++] = p->gradient_segment + chunk;
@@ -199,8 +199,7 @@ static pb_status place(pb_pager *p, pb_tier_problem *t, uint64_t budget, uint64_
                                .offset = s->home_offset};
     }
     for (uint32_t s = 0; s < t->slot_count && scratch; s++)
-        blocks[t->block_count + s] = (pb_block){
-            .bytes = scratch[s], .first = s, .last = s, .needed = s, .done = s};
+        blocks[t->block_count + s] = (pb_block){.bytes = scratch[s], .first = s, .last = s, .needed = s, .done = s};
     PB_TRY(pb_blocks_place(blocks, t->block_count + (scratch ? t->slot_count : 0), t->slot_count, limit, height));
     for (uint32_t i = 0; i < t->block_count; i++) {
         t->blocks[i].offset = blocks[i].offset;

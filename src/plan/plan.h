@@ -17,13 +17,13 @@ typedef struct pb_plan_refusal {
 
 typedef struct pb_plan_request {
     const pb_kernel_workspace *workspaces;  // by pb_opcode; entries may be NULL
-    uint64_t budget[PB_TIER_COUNT];         // bytes of each tier; UINT64_MAX for no limit, 0 for a tier that is not there
-    const pb_machine *machine;              // how fast things go; NULL: something middling
+    uint64_t budget[PB_TIER_COUNT];  // bytes of each tier; UINT64_MAX for no limit, 0 for a tier that is not there
+    const pb_machine *machine;       // how fast things go; NULL: something middling
     pb_state_home state;
-    pb_plan_refusal *refusal;               // NULL, or where a refusal goes: then no time is spent on looking for the
-                                            // smallest budget that works
-    const pb_program *like;                 // a program of the same run, whose persistent values this one must find and
-                                            // leave at the same places; or NULL
+    pb_plan_refusal *refusal;  // NULL, or where a refusal goes: then no time is spent on looking for the
+                               // smallest budget that works
+    const pb_program *like;    // a program of the same run, whose persistent values this one must find and
+                               // leave at the same places; or NULL
 } pb_plan_request;
 
 // Errors: PB_ERR_BUDGET (names the smallest budget that works), PB_ERR_MEMORY.

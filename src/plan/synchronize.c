@@ -201,8 +201,7 @@ static int ranges_of(const synchronizer *s, const pb_insn *insn, range *ranges) 
             ranges[count++] = (range){slab, insn->out[i].offset,
                                       insn->out[i].offset + operand_bytes(s, insn, insn->out[i].value), true};
     if (insn->workspace_bytes)
-        ranges[count++] =
-            (range){slab, insn->workspace_offset, insn->workspace_offset + insn->workspace_bytes, true};
+        ranges[count++] = (range){slab, insn->workspace_offset, insn->workspace_offset + insn->workspace_bytes, true};
     return count;
 }
 
@@ -230,11 +229,9 @@ static void step(synchronizer *s, const pb_insn *insn) {
     after->at[lane] = position;
     if (!ordered(lane) && position > 1) join(after, &s->after[lane][position - 1]);
     for (int i = 0; i < count; i++)
-        if (!ranges[i].write)
-            note_read(s, &s->slab[ranges[i].slab], ranges[i].begin, ranges[i].end, lane, position);
+        if (!ranges[i].write) note_read(s, &s->slab[ranges[i].slab], ranges[i].begin, ranges[i].end, lane, position);
     for (int i = 0; i < count; i++)
-        if (ranges[i].write)
-            note_write(s, &s->slab[ranges[i].slab], ranges[i].begin, ranges[i].end, lane, position);
+        if (ranges[i].write) note_write(s, &s->slab[ranges[i].slab], ranges[i].begin, ranges[i].end, lane, position);
     if (reads_extent) s->extent_read[insn->extent].at[lane] = position;
     if (writes_extent) {
         s->extent_written[insn->extent] = s->extent_read[insn->extent] = (stamp){{0}};

@@ -112,8 +112,7 @@ static pb_status build_norm(const pb_step_request *r, pb_step_graph *s, pb_param
 static void build_update(pb_step_graph *s, pb_param **params, uint32_t count, const pb_vid *gradients) {
     pb_graph *g = s->graph;
     g->phase = PB_PHASE_UPDATE;
-    for (uint32_t i = 0; i < count; i++)
-        pb_optimizer_update(g, params[i], gradients[i], s->control, s->hyper);
+    for (uint32_t i = 0; i < count; i++) pb_optimizer_update(g, params[i], gradients[i], s->control, s->hyper);
 }
 
 // The update that the step before has left due: from the gradients that were kept, before anything reads a weight.
@@ -128,8 +127,7 @@ static pb_status build_due_update(pb_step_graph *s, pb_param **params, uint32_t 
     memset(renamed, 0xff, room * sizeof *renamed);  // PB_NONE
     g->phase = PB_PHASE_UPDATE;
     for (uint32_t i = 0; i < count; i++)
-        renamed[params[i]->work] =
-            pb_optimizer_update(g, params[i], params[i]->grad_sum, s->due_control, s->due_hyper);
+        renamed[params[i]->work] = pb_optimizer_update(g, params[i], params[i]->grad_sum, s->due_control, s->due_hyper);
     return pb_graph_update_first(g, renamed);
 }
 

@@ -1,7 +1,7 @@
-// The graph of one training step: forward, loss, backward, gradient norm, AdamW. Or, with the update deferred: AdamW with
-// the gradients and the norm of the step before, and then forward, loss, backward, norm. The two compute the same; the
-// second lets each parameter's state come and go just before its weight is used, while the norm of all gradients, and
-// with it clipping and the overflow check, stays exact.
+// The graph of one training step: forward, loss, backward, gradient norm, AdamW. Or, with the update deferred: AdamW
+// with the gradients and the norm of the step before, and then forward, loss, backward, norm. The two compute the same;
+// the second lets each parameter's state come and go just before its weight is used, while the norm of all gradients,
+// and with it clipping and the overflow check, stays exact.
 #ifndef PB_TRAIN_STEP_GRAPH_H
 #define PB_TRAIN_STEP_GRAPH_H
 
@@ -26,9 +26,9 @@ typedef struct pb_step_request {
     int tokens;  // of a prompt
     pb_pass pass;
     pb_optimizer_format optimizer;  // how the state is kept
-    bool sums;  // declare gradient sums (true for every pass of a run that accumulates)
-    double recompute;  // FLOPs per byte, see pb_graph_recompute
-    bool deferred;  // the update of a step is made at the beginning of the next one
+    bool sums;                      // declare gradient sums (true for every pass of a run that accumulates)
+    double recompute;               // FLOPs per byte, see pb_graph_recompute
+    bool deferred;                  // the update of a step is made at the beginning of the next one
 } pb_step_request;
 
 typedef struct pb_step_graph {

@@ -84,8 +84,7 @@ static pb_status compile_around(const pb_step_request *request, const pb_plan_re
     PB_RETURN_IF(compile(request, &own, programs, NULL, &programs->items[first]));
     *others = true;
     for (int i = 0; i < programs->count; i++)
-        if (i != first)
-            PB_RETURN_IF(compile(request, limits, programs, &programs->items[first], &programs->items[i]));
+        if (i != first) PB_RETURN_IF(compile(request, limits, programs, &programs->items[first], &programs->items[i]));
     if (!programs->deferred) return PB_OK;
     programs->flush = (pb_pass_program){.images = 1, .pass = PB_PASS_FLUSH};
     return compile(request, limits, programs, &programs->items[first], &programs->flush);

@@ -60,12 +60,8 @@ static void check_graph(const pb_graph *g, const char *what) {
 static void check_step(const pb_architecture *a, const char *preset, pb_dtype dtype, int size, int batch) {
     char what[64];
     snprintf(what, sizeof what, "%s at %d, batch %d, %s", preset, size, batch, pb_dtype_name(dtype));
-    const pb_step_request request = {.unet = &a->unet,
-                                     .compute = dtype,
-                                     .batch = batch,
-                                     .latent_h = size / 8,
-                                     .latent_w = size / 8,
-                                     .tokens = 77};
+    const pb_step_request request = {
+        .unet = &a->unet, .compute = dtype, .batch = batch, .latent_h = size / 8, .latent_w = size / 8, .tokens = 77};
     pb_step_graph *step = NULL;
     CHECK_OK(pb_step_graph_create(&request, &step));
     if (step) check_graph(step->graph, what);
@@ -78,15 +74,22 @@ static void check_vae(const pb_architecture *a, pb_dtype dtype, int size) {
     pb_module *module = pb_module_create(g, dtype, false);
     pb_vae_encode(module, &a->vae,
                   pb_graph_add_value(g, PB_CLASS_INPUT, dtype, PB_SHAPE4(1, size, size, 3), false, "pixels"));
-    pb_vae_decode(module, &a->vae, pb_graph_add_value(g, PB_CLASS_INPUT, dtype, PB_SHAPE4(1, size / 8, size / 8, 4),
-                                                      false, "latents"));
+    pb_vae_decode(module, &a->vae,
+                  pb_graph_add_value(g, PB_CLASS_INPUT, dtype, PB_SHAPE4(1, size / 8, size / 8, 4), false, "latents"));
     check_graph(g, "the VAE");
     pb_graph_destroy(g);
 }
 
 static bool cudnn_is_here(void) {
-    const pb_attr attr = {.conv = {.kh = 3, .kw = 3, .stride = 1, .pad_top = 1, .pad_left = 1, .pad_bottom = 1,
-                                   .pad_right = 1, .in_h = 8, .in_w = 8}};
+    const pb_attr attr = {.conv = {.kh = 3,
+                                   .kw = 3,
+                                   .stride = 1,
+                                   .pad_top = 1,
+                                   .pad_left = 1,
+                                   .pad_bottom = 1,
+                                   .pad_right = 1,
+                                   .in_h = 8,
+                                   .in_w = 8}};
     const pb_tensor x = {NULL, PB_F16, PB_SHAPE4(1, 8, 8, 16)}, w = {NULL, PB_F16, PB_SHAPE4(16, 3, 3, 16)};
     const pb_kernel_args args = {.attr = &attr, .in = {x, w}, .out = {x}};
     pb_cuda_conv_facts facts;

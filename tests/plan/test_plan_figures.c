@@ -59,8 +59,8 @@ int main(void) {
         pb_program *program = plan(&step, &a, sd14_table[i].batch);
         const double device = (double)program->tier_bytes[PB_TIER_DEVICE] / 0x1p30;
         // Less is fine: weights make room for gradients between their last use and their update.
-        CHECK_THAT(device < 1.015 * sd14_table[i].device && device > 0.9 * sd14_table[i].device, "batch %d takes %.3f GiB, not %.1f",
-                   sd14_table[i].batch, device, sd14_table[i].device);
+        CHECK_THAT(device < 1.015 * sd14_table[i].device && device > 0.9 * sd14_table[i].device,
+                   "batch %d takes %.3f GiB, not %.1f", sd14_table[i].batch, device, sd14_table[i].device);
         uint64_t classes = program->padding_bytes[PB_TIER_DEVICE];
         for (int c = 0; c < PB_CLASS_COUNT; c++) classes += program->peak_by_class[PB_TIER_DEVICE][c];
         CHECK(classes == program->tier_bytes[PB_TIER_DEVICE]);

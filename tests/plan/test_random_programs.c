@@ -108,13 +108,14 @@ int main(void) {
         CHECK_OK(pb_compile(g, pb_backend_reference(), NULL, &program));
         if (program) {
             CHECK(program->tier_bytes[PB_TIER_DEVICE] >= program->lower_bound);
-            CHECK_THAT(support_program_agrees(g, program, seed, expected, NULL, 0), "seed %llu: the plan changes the results",
-                       (unsigned long long)seed);
+            CHECK_THAT(support_program_agrees(g, program, seed, expected, NULL, 0),
+                       "seed %llu: the plan changes the results", (unsigned long long)seed);
             uint64_t random = seed;
             for (int m = 0; m < MUTATIONS; m++)
                 try_mutation(g, program, seed, expected, (mutation)(m % MUTATION_KINDS), &random);
             pb_program *again = NULL;
-            const pb_plan_request tight = request(program->tier_bytes[PB_TIER_DEVICE]), impossible = request(program->tier_bytes[PB_TIER_DEVICE] - 1);
+            const pb_plan_request tight = request(program->tier_bytes[PB_TIER_DEVICE]),
+                                  impossible = request(program->tier_bytes[PB_TIER_DEVICE] - 1);
             CHECK_OK(pb_plan(g, &tight, &again));
             pb_program_destroy(again);
             CHECK(pb_plan(g, &impossible, &again) == PB_ERR_BUDGET);

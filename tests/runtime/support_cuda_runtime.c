@@ -64,10 +64,10 @@ static cudaError_t enter(const char *function) {
     pthread_mutex_unlock(&faults.lock);
     return error;
 }
-#define ENTER(function)                               \
-    do {                                              \
-        const cudaError_t error_ = enter(#function);  \
-        if (error_ != cudaSuccess) return error_;     \
+#define ENTER(function) \
+    do { \
+        const cudaError_t error_ = enter(#function); \
+        if (error_ != cudaSuccess) return error_; \
     } while (0)
 
 cudaError_t cudaGetLastError(void) {
@@ -286,9 +286,9 @@ typedef enum item_kind {
 
 typedef struct item {
     item_kind kind;
-    void *to;          // COPY
-    const void *from;  // COPY
-    size_t bytes;      // COPY
+    void *to;                         // COPY
+    const void *from;                 // COPY
+    size_t bytes;                     // COPY
     void (*function)(void *context);  // CALL
     void *context;                    // CALL
     cudaStreamCallback_t callback;    // CALLBACK, with `context`
@@ -448,9 +448,9 @@ static pb_status launch(pb_opcode op, const pb_kernel_args *args, void *stream) 
     return PB_OK;
 }
 
-#define PB_OP(name, NAME, gradient, kind, inplace)                                     \
-    static pb_status launch_##name(const pb_kernel_args *args, void *stream) {         \
-        return launch(PB_OP_##NAME, args, stream);                                     \
+#define PB_OP(name, NAME, gradient, kind, inplace) \
+    static pb_status launch_##name(const pb_kernel_args *args, void *stream) { \
+        return launch(PB_OP_##NAME, args, stream); \
     }
 #include "base/ops.def"
 #undef PB_OP

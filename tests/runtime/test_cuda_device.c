@@ -43,10 +43,17 @@ static void check_programs(void) {
 
 // Every call that a run makes fails once.
 static void check_faults(void) {
-    static const char *const functions[] = {"cudaMemcpyAsync",    "cudaEventRecord",    "cudaStreamWaitEvent",
-                                            "cudaLaunchHostFunc", "cudaStreamSynchronize", "kernel",
-                                            "cudaEventQuery",     "cudaMalloc",         "cudaStreamCreateWithFlags",
-                                            "cudaEventCreateWithFlags", "cudaStreamAddCallback"};
+    static const char *const functions[] = {"cudaMemcpyAsync",
+                                            "cudaEventRecord",
+                                            "cudaStreamWaitEvent",
+                                            "cudaLaunchHostFunc",
+                                            "cudaStreamSynchronize",
+                                            "kernel",
+                                            "cudaEventQuery",
+                                            "cudaMalloc",
+                                            "cudaStreamCreateWithFlags",
+                                            "cudaEventCreateWithFlags",
+                                            "cudaStreamAddCallback"};
     static const cudaError_t errors[] = {cudaErrorIllegalAddress, cudaErrorECCUncorrectable, cudaErrorLaunchTimeout,
                                          cudaErrorUnknown};
     pb_graph *g = support_random_graph(3, 6);

@@ -51,7 +51,8 @@ for file in $sources; do
     for header in $(sed -n 's/^ *# *include *"\([^"]*\)".*/\1/p' "$file"); do
         case " ${sees[$room]} " in
         *" ${header%%/*} "*) ;;
-        *) [ -f "$(dirname "$file")/$header" ] || fail "$file: a file of $room includes $header" ;;
+        # The CUDA kernels' one door to CUDA opens, in tests, to the shim that runs them on the CPU.
+        *) [ "$file $header" = "kernels/cuda/compat.h shim.h" ] || [ -f "$(dirname "$file")/$header" ] || fail "$file: a file of $room includes $header" ;;
         esac
     done
 done

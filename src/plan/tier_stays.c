@@ -1,4 +1,4 @@
-#include "plan/tier.h"
+#include "plan/tier_stays.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -342,8 +342,7 @@ pb_status pb_tier_settle(pb_arena *arena, pb_tier_problem *p, uint64_t budget) {
     // What has to leave first, then what arrives: space that is still being emptied stalls everything.
     for (uint32_t i = 0; i < eviction_count; i++)
         stretch_eviction(p, &p->blocks[evictions[i].block], evictions[i].wish, budget);
-    for (uint32_t i = 0; i < fetch_count; i++)
-        stretch_fetch(p, &p->blocks[fetches[i].block], fetches[i].wish, budget);
+    for (uint32_t i = 0; i < fetch_count; i++) stretch_fetch(p, &p->blocks[fetches[i].block], fetches[i].wish, budget);
     free(fetches);
     free(evictions);
     return PB_OK;

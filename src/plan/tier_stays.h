@@ -2,8 +2,8 @@
 // accesses, some of which leave for the tier below between two accesses, or live there between two steps, until what
 // is left fits the budget. Slot s is the s-th thing that the step does (a node, or the update of a unit) together with
 // the moves just before it; one more slot follows the last.
-#ifndef PB_PLAN_TIER_H
-#define PB_PLAN_TIER_H
+#ifndef PB_PLAN_TIER_STAYS_H
+#define PB_PLAN_TIER_STAYS_H
 
 #include "plan/program.h"
 
@@ -31,13 +31,13 @@ void pb_accesses_add(pb_accesses *list, uint32_t slot, pb_access_kind kind);
 typedef struct pb_tier_segment {
     uint64_t bytes;
     pb_class class_;
-    bool live_in, live_out;      // has content before the step; must have it after
-    bool home;                   // in this tier between two steps
-    bool alternate;              // `use[1]` holds instead of use[0]: the tier below does some of the work
+    bool live_in, live_out;  // has content before the step; must have it after
+    bool home;               // in this tier between two steps
+    bool alternate;          // `use[1]` holds instead of use[0]: the tier below does some of the work
     pb_accesses use[2];
-    uint32_t earliest[2];        // slot of the first arrival from below, at the earliest
-    bool placed;                 // `home_offset` is given
-    uint64_t home_offset;        // where blocks that are at home lie; of those that live on only
+    uint32_t earliest[2];               // slot of the first arrival from below, at the earliest
+    bool placed;                        // `home_offset` is given
+    uint64_t home_offset;               // where blocks that are at home lie; of those that live on only
     uint32_t first_block, block_count;  // result
 } pb_tier_segment;
 
@@ -62,7 +62,7 @@ typedef struct pb_relief {
     pb_relief_kind kind;
     uint32_t index, gap;
     bool alternate;  // GAP: of which of the two uses
-    double rank;  // lower first
+    double rank;     // lower first
     uint32_t order;
     bool taken, forced;  // result; and: take it in any case
 } pb_relief;
@@ -72,8 +72,8 @@ typedef struct pb_tier_problem {
     pb_tier_segment *segments;
     uint32_t segment_count;
     uint32_t *bundle;
-    uint64_t *other;             // by slot: bytes that are none of the segments' (scratch)
-    const double *seconds;       // by slot: when it begins, slot_count + 1 entries
+    uint64_t *other;                // by slot: bytes that are none of the segments' (scratch)
+    const double *seconds;          // by slot: when it begins, slot_count + 1 entries
     double fetch_rate, evict_rate;  // bytes per second of the links to the tier below
     bool holds_eviction;  // what is copied to below keeps its place for the slot of the copy, as others arrive before
                           // it goes
