@@ -29,7 +29,7 @@ struct pb_bf16 {
 };
 
 #ifdef PB_SHIM
-#include "shim.h"
+#include <shim.h>  // from tests/shim, whose include path only the tests have
 #else
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
