@@ -30,8 +30,14 @@ static bool same_numbers(const pb_train_report *a, const pb_train_report *b) {
     return a->losses == b->losses && !memcmp(a->loss, b->loss, bytes) && !memcmp(a->norm, b->norm, bytes);
 }
 
-static pb_status run_row(const pb_config *base, const char *scratch, pb_bench_memory_row *row) {
+static pb_status run_row(const pb_config *base, const char *scratch, uint64_t largest, pb_bench_memory_row *row) {
     pb_config config = *base;
+    char text[32];
+    if (row->budget > largest) {
+        snprintf(row->refusal, sizeof row->refusal, "the device has no more than %s free",
+                 pb_bytes_text(largest, text));
+        return PB_OK;
+    }
     config.memory.device = (int64_t)row->budget;
     config.output_dir = scratch;
     const pb_status status = pb_train_measure(&config, &row->report);
@@ -110,12 +116,15 @@ static pb_status write_results(pb_arena *arena, const pb_bench_memory_options *o
     return PB_OK;
 }
 
-static pb_status run_rows(const pb_config *config, const char *scratch, pb_bench_memory_row *rows, int count) {
+static pb_status run_rows(pb_arena *arena, const pb_config *config, const char *scratch, pb_bench_memory_row *rows,
+                          int count) {
+    pb_memory_limits limits;
+    PB_RETURN_IF(pb_memory_limits_find(arena, config, NULL, &limits));
     const pb_bench_memory_row *first = NULL;
     bool same = true;
     int ran = 0;
     for (int i = 0; i < count; i++) {
-        PB_RETURN_IF(run_row(config, scratch, &rows[i]));
+        PB_RETURN_IF(run_row(config, scratch, limits.machine.device_bytes, &rows[i]));
         if (rows[i].ran && !first) first = &rows[i];
         rows[i].same = rows[i].ran && same_numbers(&first->report, &rows[i].report);
         if (rows[i].ran) same = same && rows[i].same;
@@ -141,7 +150,7 @@ pb_status pb_bench_memory(const pb_bench_memory_options *options) {
     PB_TRY(read_config(arena, options, &config));
     PB_TRY(make_scratch(arena, &scratch));
     print_heading(options->steps);
-    PB_TRY(run_rows(&config, scratch, rows, count));
+    PB_TRY(run_rows(arena, &config, scratch, rows, count));
     PB_TRY(write_results(arena, options, &config, rows, count));
 fail:
     if (scratch && pb_fs_kind_of(scratch) == PB_FS_DIRECTORY) status = remove_scratch(scratch, status);

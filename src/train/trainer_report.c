@@ -166,11 +166,15 @@ static void print_report(const pb_train_report *r) {
 
 static pb_status write_files(pb_trainer *t, const pb_pass_program *p, const pb_timeline *predicted,
                              const pb_timeline *actual, const char *name) {
+    static const char *const passes[] = {[PB_PASS_WHOLE] = "",
+                                         [PB_PASS_FIRST] = ", first pass",
+                                         [PB_PASS_NEXT] = ", a pass in the middle",
+                                         [PB_PASS_LAST] = ", last pass"};
     char title[128], file[96];
     pb_text table = {0};
     const char *folder = t->config->memory.timeline;
-    snprintf(title, sizeof title, "step %lld, %lld pictures%s", (long long)t->record.traced_step, (long long)p->images,
-             t->programs.deferred ? ", updates deferred" : "");
+    snprintf(title, sizeof title, "step %lld%s, %lld pictures%s", (long long)t->record.traced_step, passes[p->pass],
+             (long long)p->images, t->programs.deferred ? ", updates deferred" : "");
     snprintf(file, sizeof file, "%s.json", name);
     const char *path = pb_fs_join(t->arena, folder, file);
     if (!path) return pb_error(PB_ERR_MEMORY, "no memory for a timeline");

@@ -150,7 +150,7 @@ refused torn.png torn instance_data_dir=stray
 mkdir empty
 refused "no JPEG or PNG" nothing instance_data_dir=empty
 refused "divisible by" odd resolution=33
-refused "memory.device" small memory.device=300KB
+refused "memory.device" small memory.device=100KB
 refused "not finite" wild learning_rate=1000 adam_weight_decay=1000 max_train_steps=60
 [ -e wild/model_index.json ] && fail "wild: a model was written"
 mkdir elsewhere && ln -s elsewhere link
