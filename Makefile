@@ -25,6 +25,7 @@ test: all
 faults: test
 	bash tests/fault/test_checkpoint_faults.sh build/pagebooth . build all
 	bash tests/exec/test_placement_exact.sh build/pagebooth . build all
+	bash tests/exec/test_random_kills.sh build/pagebooth . build 1000
 	build/tests/test_store_power 2000 20000
 	build/tests/test_store_tampering 10000
 	build/tests/test_store_crash 1000

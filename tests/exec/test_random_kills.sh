@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Runs that page are killed (kill -9) at random moments and started again at random budgets, until they come to their
+# end: each time the newest checkpoint that was complete is found again, and the result has the bytes of a run that
+# nothing happened to.
+# usage: test_random_kills.sh PROGRAM SOURCE_DIR BUILD_DIR [KILLS]
+set -uo pipefail
+program=$1 source=$2 wanted=${4:-10}
+memory=/dev/shm
+[ -w "$memory" ] && [ "$(df -k --output=avail "$memory" | tail -1)" -gt 400000 ] || memory=${TMPDIR:-/tmp}
+work=$(mktemp -d -p "$memory") swap=$(mktemp -d)
+trap 'rm -rf "$work" "$swap"' EXIT
+"$program" init --preset tiny --seed 1 "$work/model" >/dev/null || exit 1
+RANDOM=11
+failures=0 kills=0 runs=0 losses=0
+
+train() {  # output directory, --set KEY=VALUE...
+    local out=$1
+    shift
+    exec "$program" train "$source/tests/fault/tiny.yaml" --set "pretrained_model_name_or_path=$work/model" \
+        --set "instance_data_dir=$source/demo/blue-fox" --set "output_dir=$out" --set max_train_steps=8 --set threads=2 \
+        --set mixed_precision=bf16 --set checkpointing_steps=1 --set resume_from_checkpoint=latest "$@"
+}
+fingerprint() {
+    (cd "$1" && find . -name '*.safetensors' -not -path './checkpoint-*' | sort | xargs sha256sum
+     sed 's/, "seconds": [0-9.]*//' metrics.jsonl)
+}
+newest() {  # the last step whose checkpoint is complete
+    ls -d "$1"/checkpoint-*/manifest.json 2>/dev/null | sed 's,.*checkpoint-\([0-9]*\)/.*,\1,' | sort -n | tail -1
+}
+budget() {
+    case $((RANDOM % 3)) in
+    0) ;;
+    1) echo "--set memory.device=$((7168 + RANDOM % 4096))KiB --set memory.host=64MiB" ;;
+    2) echo "--set memory.device=$((8192 + RANDOM % 2048))KiB --set memory.host=$((16384 + RANDOM % 8192))KiB --set memory.nvme=$swap" ;;
+    esac
+}
+
+(train "$work/whole") >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
+fingerprint "$work/whole" >"$work/expected"
+
+while [ "$kills" -lt "$wanted" ] && [ "$failures" = 0 ]; do
+    rm -rf "$work/killed"
+    runs=$((runs + 1))
+    while :; do
+        before=$(newest "$work/killed")
+        # shellcheck disable=SC2046
+        (train "$work/killed" $(budget)) >"$work/log" 2>&1 &
+        pid=$!
+        sleep "0.$(printf %03d $((RANDOM % 1000)))"
+        kill -9 "$pid" 2>/dev/null && killed=yes || killed=no
+        wait "$pid" 2>/dev/null
+        status=$?
+        # A checkpoint that was there before is there still, or a later one is.
+        after=$(newest "$work/killed")
+        [ "${after:-0}" -ge "${before:-0}" ] || { losses=$((losses + 1)); failures=1; }
+        if [ "$status" = 137 ]; then
+            kills=$((kills + 1))
+            continue
+        fi
+        [ "$killed" = yes ] && [ "$status" = 0 ] && continue
+        [ "$status" = 0 ] && break
+        echo "failed: a run that went on ended with $status:" >&2
+        sed 's/^/    /' "$work/log" >&2
+        failures=1
+        break
+    done
+    fingerprint "$work/killed" >"$work/actual"
+    cmp -s "$work/expected" "$work/actual" || { echo "failed: after kills, other bytes" >&2; failures=1; }
+    [ -z "$(find "$swap" -type f)" ] || { echo "failed: a swap file is left" >&2; failures=1; }
+done
+echo "$kills kills in $runs runs, $losses checkpoints lost"
+echo "$((runs - failures)) passed, $failures failed"
+[ "$failures" = 0 ]
