@@ -213,7 +213,7 @@ fail:
 }
 
 // The same decisions as at the beginning.
-static void reset(const pb_pager *p, pb_tier_problem *t, const bool *home, const bool *alternate) {
+static void reset(pb_tier_problem *t, const bool *home, const bool *alternate) {
     for (uint32_t i = 0; i < t->segment_count; i++) {
         pb_tier_segment *s = &t->segments[i];
         s->home = home[i];
@@ -221,7 +221,6 @@ static void reset(const pb_pager *p, pb_tier_problem *t, const bool *home, const
         for (int k = 0; k < 2; k++)
             for (uint32_t a = 0; a < s->use[k].count; a++) s->use[k].vacated[a] = false;
     }
-    (void)p;
 }
 
 // Relieves, settles and places until the height fits, too: fragmentation takes a little more than what is alive.
@@ -238,10 +237,10 @@ static pb_status fit(pb_pager *p, pb_tier_problem *t, relief_list *list, uint64_
     }
     uint64_t target = budget;
     for (int attempt = 0;; attempt++) {
-        reset(p, t, home, alternate);
+        reset(t, home, alternate);
         bool fits = pb_tier_relieve(t, list->items, list->count, target - (uint64_t)((double)target * reserve));
         if (!fits) {
-            reset(p, t, home, alternate);
+            reset(t, home, alternate);
             fits = pb_tier_relieve(t, list->items, list->count, target);
         }
         if (!fits) {

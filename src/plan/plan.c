@@ -28,6 +28,7 @@ static uint64_t unit_bytes(const pb_plan_request *request) {
 typedef struct outcome {
     pb_program *program;  // the best so far, or NULL
     double seconds;
+    pb_attempt attempt;
     uint64_t needed[PB_TIER_COUNT];  // the least that some attempt asked for, where none fitted
 } outcome;
 
@@ -62,6 +63,7 @@ static pb_status try_attempt(const pb_graph *graph, const pb_plan_request *reque
     pb_program_destroy(o->program);
     o->program = program;
     o->seconds = program->seconds = prediction.seconds;
+    o->attempt = attempt;
     program = NULL;
 fail:
     pb_program_destroy(program);
@@ -69,19 +71,28 @@ fail:
     return status;
 }
 
-// What is worth trying when not everything fits: who updates, how much is left for moves, what leaves the host first.
+// What is worth trying when not everything fits: who updates, what leaves the host first, how much is left for moves.
+// The last is refined only for what has won by then. A program that has to do with another's decisions, and a quick
+// plan, take the first that fits.
 static pb_status try_paged(const pb_graph *graph, const pb_plan_request *request, outcome *o) {
-    static const double reserves[] = {0.25, 0.1, 0};
+    static const double reserves[] = {0.1, 0.25, 0};
     const bool host = can_update_on_host(graph);
-    for (int strategy = PB_STRATEGY_STREAM; strategy <= PB_STRATEGY_HOST; strategy++) {
-        const bool on_host = strategy == PB_STRATEGY_HOST;
-        if (request->like ? request->like->layout->host_updates != on_host : on_host && !host) continue;
-        for (size_t r = 0; r < sizeof reserves / sizeof *reserves; r++)
-            for (int first = 0; first < (request->budget[PB_TIER_NVME] ? 2 : 1); first++) {
+    const int orders = request->budget[PB_TIER_NVME] ? 2 : 1;
+    for (size_t r = 0; r < sizeof reserves / sizeof *reserves; r++) {
+        const bool refining = o->program != NULL;
+        const pb_attempt best = o->attempt;
+        if (refining && (request->like || request->quick)) break;
+        for (int strategy = PB_STRATEGY_STREAM; strategy <= PB_STRATEGY_HOST; strategy++) {
+            const bool on_host = strategy == PB_STRATEGY_HOST;
+            if (request->like ? request->like->layout->host_updates != on_host : on_host && !host) continue;
+            if (refining && best.strategy != (pb_strategy)strategy) continue;
+            for (int first = 0; first < orders; first++) {
+                if (refining && best.gradients_first != (first == 1)) continue;
                 const pb_attempt attempt = {(pb_strategy)strategy, reserves[r], first == 1};
                 const pb_status status = try_attempt(graph, request, unit_bytes(request), attempt, o);
                 if (status != PB_OK && status != PB_ERR_BUDGET) return status;
             }
+        }
     }
     return PB_OK;
 }
