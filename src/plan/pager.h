@@ -9,7 +9,7 @@
 // What the step does in one slot: a node, or the update of a unit.
 typedef struct pb_slot {
     uint32_t node;  // UINT32_MAX: a unit
-    uint32_t unit;
+    uint32_t unit;  // UINT32_MAX, too: nothing, only moves
 } pb_slot;
 
 // Where updates run whose state is not on the device.
@@ -22,6 +22,7 @@ typedef enum pb_strategy {
 typedef struct pb_attempt {
     pb_strategy strategy;
     double reserve;        // share of the device budget that is left for moves
+    bool gradients_stay;   // those that the host updates from wait on the device, where there is room
     bool gradients_first;  // which leave the host first: pending gradients or optimizer state
 } pb_attempt;
 

@@ -8,6 +8,8 @@
 
 // An update on the host runs this many chunks before the weights are wanted, so that they can be on their way.
 enum { CHUNKS_AHEAD = 2 };
+// And what the device sends for it leaves this many slots before.
+enum { SEND_AHEAD = 2 };
 
 #define NO_MEMORY pb_error(PB_ERR_MEMORY, "no memory for a plan")
 
@@ -32,7 +34,7 @@ static pb_status order_slots(pb_pager *p) {
     const pb_graph *g = p->graph;
     const pb_chunking *l = p->layout;
     pb_status status = PB_OK;
-    p->slots = pb_arena_array(p->arena, (size_t)g->node_count + l->unit_count + 1, sizeof *p->slots);
+    p->slots = pb_arena_array(p->arena, (size_t)g->node_count + l->unit_count + SEND_AHEAD + 1, sizeof *p->slots);
     uint32_t *chunk_of = malloc((g->value_count + 1) * sizeof *chunk_of);
     uint32_t *sequence = malloc((l->chunk_count + 1) * sizeof *sequence);
     bool *listed = calloc(l->chunk_count + 1, sizeof *listed), *done = calloc(l->chunk_count + 1, sizeof *done);
@@ -55,7 +57,9 @@ static pb_status order_slots(pb_pager *p) {
             sequence[sequence_count++] = c;
         }
     }
-    const uint32_t ahead = p->attempt.strategy == PB_STRATEGY_HOST ? CHUNKS_AHEAD : 0;
+    const bool on_host = p->attempt.strategy == PB_STRATEGY_HOST;
+    const uint32_t ahead = on_host ? CHUNKS_AHEAD : 0;
+    for (int i = 0; i < SEND_AHEAD && on_host; i++) p->slots[p->slot_count++] = (pb_slot){UINT32_MAX, UINT32_MAX};
     for (uint32_t n = 0; n < g->node_count; n++) {
         if (g->nodes[n].op == PB_OP_ADAMW) continue;
         for (int i = 0; i < PB_MAX_INPUTS; i++) {
@@ -85,6 +89,7 @@ static void time_slots(pb_pager *p) {
             now += pb_node_seconds(p->machine, p->graph, p->slots[s].node);
             continue;
         }
+        if (p->slots[s].unit == UINT32_MAX) continue;
         const pb_layout_unit *u = &l->units[p->slots[s].unit];
         for (uint32_t i = u->first_slice; i < u->first_slice + u->slice_count; i++)
             now += pb_machine_update_seconds(p->machine, p->graph, l->params[l->slices[i].param].node,
@@ -218,6 +223,8 @@ static void unit_events(pb_pager *p, event_list *list, uint32_t slot, uint32_t u
     const pb_layout_param *param = &l->params[chunk->first_param];
     const uint32_t weights = p->weight_segment + u->chunk;
     if (u->state_bytes) add_event(list, p->state_segment + unit, slot, PB_ACCESS_MODIFY, true);
+    if (unit == chunk->first_unit && slot >= SEND_AHEAD)
+        add_event(list, p->gradient_segment + u->chunk, slot - SEND_AHEAD, PB_ACCESS_SEND, false);
     add_event(list, p->gradient_segment + u->chunk, slot, PB_ACCESS_READ, true);
     const pb_node *node = &p->graph->nodes[param->node];
     for (int i = 1; i < 3; i++) add_event(list, p->place[node->in[i]].segment, slot, PB_ACCESS_READ, false);
@@ -225,6 +232,10 @@ static void unit_events(pb_pager *p, event_list *list, uint32_t slot, uint32_t u
     add_event(list, weights, slot,
               !param->reads_weight && unit == chunk->first_unit ? PB_ACCESS_WRITE : PB_ACCESS_MODIFY, true);
     list->written[weights] = true;
+}
+
+static bool belongs(const event *e, bool alternate) {
+    return e->kind == PB_ACCESS_SEND ? alternate : !(alternate && e->update);
 }
 
 // Sorted into each segment's two lists of accesses: with the updates on the device, and without.
@@ -236,7 +247,7 @@ static pb_status distribute(pb_pager *p, const event_list *list) {
         uint32_t *begin = pb_arena_array(p->arena, segments + 2, sizeof *begin);
         if (!items || !vacated || !begin) return NO_MEMORY;
         for (uint32_t e = 0; e < list->count; e++)
-            if (!(alternate && list->items[e].update)) begin[list->items[e].segment + 2]++;
+            if (belongs(&list->items[e], alternate)) begin[list->items[e].segment + 2]++;
         for (uint32_t s = 0; s <= segments; s++) begin[s + 1] += begin[s];
         for (uint32_t s = 0; s < segments; s++) {
             pb_accesses *use = &p->device.segments[s].use[alternate];
@@ -244,7 +255,7 @@ static pb_status distribute(pb_pager *p, const event_list *list) {
         }
         for (uint32_t e = 0; e < list->count; e++) {
             const event *now = &list->items[e];
-            if (alternate && now->update) continue;
+            if (!belongs(now, alternate)) continue;
             pb_accesses_add(&p->device.segments[now->segment].use[alternate], now->slot, now->kind);
         }
     }
@@ -260,7 +271,7 @@ static pb_status find_accesses(pb_pager *p) {
         const pb_slot *slot = &p->slots[s];
         if (slot->node != UINT32_MAX)
             node_events(p, &list, s, &p->graph->nodes[slot->node]);
-        else
+        else if (slot->unit != UINT32_MAX)
             unit_events(p, &list, s, slot->unit);
     }
     if (status == PB_OK) status = distribute(p, &list);
@@ -272,7 +283,7 @@ static pb_status find_accesses(pb_pager *p) {
 // Weights that the host updates come to the device after that.
 static void find_earliest(pb_pager *p) {
     for (uint32_t s = 0; s < p->slot_count; s++) {
-        if (p->slots[s].node != UINT32_MAX) continue;
+        if (p->slots[s].unit == UINT32_MAX) continue;
         const uint32_t chunk = p->layout->units[p->slots[s].unit].chunk;
         p->device.segments[p->weight_segment + chunk].earliest[1] = s + 1;
     }
@@ -305,6 +316,7 @@ pb_status pb_pager_build(pb_pager *p) {
     p->scratch = pb_arena_array(p->arena, slots, sizeof *p->scratch);
     p->scratch_offset = pb_arena_array(p->arena, slots, sizeof *p->scratch_offset);
     p->device = (pb_tier_problem){.slot_count = slots,
+                                  .brings_home = p->attempt.gradients_stay && !p->adopted,
                                   .seconds = p->seconds,
                                   .segments = pb_arena_array(p->arena, most, sizeof *p->device.segments),
                                   .other = pb_arena_array(p->arena, slots, sizeof *p->device.other),

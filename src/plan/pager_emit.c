@@ -206,7 +206,7 @@ static pb_status write_insns(writer *w) {
             if (s == p->slot_count) break;
             if (p->slots[s].node != UINT32_MAX)
                 add_node(w, s, p->slots[s].node);
-            else
+            else if (p->slots[s].unit != UINT32_MAX)
                 add_unit(w, s, p->slots[s].unit);
         }
     }

@@ -353,7 +353,7 @@ static pb_status build_host(pb_pager *p) {
         PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
     memset(update_slot, 0xff, (p->layout->unit_count + 1) * sizeof *update_slot);
     for (uint32_t s = 0; s < p->slot_count; s++)
-        if (p->slots[s].node == UINT32_MAX) update_slot[p->slots[s].unit] = s;
+        if (p->slots[s].unit != UINT32_MAX) update_slot[p->slots[s].unit] = s;
     p->last_host_update = UINT32_MAX;
     for (uint32_t s = 0; s < d->segment_count; s++) {
         p->host_segment[s] = UINT32_MAX;

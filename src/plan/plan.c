@@ -77,7 +77,8 @@ fail:
 static pb_status try_paged(const pb_graph *graph, const pb_plan_request *request, outcome *o) {
     static const double reserves[] = {0.1, 0.25, 0};
     const bool host = can_update_on_host(graph);
-    const int orders = request->budget[PB_TIER_NVME] ? 2 : 1;
+    // State leaves the host first, or gradients do, or those also wait on the device.
+    const int orders = request->budget[PB_TIER_NVME] && !request->like ? 3 : 1;
     for (size_t r = 0; r < sizeof reserves / sizeof *reserves; r++) {
         const bool refining = o->program != NULL;
         const pb_attempt best = o->attempt;
@@ -86,9 +87,15 @@ static pb_status try_paged(const pb_graph *graph, const pb_plan_request *request
             const bool on_host = strategy == PB_STRATEGY_HOST;
             if (request->like ? request->like->layout->host_updates != on_host : on_host && !host) continue;
             if (refining && best.strategy != (pb_strategy)strategy) continue;
-            for (int first = 0; first < orders; first++) {
-                if (refining && best.gradients_first != (first == 1)) continue;
-                const pb_attempt attempt = {(pb_strategy)strategy, reserves[r], first == 1};
+            for (int order = 0; order < orders; order++) {
+                const pb_attempt attempt = {.strategy = (pb_strategy)strategy,
+                                            .reserve = reserves[r],
+                                            .gradients_first = order > 0,
+                                            .gradients_stay = order > 1};
+                if (attempt.gradients_stay && !on_host) continue;
+                if (refining && (best.gradients_first != attempt.gradients_first ||
+                                 best.gradients_stay != attempt.gradients_stay))
+                    continue;
                 const pb_status status = try_attempt(graph, request, unit_bytes(request), attempt, o);
                 if (status != PB_OK && status != PB_ERR_BUDGET) return status;
             }

@@ -25,6 +25,7 @@ static uint32_t stays(const pb_tier_problem *p, uint32_t index, pb_tier_block *o
     pb_tier_block block = {.segment = index, .at_home = here};
     for (uint32_t i = 0; i < use->count; i++) {
         const pb_access a = use->items[i];
+        if (!here && a.kind == PB_ACCESS_SEND) continue;
         if (!here) {
             block = (pb_tier_block){.segment = index, .first = a.slot, .needed = a.slot};
             block.fetched = a.kind != PB_ACCESS_WRITE;
@@ -32,10 +33,10 @@ static uint32_t stays(const pb_tier_problem *p, uint32_t index, pb_tier_block *o
             here = true;
         }
         block.done = a.slot;
-        if (a.kind != PB_ACCESS_READ) fresh_below = false;
-        const bool last = i + 1 == use->count;
-        const bool wanted = last ? s->live_out : use->items[i + 1].kind != PB_ACCESS_WRITE;
-        if (wanted && (last ? s->home : !use->vacated[i])) continue;
+        if (a.kind == PB_ACCESS_MODIFY || a.kind == PB_ACCESS_WRITE) fresh_below = false;
+        const bool last = i + 1 == use->count, sent = a.kind == PB_ACCESS_SEND;
+        const bool wanted = sent || (last ? s->live_out : use->items[i + 1].kind != PB_ACCESS_WRITE);
+        if (wanted && !sent && (last ? s->home : !use->vacated[i])) continue;
         block.evicted = wanted && !fresh_below;
         block.last = a.slot;
         if (block.evicted && p->holds_eviction && block.last < end) block.last++;
@@ -208,6 +209,22 @@ uint64_t pb_tier_peak(const pb_tier_problem *p) {
     return most;
 }
 
+// Of a bundle that is taken, what only waits to be sent comes back home where there is room for it.
+static void bring_home(tally *t, const pb_relief *r) {
+    for (uint32_t i = 0; i < r->gap; i++) {
+        const uint32_t index = t->p->bundle[r->index + i];
+        pb_tier_segment *s = &t->p->segments[index];
+        if (!s->live_in || !s->live_out || !use_of(s)->count || use_of(s)->items[0].kind != PB_ACCESS_SEND) continue;
+        const uint32_t before = stays(t->p, index, t->before);
+        s->home = true;
+        const uint32_t after = stays(t->p, index, t->after);
+        if (overflows(t, s->bytes, before, after))
+            s->home = false;
+        else
+            count_change(t, s->bytes, before, after);
+    }
+}
+
 bool pb_tier_relieve(pb_tier_problem *p, pb_relief *reliefs, uint32_t count, uint64_t budget) {
     uint32_t most = MOST_STAYS;
     for (uint32_t i = 0; i < p->segment_count; i++)
@@ -239,6 +256,9 @@ bool pb_tier_relieve(pb_tier_problem *p, pb_relief *reliefs, uint32_t count, uin
         else
             reliefs[r].taken = false;
     }
+    // What is wanted first, and was made last, waits the shortest: it comes first.
+    for (uint32_t r = count; r-- > 0 && !t.over && p->brings_home;)
+        if (reliefs[r].kind == PB_RELIEF_BUNDLE && reliefs[r].taken) bring_home(&t, &reliefs[r]);
     free(room);
     return !t.over;
 }

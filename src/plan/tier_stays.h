@@ -10,7 +10,8 @@
 typedef enum pb_access_kind {
     PB_ACCESS_READ,
     PB_ACCESS_MODIFY,
-    PB_ACCESS_WRITE  // of all of it: what was there before is dead
+    PB_ACCESS_WRITE,  // of all of it: what was there before is dead
+    PB_ACCESS_SEND    // no use here: if it is here by then, it goes to the tier below, which uses it up
 } pb_access_kind;
 
 typedef struct pb_access {
@@ -72,6 +73,7 @@ typedef struct pb_tier_problem {
     pb_tier_segment *segments;
     uint32_t segment_count;
     uint32_t *bundle;
+    bool brings_home;               // what waits to be sent may wait here, where there is room
     uint64_t *other;                // by slot: bytes that are none of the segments' (scratch)
     const double *seconds;          // by slot: when it begins, slot_count + 1 entries
     double fetch_rate, evict_rate;  // bytes per second of the links to the tier below
