@@ -3,10 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static uint64_t aligned(uint64_t bytes) {
-    return (bytes + PB_ALIGNMENT - 1) / PB_ALIGNMENT * PB_ALIGNMENT;
-}
-
 uint64_t pb_layout_slice_bytes(const pb_value *value, int64_t elements, int64_t count) {
     return (uint64_t)pb_adamw_entries(pb_shape_count(value->shape), elements, count) * pb_dtype_size(value->dtype);
 }
@@ -84,7 +80,7 @@ static pb_status rank(const pb_graph *g, ranked **result, uint32_t *count) {
 static uint64_t state_bytes(const pb_graph *g, const pb_layout_param *p, int64_t count) {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < p->state_count; i++)
-        bytes += aligned(pb_layout_slice_bytes(&g->values[p->state[i]], p->elements, count));
+        bytes += pb_aligned(pb_layout_slice_bytes(&g->values[p->state[i]], p->elements, count), PB_ALIGNMENT);
     return bytes;
 }
 
@@ -106,7 +102,8 @@ static void add_slice(pb_chunking *l, const pb_graph *g, uint32_t param, int64_t
     unit->slice_count++;
     for (uint32_t i = 0; i < p->state_count; i++) {
         slice->state_offset[i] = unit->state_bytes;
-        unit->state_bytes += aligned(pb_layout_slice_bytes(&g->values[p->state[i]], p->elements, count));
+        unit->state_bytes +=
+            pb_aligned(pb_layout_slice_bytes(&g->values[p->state[i]], p->elements, count), PB_ALIGNMENT);
     }
 }
 
@@ -124,8 +121,8 @@ static void join_chunk(pb_chunking *l, const pb_graph *g, uint32_t param) {
     p->chunk = l->chunk_count - 1;
     p->weight_offset = chunk->weight_bytes;
     p->gradient_offset = chunk->gradient_bytes;
-    if (p->weight != PB_NONE) chunk->weight_bytes += aligned(pb_value_bytes(&g->values[p->weight]));
-    chunk->gradient_bytes += aligned(pb_value_bytes(&g->values[p->gradient]));
+    if (p->weight != PB_NONE) chunk->weight_bytes += pb_aligned(pb_value_bytes(&g->values[p->weight]), PB_ALIGNMENT);
+    chunk->gradient_bytes += pb_aligned(pb_value_bytes(&g->values[p->gradient]), PB_ALIGNMENT);
 }
 
 enum { KINDS = 4 };

@@ -93,4 +93,8 @@ pb_status pb_layout_create(pb_arena *arena, const pb_graph *graph, uint64_t unit
 // not have the same persistent values.
 pb_status pb_layout_adopt(pb_arena *arena, const pb_chunking *from, const pb_graph *graph, pb_chunking *layout);
 
+static inline uint64_t pb_aligned(uint64_t bytes, uint64_t alignment) {
+    return (bytes + alignment - 1) / alignment * alignment;
+}
+
 #endif

@@ -69,8 +69,4 @@ pb_status pb_pager_emit(pb_pager *p, pb_program **program);
 // Inserts the WAITs that the lanes need to do what the list says; the new list lives in `arena`. PB_ERR_MEMORY.
 pb_status pb_program_synchronize(pb_arena *arena, const pb_graph *graph, pb_program *program);
 
-static inline uint64_t pb_aligned(uint64_t bytes, uint64_t alignment) {
-    return (bytes + alignment - 1) / alignment * alignment;
-}
-
 #endif

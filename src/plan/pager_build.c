@@ -105,7 +105,6 @@ static void declare(pb_pager *p, uint32_t segment, pb_class class_, uint64_t byt
     *s = (pb_tier_segment){.bytes = bytes, .class_ = class_, .live_in = lives_on, .live_out = lives_on, .home = true};
     if (!p->adopted || !lives_on) return;
     s->home = home.tier == PB_TIER_DEVICE;
-    s->placed = s->home;
     s->home_offset = home.offset;
 }
 

@@ -31,10 +31,9 @@ static uint32_t list_tier_moves(const pb_tier_problem *t, const uint32_t *device
     for (uint32_t i = 0; i < t->block_count; i++) {
         const pb_tier_block *b = &t->blocks[i];
         const uint32_t s = device_segment ? device_segment[b->segment] : b->segment;
-        const uint32_t leaves = b->done + 1 < t->slot_count ? b->done + 1 : t->slot_count - 1;
         if (!t->segments[b->segment].bytes) continue;
         if (b->fetched) list[count++] = (move){b->first, towards, b->needed, s, i};
-        if (b->evicted) list[count++] = (move){leaves, away, b->last, s, i};
+        if (b->evicted) list[count++] = (move){pb_tier_eviction_slot(t, b), away, b->last, s, i};
     }
     return count;
 }

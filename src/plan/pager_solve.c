@@ -273,10 +273,6 @@ static bool on_host(const pb_tier_problem *d, uint32_t index) {
     return false;
 }
 
-static uint32_t eviction_slot(const pb_tier_problem *t, const pb_tier_block *b) {
-    return b->done + 1 < t->slot_count ? b->done + 1 : t->slot_count - 1;
-}
-
 // What the host's updates of a chunk touch of one of its segments.
 static void host_update_events(const pb_pager *p, uint32_t device_segment, uint32_t slot, uint32_t unit,
                                pb_accesses *use) {
@@ -313,7 +309,7 @@ static pb_status host_accesses(pb_pager *p, uint32_t s, const uint32_t *update_s
     for (uint32_t b = d->first_block; b < d->first_block + d->block_count; b++) {
         const pb_tier_block *block = &p->device.blocks[b];
         if (block->fetched) moves[count++] = (pb_access){block->first, PB_ACCESS_READ};
-        if (block->evicted) moves[count++] = (pb_access){eviction_slot(&p->device, block), PB_ACCESS_WRITE};
+        if (block->evicted) moves[count++] = (pb_access){pb_tier_eviction_slot(&p->device, block), PB_ACCESS_WRITE};
     }
     if (d->alternate && s < p->other_segment) {
         const uint32_t chunk = s < p->gradient_segment ? s - p->weight_segment

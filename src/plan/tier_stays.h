@@ -37,7 +37,6 @@ typedef struct pb_tier_segment {
     bool alternate;          // `use[1]` holds instead of use[0]: the tier below does some of the work
     pb_accesses use[2];
     uint32_t earliest[2];               // slot of the first arrival from below, at the earliest
-    bool placed;                        // `home_offset` is given
     uint64_t home_offset;               // where blocks that are at home lie; of those that live on only
     uint32_t first_block, block_count;  // result
 } pb_tier_segment;
@@ -92,6 +91,10 @@ bool pb_tier_relieve(pb_tier_problem *problem, pb_relief *reliefs, uint32_t coun
 uint64_t pb_tier_peak(const pb_tier_problem *problem);
 // Makes the blocks, with as much time for their moves as the links want and `budget` leaves.
 pb_status pb_tier_settle(pb_arena *arena, pb_tier_problem *problem, uint64_t budget);
+// The slot in whose moves an evicted block is copied to the tier below.
+static inline uint32_t pb_tier_eviction_slot(const pb_tier_problem *problem, const pb_tier_block *block) {
+    return block->done + 1 < problem->slot_count ? block->done + 1 : problem->slot_count - 1;
+}
 // The block that holds a segment in a slot where it is used.
 const pb_tier_block *pb_tier_find(const pb_tier_problem *problem, uint32_t segment, uint32_t slot);
 
