@@ -180,7 +180,10 @@ static void run_job(pb_io *io) {
         const uint64_t bell = pb_gate_value(&io->bell);
         io->glances = false;
         bool moved = false;
-        for (int l = 0; l < 2; l++) moved |= complete(io, l) | advance(io, l);
+        for (int l = 0; l < 2; l++) {
+            moved |= complete(io, l);
+            moved |= advance(io, l);
+        }
         if (atomic_load(&io->failed) || atomic_load(&io->abandoned)) break;
         if (is_finished(io, 0) && is_finished(io, 1)) return;
         if (moved) continue;
