@@ -151,7 +151,7 @@ static void stretch(placing *p, uint32_t index) {
 // Blocks stay for as long as they wish and others leave them room, or, with `yield`, for as long as they must until all
 // have found their places.
 static void attempt(placing *p, order by, bool yield) {
-    pb_shelf_clear(&p->shelf);
+    pb_shelf_clear(&p->shelf, p->steps);
     p->height = 0;
     for (uint32_t i = 0; i < p->pin_count; i++) {
         const pinned *pin = &p->pins[i];
