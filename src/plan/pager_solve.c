@@ -8,7 +8,7 @@
 #define NO_MEMORY pb_error(PB_ERR_MEMORY, "no memory for a plan")
 
 // A gap of fewer slots is not worth two moves.
-enum { SHORTEST_GAP = 4, TRIES = 10 };
+enum { SHORTEST_GAP = 4, TRIES = 6 };
 // Nor are fewer bytes than this share of the budget, or than that many.
 enum { SMALLEST_SHARE = 4096, SMALLEST_BYTES = 64 << 10 };
 
@@ -255,7 +255,9 @@ static pb_status fit(pb_pager *p, pb_tier_problem *t, relief_list *list, uint64_
             *needed = *height;
             PB_FAIL(PB_ERR_BUDGET, "too much for the budget");
         }
-        target -= over;
+        // What is too much may be little, and just as much after each try.
+        const uint64_t less = target >> (TRIES + 4 - attempt);
+        target -= over > less ? over : less;
     }
 fail:
     free(home);
@@ -491,6 +493,7 @@ pb_status pb_pager_solve(pb_pager *p, uint64_t needed[PB_TIER_COUNT]) {
     if (budget[PB_TIER_NVME] && !list_host_reliefs(p, &host)) PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
     PB_TRY(fit(p, &p->host, &host, budget[PB_TIER_HOST] - extra, p->attempt.reserve, PB_EXTENT_ALIGNMENT, NULL, NULL,
                &p->host_bytes, &needed[PB_TIER_HOST]));
+    for (uint32_t i = 0; i < host.count; i++) p->host_relieved |= host.items[i].taken;
     // Behind all blocks, so that it is at nobody's way.
     p->control_offset = p->host_bytes;
     p->hyper_offset = p->host_bytes + PB_EXTENT_ALIGNMENT;

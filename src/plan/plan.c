@@ -29,6 +29,8 @@ typedef struct outcome {
     pb_program *program;  // the best so far, or NULL
     double seconds;
     pb_attempt attempt;
+    int level;                       // its reserve, as one of reserves[]
+    bool order_matters;              // in the newest attempt: something had to leave the host
     uint64_t needed[PB_TIER_COUNT];  // the least that some attempt asked for, where none fitted
 } outcome;
 
@@ -53,6 +55,7 @@ static pb_status try_attempt(const pb_graph *graph, const pb_plan_request *reque
         PB_TRY(pb_layout_create(p.arena, graph, unit, &layout));
     PB_TRY(pb_pager_build(&p));
     status = pb_pager_solve(&p, needed);
+    o->order_matters = status != PB_OK || p.host_relieved;
     if (status == PB_ERR_BUDGET)
         for (int t = 0; t < PB_TIER_COUNT; t++)
             if (needed[t] && needed[t] < o->needed[t]) o->needed[t] = needed[t];
@@ -71,37 +74,62 @@ fail:
     return status;
 }
 
-// What is worth trying when not everything fits: who updates, what leaves the host first, how much is left for moves.
-// The last is refined only for what has won by then. A program that has to do with another's decisions, and a quick
-// plan, take the first that fits.
-static pb_status try_paged(const pb_graph *graph, const pb_plan_request *request, outcome *o) {
-    static const double reserves[] = {0.1, 0.25, 0};
+// Shares of the budgets that are left for moves. State that comes and goes wants some; what the host updates, little.
+static const double reserves[] = {0, 0.02, 0.1, 0.25};
+enum { RESERVES = sizeof reserves / sizeof *reserves };
+
+static int first_reserve(pb_strategy strategy) {
+    return strategy == PB_STRATEGY_HOST ? 1 : 2;
+}
+
+// Every strategy, with its first reserve or reserves[level]: who updates, what leaves the host first.
+static pb_status try_strategies(const pb_graph *graph, const pb_plan_request *request, int level, outcome *o) {
     const bool host = can_update_on_host(graph);
     // State leaves the host first, or gradients do, or those also wait on the device.
     const int orders = request->budget[PB_TIER_NVME] && !request->like ? 3 : 1;
-    for (size_t r = 0; r < sizeof reserves / sizeof *reserves; r++) {
-        const bool refining = o->program != NULL;
-        const pb_attempt best = o->attempt;
-        if (refining && (request->like || request->quick)) break;
-        for (int strategy = PB_STRATEGY_STREAM; strategy <= PB_STRATEGY_HOST; strategy++) {
-            const bool on_host = strategy == PB_STRATEGY_HOST;
-            if (request->like ? request->like->layout->host_updates != on_host : on_host && !host) continue;
-            if (refining && best.strategy != (pb_strategy)strategy) continue;
-            for (int order = 0; order < orders; order++) {
-                const pb_attempt attempt = {.strategy = (pb_strategy)strategy,
-                                            .reserve = reserves[r],
-                                            .gradients_first = order > 0,
-                                            .gradients_stay = order > 1};
-                if (attempt.gradients_stay && !on_host) continue;
-                if (refining && (best.gradients_first != attempt.gradients_first ||
-                                 best.gradients_stay != attempt.gradients_stay))
-                    continue;
-                const pb_status status = try_attempt(graph, request, unit_bytes(request), attempt, o);
-                if (status != PB_OK && status != PB_ERR_BUDGET) return status;
-            }
+    for (int s = PB_STRATEGY_STREAM; s <= PB_STRATEGY_HOST; s++) {
+        const pb_strategy strategy = (pb_strategy)s;
+        const bool on_host = strategy == PB_STRATEGY_HOST;
+        const int used = level < 0 ? first_reserve(strategy) : level;
+        if (request->like ? request->like->layout->host_updates != on_host : on_host && !host) continue;
+        if (level == first_reserve(strategy)) continue;  // was tried
+        for (int order = 0; order < orders; order++) {
+            const pb_attempt attempt = {.strategy = strategy,
+                                        .reserve = reserves[used],
+                                        .gradients_first = order > 0,
+                                        .gradients_stay = order > 1};
+            if (attempt.gradients_stay && !on_host) continue;
+            if (order == 1 && !o->order_matters) continue;
+            const pb_status status = try_attempt(graph, request, unit_bytes(request), attempt, o);
+            if (status != PB_OK && status != PB_ERR_BUDGET) return status;
+            if (o->program && o->attempt.strategy == strategy && o->attempt.reserve == reserves[used]) o->level = used;
         }
     }
     return PB_OK;
+}
+
+// With what has won, more and less room for moves, for as long as that is faster.
+static pb_status refine(const pb_graph *graph, const pb_plan_request *request, outcome *o) {
+    const int start = o->level;
+    for (int step = -1; step <= 1; step += 2) {
+        for (int level = start + step; level >= 0 && level < RESERVES; level += step) {
+            pb_attempt attempt = o->attempt;
+            attempt.reserve = reserves[level];
+            const pb_status status = try_attempt(graph, request, unit_bytes(request), attempt, o);
+            if (status != PB_OK && status != PB_ERR_BUDGET) return status;
+            if (o->attempt.reserve != attempt.reserve) break;
+        }
+    }
+    return PB_OK;
+}
+
+// What is worth trying when not everything fits. A program that has to do with another's decisions, and a quick plan,
+// take the first that fits.
+static pb_status try_paged(const pb_graph *graph, const pb_plan_request *request, outcome *o) {
+    PB_RETURN_IF(try_strategies(graph, request, -1, o));
+    for (int level = RESERVES - 1; level >= 0 && !o->program; level--)
+        PB_RETURN_IF(try_strategies(graph, request, level, o));
+    return o->program && !request->like && !request->quick ? refine(graph, request, o) : PB_OK;
 }
 
 static pb_status try_all(const pb_graph *graph, const pb_plan_request *request, outcome *o) {
