@@ -343,12 +343,48 @@ static int by_slot(const void *left, const void *right) {
     return a->block < b->block ? -1 : a->block > b->block;
 }
 
+// The moves of a tier, and when its slots begin as far as the links let them: where they are slower than the ops, a
+// slot waits for what it needs. Wishes in the ops' own time would ask for all of the room at once, and leave none to
+// those moves that come last.
+typedef struct timetable {
+    deadline *fetches, *evictions;
+    uint32_t fetch_count, eviction_count;
+    double *begins;  // by slot, slot_count + 1 entries
+} timetable;
+
+static uint64_t moved_bytes(const pb_tier_problem *p, const deadline *list, uint32_t count) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < count; i++) bytes += p->segments[p->blocks[list[i].block].segment].bytes;
+    return bytes;
+}
+
+// Seconds per byte fetched, with what goes the other way beside it.
+static double fetch_pace(const pb_tier_problem *p, const timetable *t) {
+    const double fetched = (double)moved_bytes(p, t->fetches, t->fetch_count);
+    const double evicted = (double)moved_bytes(p, t->evictions, t->eviction_count);
+    const double alone = 1 / p->fetch_rate;
+    const double both = fetched > 0 ? (fetched + evicted) / fetched / p->both_rate : 0;
+    return both > alone ? both : alone;
+}
+
+static void time_slots(const pb_tier_problem *p, timetable *t) {
+    const double pace = t->fetch_count ? fetch_pace(p, t) : 0;
+    double arrived = 0, now = 0;
+    for (uint32_t s = 0, f = 0; s <= p->slot_count; s++) {
+        if (s) now += p->seconds[s] - p->seconds[s - 1];
+        for (; f < t->fetch_count && t->fetches[f].slot <= s; f++)
+            arrived += pace * (double)p->segments[p->blocks[t->fetches[f].block].segment].bytes;
+        if (now < arrived) now = arrived;
+        t->begins[s] = now;
+    }
+}
+
 // The last slot that has begun at `second`.
-static uint32_t slot_at(const pb_tier_problem *p, double second) {
+static uint32_t slot_at(const pb_tier_problem *p, const timetable *t, double second) {
     uint32_t low = 0, high = p->slot_count;
     while (low + 1 < high) {
         const uint32_t middle = (low + high) / 2;
-        if (p->seconds[middle] <= second)
+        if (t->begins[middle] <= second)
             low = middle;
         else
             high = middle;
@@ -357,24 +393,24 @@ static uint32_t slot_at(const pb_tier_problem *p, double second) {
 }
 
 // The link works off its moves one after another, each as late as the next ones and its deadline permit.
-static void wish_fetches(const pb_tier_problem *p, deadline *list, uint32_t count) {
-    double next = p->seconds[p->slot_count];
-    for (uint32_t i = count; i-- > 0;) {
-        const pb_tier_block *b = &p->blocks[list[i].block];
-        const double finish = p->seconds[b->needed] < next ? p->seconds[b->needed] : next;
-        next = finish - (double)p->segments[b->segment].bytes / p->fetch_rate;
-        list[i].wish = next > 0 ? slot_at(p, next) : 0;
-        if (list[i].wish) list[i].wish--;  // what is a little late costs more than what is a little early
+static void wish_fetches(const pb_tier_problem *p, timetable *t) {
+    double next = t->begins[p->slot_count];
+    for (uint32_t i = t->fetch_count; i-- > 0;) {
+        deadline *d = &t->fetches[i];
+        const double needed = t->begins[p->blocks[d->block].needed], finish = needed < next ? needed : next;
+        next = finish - (double)p->segments[p->blocks[d->block].segment].bytes / p->fetch_rate;
+        d->wish = next > 0 ? slot_at(p, t, next) : 0;
+        if (d->wish) d->wish--;  // what is a little late costs more than what is a little early
     }
 }
 
-static void wish_evictions(const pb_tier_problem *p, deadline *list, uint32_t count) {
+static void wish_evictions(const pb_tier_problem *p, timetable *t) {
     double link_free = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        const pb_tier_block *b = &p->blocks[list[i].block];
-        const double begin = p->seconds[b->done + 1] > link_free ? p->seconds[b->done + 1] : link_free;
-        link_free = begin + (double)p->segments[b->segment].bytes / p->evict_rate;
-        list[i].wish = slot_at(p, link_free);
+    for (uint32_t i = 0; i < t->eviction_count; i++) {
+        deadline *d = &t->evictions[i];
+        const double made = t->begins[p->blocks[d->block].done + 1], begin = made > link_free ? made : link_free;
+        link_free = begin + (double)p->segments[p->blocks[d->block].segment].bytes / p->evict_rate;
+        d->wish = slot_at(p, t, link_free);
     }
 }
 
@@ -400,38 +436,40 @@ static void stretch_eviction(pb_tier_problem *p, pb_tier_block *b, uint32_t wish
 }
 
 pb_status pb_tier_settle(pb_arena *arena, pb_tier_problem *p, uint64_t budget) {
+    pb_status status = PB_OK;
     uint32_t room = 1;
     for (uint32_t i = 0; i < p->segment_count; i++) room += use_of(&p->segments[i])->count + 1;
     p->blocks = pb_arena_array(arena, room, sizeof *p->blocks);
-    deadline *fetches = malloc(room * sizeof *fetches), *evictions = malloc(room * sizeof *evictions);
-    if (!p->blocks || !fetches || !evictions) {
-        free(fetches);
-        free(evictions);
-        return pb_error(PB_ERR_MEMORY, "no memory for a plan");
-    }
+    timetable t = {.fetches = malloc(room * sizeof *t.fetches),
+                   .evictions = malloc(room * sizeof *t.evictions),
+                   .begins = malloc(((size_t)p->slot_count + 1) * sizeof *t.begins)};
+    if (!p->blocks || !t.fetches || !t.evictions || !t.begins) PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
     p->block_count = 0;
-    uint32_t fetch_count = 0, eviction_count = 0;
     for (uint32_t i = 0; i < p->segment_count; i++) {
         pb_tier_segment *s = &p->segments[i];
         s->first_block = p->block_count;
         s->block_count = stays(p, i, p->blocks + p->block_count);
         for (uint32_t b = s->first_block; b < s->first_block + s->block_count; b++) {
-            if (p->blocks[b].fetched) fetches[fetch_count++] = (deadline){b, p->blocks[b].needed, 0};
-            if (p->blocks[b].evicted) evictions[eviction_count++] = (deadline){b, p->blocks[b].done, 0};
+            if (p->blocks[b].fetched) t.fetches[t.fetch_count++] = (deadline){b, p->blocks[b].needed, 0};
+            if (p->blocks[b].evicted) t.evictions[t.eviction_count++] = (deadline){b, p->blocks[b].done, 0};
         }
         p->block_count += s->block_count;
     }
-    qsort(fetches, fetch_count, sizeof *fetches, by_slot);
-    qsort(evictions, eviction_count, sizeof *evictions, by_slot);
-    wish_fetches(p, fetches, fetch_count);
-    wish_evictions(p, evictions, eviction_count);
+    qsort(t.fetches, t.fetch_count, sizeof *t.fetches, by_slot);
+    qsort(t.evictions, t.eviction_count, sizeof *t.evictions, by_slot);
+    time_slots(p, &t);
+    wish_fetches(p, &t);
+    wish_evictions(p, &t);
     // What has to leave first, then what arrives: space that is still being emptied stalls everything.
-    for (uint32_t i = 0; i < eviction_count; i++)
-        stretch_eviction(p, &p->blocks[evictions[i].block], evictions[i].wish, budget);
-    for (uint32_t i = 0; i < fetch_count; i++) stretch_fetch(p, &p->blocks[fetches[i].block], fetches[i].wish, budget);
-    free(fetches);
-    free(evictions);
-    return PB_OK;
+    for (uint32_t i = 0; i < t.eviction_count; i++)
+        stretch_eviction(p, &p->blocks[t.evictions[i].block], t.evictions[i].wish, budget);
+    for (uint32_t i = 0; i < t.fetch_count; i++)
+        stretch_fetch(p, &p->blocks[t.fetches[i].block], t.fetches[i].wish, budget);
+fail:
+    free(t.fetches);
+    free(t.evictions);
+    free(t.begins);
+    return status;
 }
 
 const pb_tier_block *pb_tier_find(const pb_tier_problem *p, uint32_t segment, uint32_t slot) {

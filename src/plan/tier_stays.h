@@ -74,8 +74,9 @@ typedef struct pb_tier_problem {
     uint32_t *bundle;
     bool brings_home;               // what waits to be sent may wait here, where there is room
     uint64_t *other;                // by slot: bytes that are none of the segments' (scratch)
-    const double *seconds;          // by slot: when it begins, slot_count + 1 entries
-    double fetch_rate, evict_rate;  // bytes per second of the links to the tier below
+    const double *seconds;          // by slot: when it begins if no op waits for a move, slot_count + 1 entries
+    double fetch_rate, evict_rate;  // bytes per second of the links to the tier below,
+    double both_rate;               // and of both at once, in all
     bool holds_eviction;  // what is copied to below keeps its place for the slot of the copy, as others arrive before
                           // it goes
     // Results.
