@@ -30,7 +30,7 @@ typedef struct outcome {
     double seconds;
     pb_attempt attempt;
     int level;                       // its reserve, as one of reserves[]
-    bool order_matters;              // in the newest attempt: something had to leave the host
+    bool improved, order_matters;    // the newest attempt: is the best so far; something had to leave the host
     uint64_t needed[PB_TIER_COUNT];  // the least that some attempt asked for, where none fitted
 } outcome;
 
@@ -82,42 +82,55 @@ static int first_reserve(pb_strategy strategy) {
     return strategy == PB_STRATEGY_HOST ? 1 : 2;
 }
 
-// Every strategy, with its first reserve or reserves[level]: who updates, what leaves the host first.
-static pb_status try_strategies(const pb_graph *graph, const pb_plan_request *request, int level, outcome *o) {
-    const bool host = can_update_on_host(graph);
-    // State leaves the host first, or gradients do, or those also wait on the device.
-    const int orders = request->budget[PB_TIER_NVME] && !request->like ? 3 : 1;
-    for (int s = PB_STRATEGY_STREAM; s <= PB_STRATEGY_HOST; s++) {
-        const pb_strategy strategy = (pb_strategy)s;
-        const bool on_host = strategy == PB_STRATEGY_HOST;
-        const int used = level < 0 ? first_reserve(strategy) : level;
-        if (request->like ? request->like->layout->host_updates != on_host : on_host && !host) continue;
-        if (level == first_reserve(strategy)) continue;  // was tried
-        for (int order = 0; order < orders; order++) {
-            const pb_attempt attempt = {.strategy = strategy,
-                                        .reserve = reserves[used],
-                                        .gradients_first = order > 0,
-                                        .gradients_stay = order > 1};
-            if (attempt.gradients_stay && !on_host) continue;
-            if (order == 1 && !o->order_matters) continue;
-            const pb_status status = try_attempt(graph, request, unit_bytes(request), attempt, o);
-            if (status != PB_OK && status != PB_ERR_BUDGET) return status;
-            if (o->program && o->attempt.strategy == strategy && o->attempt.reserve == reserves[used]) o->level = used;
-        }
-    }
-    return PB_OK;
+typedef struct search {
+    const pb_graph *graph;
+    const pb_plan_request *request;
+    outcome *o;
+} search;
+
+// An attempt that does not fit is no error.
+static pb_status look(const search *s, pb_strategy strategy, int level, bool gradients_first, bool gradients_stay) {
+    outcome *o = s->o;
+    const pb_attempt attempt = {.strategy = strategy,
+                                .reserve = reserves[level],
+                                .gradients_first = gradients_first,
+                                .gradients_stay = gradients_stay};
+    const pb_program *best = o->program;
+    const pb_status status = try_attempt(s->graph, s->request, unit_bytes(s->request), attempt, o);
+    o->improved = o->program != best;
+    if (o->improved) o->level = level;
+    return status == PB_ERR_BUDGET ? PB_OK : status;
 }
 
-// With what has won, more and less room for moves, for as long as that is faster.
-static pb_status refine(const pb_graph *graph, const pb_plan_request *request, outcome *o) {
-    const int start = o->level;
+// Every strategy, with its first reserve or reserves[level].
+static pb_status try_strategies(const search *s, int level) {
+    const pb_plan_request *request = s->request;
+    const bool host = can_update_on_host(s->graph), nvme = request->budget[PB_TIER_NVME] && !request->like;
+    bool order_matters[PB_STRATEGY_HOST + 1] = {false};
+    for (int i = PB_STRATEGY_STREAM; i <= PB_STRATEGY_HOST; i++) {
+        const bool on_host = i == PB_STRATEGY_HOST;
+        const int first = first_reserve((pb_strategy)i), used = level < 0 ? first : level;
+        if (request->like ? request->like->layout->host_updates != on_host : on_host && !host) continue;
+        if (level == first) continue;  // was tried
+        PB_RETURN_IF(look(s, (pb_strategy)i, used, false, false));
+        order_matters[i] = s->o->order_matters;
+        // Gradients that the host updates from wait on the device, where there is room.
+        if (nvme && on_host) PB_RETURN_IF(look(s, (pb_strategy)i, used, true, true));
+    }
+    // Gradients leave the host first rather than state.
+    if (!nvme || !s->o->program || s->o->attempt.gradients_first) return PB_OK;
+    const pb_attempt best = s->o->attempt;
+    return order_matters[best.strategy] ? look(s, best.strategy, s->o->level, true, false) : PB_OK;
+}
+
+// What has won, with less or more room for moves, for as long as that is faster.
+static pb_status refine(const search *s) {
+    const int start = s->o->level;
     for (int step = -1; step <= 1; step += 2) {
         for (int level = start + step; level >= 0 && level < RESERVES; level += step) {
-            pb_attempt attempt = o->attempt;
-            attempt.reserve = reserves[level];
-            const pb_status status = try_attempt(graph, request, unit_bytes(request), attempt, o);
-            if (status != PB_OK && status != PB_ERR_BUDGET) return status;
-            if (o->attempt.reserve != attempt.reserve) break;
+            const pb_attempt best = s->o->attempt;
+            PB_RETURN_IF(look(s, best.strategy, level, best.gradients_first, best.gradients_stay));
+            if (!s->o->improved) break;
         }
     }
     return PB_OK;
@@ -126,10 +139,10 @@ static pb_status refine(const pb_graph *graph, const pb_plan_request *request, o
 // What is worth trying when not everything fits. A program that has to do with another's decisions, and a quick plan,
 // take the first that fits.
 static pb_status try_paged(const pb_graph *graph, const pb_plan_request *request, outcome *o) {
-    PB_RETURN_IF(try_strategies(graph, request, -1, o));
-    for (int level = RESERVES - 1; level >= 0 && !o->program; level--)
-        PB_RETURN_IF(try_strategies(graph, request, level, o));
-    return o->program && !request->like && !request->quick ? refine(graph, request, o) : PB_OK;
+    const search s = {graph, request, o};
+    PB_RETURN_IF(try_strategies(&s, -1));
+    for (int level = RESERVES - 1; level >= 0 && !o->program; level--) PB_RETURN_IF(try_strategies(&s, level));
+    return o->program && !request->like && !request->quick ? refine(&s) : PB_OK;
 }
 
 static pb_status try_all(const pb_graph *graph, const pb_plan_request *request, outcome *o) {
