@@ -55,17 +55,20 @@ static bool add_gaps(const pb_tier_problem *p, relief_list *list, uint32_t index
     return true;
 }
 
-// Ranks by what a byte costs per step and how early it is wanted: what is used last in the forward pass goes first.
+// Ranks by what a byte costs per step.
 enum { RANK_STATE = 10, RANK_ACTIVATION = 20, RANK_GRADIENT = 30, RANK_WEIGHT = 40, RANK_OTHER = 50 };
 
-static double early_first(const pb_tier_problem *p, uint32_t index) {
-    const pb_accesses *use = &p->segments[index].use[0];
-    return use->count ? (double)use->items[0].slot / (double)p->slot_count : 0;
+// Within a rank, however many have to go, those that do lie evenly over the pass that uses them one after another, and
+// so do their moves: the link is busy from the pass's begin to its end, and what stays is used in between. Multiples of
+// the golden ratio do that; the very first stays longest, for nothing hides its arrival.
+static double scattered(uint32_t ordinal) {
+    const double multiple = 0.6180339887498949 * ordinal;
+    return 0.9 * (multiple - (double)(uint32_t)multiple);
 }
 
-static bool add_home(const pb_tier_problem *p, relief_list *list, uint32_t index, double rank) {
+static bool add_home(const pb_tier_problem *p, relief_list *list, uint32_t index, uint32_t ordinal, double rank) {
     if (!persistent(&p->segments[index])) return true;
-    return add_relief(list, PB_RELIEF_HOME, index, rank - 0.9 * early_first(p, index)) != NULL;
+    return add_relief(list, PB_RELIEF_HOME, index, rank - scattered(ordinal)) != NULL;
 }
 
 // Where the request says where state has to be, that is no choice.
@@ -82,8 +85,7 @@ static bool host_updates(const pb_pager *p) {
 // A chunk's segments as one bundle: the host updates it.
 static bool add_bundle(pb_pager *p, relief_list *list, uint32_t chunk, uint32_t *used) {
     const pb_layout_chunk *c = &p->layout->chunks[chunk];
-    pb_relief *r = add_relief(list, PB_RELIEF_BUNDLE, *used,
-                              RANK_STATE - 0.9 * early_first(&p->device, p->weight_segment + chunk));
+    pb_relief *r = add_relief(list, PB_RELIEF_BUNDLE, *used, RANK_STATE - scattered(chunk));
     if (!r) return false;
     for (uint32_t u = 0; u < c->unit_count; u++) p->device.bundle[(*used)++] = p->state_segment + c->first_unit + u;
     p->device.bundle[(*used)++] = p->gradient_segment + chunk;
@@ -108,16 +110,17 @@ static bool list_device_reliefs(pb_pager *p, relief_list *list) {
                 good = good && add_bundle(p, list, c, &used);
             } else {
                 for (uint32_t u = 0; u < chunk->unit_count; u++)
-                    good = good && add_home(&p->device, list, p->state_segment + chunk->first_unit + u, RANK_STATE);
-                good = good && add_home(&p->device, list, gradients, RANK_GRADIENT);
-                good = good && add_home(&p->device, list, weights, RANK_WEIGHT);
+                    good = good && add_home(&p->device, list, p->state_segment + chunk->first_unit + u,
+                                            chunk->first_unit + u, RANK_STATE);
+                good = good && add_home(&p->device, list, gradients, c, RANK_GRADIENT);
+                good = good && add_home(&p->device, list, weights, c, RANK_WEIGHT);
             }
         }
         for (int alternate = 0; alternate < (host_updates(p) ? 2 : 1); alternate++)
             good = good && add_gaps(&p->device, list, weights, alternate, 0, RANK_WEIGHT + 1);
     }
     for (uint32_t i = 0; i < l->other_count && good; i++)
-        good = p->adopted || add_home(&p->device, list, p->other_segment + i, RANK_OTHER);
+        good = p->adopted || add_home(&p->device, list, p->other_segment + i, i, RANK_OTHER);
     for (uint32_t s = p->value_segment; s < p->device.segment_count && good; s++)
         if (p->device.segments[s].class_ != PB_CLASS_INPUT)
             good = add_gaps(&p->device, list, s, false, smallest, RANK_ACTIVATION);
@@ -127,6 +130,7 @@ static bool list_device_reliefs(pb_pager *p, relief_list *list) {
 
 static bool list_host_reliefs(pb_pager *p, relief_list *list) {
     const double gradient = p->attempt.gradients_first ? RANK_STATE - 5 : RANK_GRADIENT;
+    uint32_t ordinal[PB_CLASS_COUNT] = {0};
     bool good = true;
     for (uint32_t s = 0; s < p->device.segment_count && good; s++) {
         const uint32_t h = p->host_segment[s];
@@ -136,7 +140,7 @@ static bool list_host_reliefs(pb_pager *p, relief_list *list) {
                             : class_ == PB_CLASS_GRADIENT ? gradient
                             : class_ == PB_CLASS_WEIGHT   ? RANK_WEIGHT
                                                           : RANK_ACTIVATION;
-        if (!p->adopted) good = add_home(&p->host, list, h, rank);
+        if (!p->adopted) good = add_home(&p->host, list, h, ordinal[class_]++, rank);
         good = good && add_gaps(&p->host, list, h, false, PB_EXTENT_ALIGNMENT, rank + 1);
     }
     force_state(p, &p->host, list, PB_STATE_ON_NVME);

@@ -19,10 +19,18 @@ static bool can_update_on_host(const pb_graph *g) {
     return any;
 }
 
-// One unit of paging: small enough to hide, large enough for the links.
-static uint64_t unit_bytes(const pb_plan_request *request) {
-    const uint64_t share = request->budget[PB_TIER_DEVICE] / 8;
-    return share < PB_CHUNK_BYTES ? share : PB_CHUNK_BYTES;
+// One unit of paging: large enough for the links and small enough to hide, so that little room does for many moves at
+// once; and no more of them than can be planned in a second.
+static uint64_t unit_bytes(const pb_graph *g, const pb_plan_request *request) {
+    enum { MOST_UNITS = 640 };
+    const uint64_t smallest = PB_CHUNK_BYTES / 4, share = request->budget[PB_TIER_DEVICE] / 8;
+    uint64_t unit = 0;
+    for (pb_vid v = 0; v < g->value_count; v++)
+        if (g->values[v].class_ == PB_CLASS_STATE && g->values[v].persistent && g->values[v].alias == PB_NONE)
+            unit += pb_value_bytes(&g->values[v]) / MOST_UNITS;
+    if (unit < smallest) unit = smallest;
+    if (unit > PB_CHUNK_BYTES) unit = PB_CHUNK_BYTES;
+    return share < unit ? share : unit;
 }
 
 typedef struct outcome {
@@ -96,7 +104,7 @@ static pb_status look(const search *s, pb_strategy strategy, int level, bool gra
                                 .gradients_first = gradients_first,
                                 .gradients_stay = gradients_stay};
     const pb_program *best = o->program;
-    const pb_status status = try_attempt(s->graph, s->request, unit_bytes(s->request), attempt, o);
+    const pb_status status = try_attempt(s->graph, s->request, unit_bytes(s->graph, s->request), attempt, o);
     o->improved = o->program != best;
     if (o->improved) o->level = level;
     return status == PB_ERR_BUDGET ? PB_OK : status;

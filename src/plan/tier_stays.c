@@ -261,6 +261,11 @@ static int by_rank(const void *left, const void *right) {
     return a->order < b->order ? -1 : a->order > b->order;
 }
 
+static int by_order(const void *left, const void *right) {
+    const pb_relief *a = left, *b = right;
+    return a->order < b->order ? -1 : a->order > b->order;
+}
+
 uint64_t pb_tier_peak(const pb_tier_problem *p) {
     uint64_t most = 0;
     for (uint32_t t = 0; t < p->slot_count; t++)
@@ -321,7 +326,8 @@ bool pb_tier_relieve(pb_tier_problem *p, pb_relief *reliefs, uint32_t count, uin
             reliefs[r].taken = false;
     }
     // What is wanted first, and was made last, waits the shortest: it comes first.
-    for (uint32_t r = count; r-- > 0 && !t.over && p->brings_home;)
+    if (count && p->brings_home) qsort(reliefs, count, sizeof *reliefs, by_order);
+    for (uint32_t r = 0; r < count && !t.over && p->brings_home; r++)
         if (reliefs[r].kind == PB_RELIEF_BUNDLE && reliefs[r].taken) bring_home(&t, &reliefs[r]);
     for (uint32_t i = 0; i * PART < p->slot_count; i++) write_out(&t, i);
     free(room);
