@@ -8,7 +8,7 @@
 #define NO_MEMORY pb_error(PB_ERR_MEMORY, "no memory for a plan")
 
 // A gap of fewer slots is not worth two moves.
-enum { SHORTEST_GAP = 4, TRIES = 6 };
+enum { SHORTEST_GAP = 4, TRIES = 6, PATIENT = 3 };
 // Nor are fewer bytes than this share of the budget, or than that many.
 enum { SMALLEST_SHARE = 4096, SMALLEST_BYTES = 64 << 10 };
 
@@ -182,8 +182,8 @@ static pb_status place_homes(pb_tier_problem *t, uint64_t alignment) {
 
 // Homes, then everything else around them; where that does not fit `budget`, moves get less time. Returns in *height
 // what it takes.
-static pb_status place(pb_pager *p, pb_tier_problem *t, uint64_t budget, uint64_t alignment, const uint64_t *scratch,
-                       uint64_t *scratch_offset, uint64_t *height) {
+static pb_status place(pb_pager *p, pb_tier_problem *t, uint64_t budget, uint64_t alignment, bool shortens,
+                       const uint64_t *scratch, uint64_t *scratch_offset, uint64_t *height) {
     pb_status status = PB_OK;
     // Where nothing moves, there is no reason to leave room unused.
     const uint64_t limit = p->request->budget[PB_TIER_HOST] ? budget : UINT64_MAX;
@@ -204,7 +204,8 @@ static pb_status place(pb_pager *p, pb_tier_problem *t, uint64_t budget, uint64_
     }
     for (uint32_t s = 0; s < t->slot_count && scratch; s++)
         blocks[t->block_count + s] = (pb_block){.bytes = scratch[s], .first = s, .last = s, .needed = s, .done = s};
-    PB_TRY(pb_blocks_place(blocks, t->block_count + (scratch ? t->slot_count : 0), t->slot_count, limit, height));
+    PB_TRY(pb_blocks_place(blocks, t->block_count + (scratch ? t->slot_count : 0), t->slot_count, limit, shortens,
+                           height));
     for (uint32_t i = 0; i < t->block_count; i++) {
         t->blocks[i].offset = blocks[i].offset;
         t->blocks[i].first = blocks[i].first;
@@ -252,7 +253,11 @@ static pb_status fit(pb_pager *p, pb_tier_problem *t, relief_list *list, uint64_
             PB_FAIL(PB_ERR_BUDGET, "too much for the budget");
         }
         PB_TRY(pb_tier_settle(p->arena, t, target));
-        PB_TRY(place(p, t, budget, alignment, scratch, scratch_offset, height));
+        // Where little is missing, a little more that leaves is better than moves with less time.
+        bool shortens = attempt >= PATIENT;
+        if (!shortens) PB_TRY(place(p, t, budget, alignment, false, scratch, scratch_offset, height));
+        if (!shortens && *height > budget && *height - budget > budget / 32) shortens = true;
+        if (shortens) PB_TRY(place(p, t, budget, alignment, true, scratch, scratch_offset, height));
         if (*height <= budget) break;
         const uint64_t over = *height - budget;
         if (attempt + 1 == TRIES || over > target / 2) {
