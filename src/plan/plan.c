@@ -78,7 +78,7 @@ fail:
 
 // Shares of the budgets that are left for moves. State that comes and goes wants some; what the host updates, little.
 static const double reserves[] = {0, 0.02, 0.1, 0.25};
-enum { RESERVES = sizeof reserves / sizeof *reserves };
+enum { RESERVES = sizeof reserves / sizeof *reserves, QUICK_LEVEL = 2 };
 
 static int first_reserve(pb_strategy strategy) {
     return strategy == PB_STRATEGY_HOST ? 1 : 2;
@@ -147,7 +147,7 @@ static pb_status try_paged(const pb_graph *graph, const pb_plan_request *request
     if (!request->quick) PB_RETURN_IF(try_strategies(&s, -1));
     if (!o->program) PB_RETURN_IF(try_strategies(&s, 0));
     for (int level = RESERVES - 1; level > 0 && !o->program && o->unplaced; level--)
-        PB_RETURN_IF(try_strategies(&s, level));
+        if (!request->quick || level == QUICK_LEVEL) PB_RETURN_IF(try_strategies(&s, level));
     return o->program && !request->like && !request->quick ? refine(&s) : PB_OK;
 }
 
