@@ -56,6 +56,7 @@ typedef struct pb_pager {
     pb_vid hyper, control;
     uint32_t last_host_update;  // slot, or UINT32_MAX
     uint64_t device_bytes, host_bytes;
+    bool host_relieved;  // something has left the host, so it matters what goes first
 } pb_pager;
 
 // Slots, segments, accesses. The attempt's arena, graph, request, machine, layout and attempt are set.

@@ -8,7 +8,7 @@
 #define NO_MEMORY pb_error(PB_ERR_MEMORY, "no memory for a plan")
 
 // A gap of fewer slots is not worth two moves.
-enum { SHORTEST_GAP = 4, TRIES = 10 };
+enum { SHORTEST_GAP = 4, TRIES = 6, PATIENT = 3 };
 // Nor are fewer bytes than this share of the budget, or than that many.
 enum { SMALLEST_SHARE = 4096, SMALLEST_BYTES = 64 << 10 };
 
@@ -55,17 +55,20 @@ static bool add_gaps(const pb_tier_problem *p, relief_list *list, uint32_t index
     return true;
 }
 
-// Ranks by what a byte costs per step and how early it is wanted: what is used last in the forward pass goes first.
+// Ranks by what a byte costs per step.
 enum { RANK_STATE = 10, RANK_ACTIVATION = 20, RANK_GRADIENT = 30, RANK_WEIGHT = 40, RANK_OTHER = 50 };
 
-static double early_first(const pb_tier_problem *p, uint32_t index) {
-    const pb_accesses *use = &p->segments[index].use[0];
-    return use->count ? (double)use->items[0].slot / (double)p->slot_count : 0;
+// Within a rank, however many have to go, those that do lie evenly over the pass that uses them one after another, and
+// so do their moves: the link is busy from the pass's begin to its end, and what stays is used in between. Multiples of
+// the golden ratio do that; the very first stays longest, for nothing hides its arrival.
+static double scattered(uint32_t ordinal) {
+    const double multiple = 0.6180339887498949 * ordinal;
+    return 0.9 * (multiple - (double)(uint32_t)multiple);
 }
 
-static bool add_home(const pb_tier_problem *p, relief_list *list, uint32_t index, double rank) {
+static bool add_home(const pb_tier_problem *p, relief_list *list, uint32_t index, uint32_t ordinal, double rank) {
     if (!persistent(&p->segments[index])) return true;
-    return add_relief(list, PB_RELIEF_HOME, index, rank - 0.9 * early_first(p, index)) != NULL;
+    return add_relief(list, PB_RELIEF_HOME, index, rank - scattered(ordinal)) != NULL;
 }
 
 // Where the request says where state has to be, that is no choice.
@@ -82,8 +85,7 @@ static bool host_updates(const pb_pager *p) {
 // A chunk's segments as one bundle: the host updates it.
 static bool add_bundle(pb_pager *p, relief_list *list, uint32_t chunk, uint32_t *used) {
     const pb_layout_chunk *c = &p->layout->chunks[chunk];
-    pb_relief *r = add_relief(list, PB_RELIEF_BUNDLE, *used,
-                              RANK_STATE - 0.9 * early_first(&p->device, p->weight_segment + chunk));
+    pb_relief *r = add_relief(list, PB_RELIEF_BUNDLE, *used, RANK_STATE - scattered(chunk));
     if (!r) return false;
     for (uint32_t u = 0; u < c->unit_count; u++) p->device.bundle[(*used)++] = p->state_segment + c->first_unit + u;
     p->device.bundle[(*used)++] = p->gradient_segment + chunk;
@@ -108,16 +110,17 @@ static bool list_device_reliefs(pb_pager *p, relief_list *list) {
                 good = good && add_bundle(p, list, c, &used);
             } else {
                 for (uint32_t u = 0; u < chunk->unit_count; u++)
-                    good = good && add_home(&p->device, list, p->state_segment + chunk->first_unit + u, RANK_STATE);
-                good = good && add_home(&p->device, list, gradients, RANK_GRADIENT);
-                good = good && add_home(&p->device, list, weights, RANK_WEIGHT);
+                    good = good && add_home(&p->device, list, p->state_segment + chunk->first_unit + u,
+                                            chunk->first_unit + u, RANK_STATE);
+                good = good && add_home(&p->device, list, gradients, c, RANK_GRADIENT);
+                good = good && add_home(&p->device, list, weights, c, RANK_WEIGHT);
             }
         }
         for (int alternate = 0; alternate < (host_updates(p) ? 2 : 1); alternate++)
             good = good && add_gaps(&p->device, list, weights, alternate, 0, RANK_WEIGHT + 1);
     }
     for (uint32_t i = 0; i < l->other_count && good; i++)
-        good = p->adopted || add_home(&p->device, list, p->other_segment + i, RANK_OTHER);
+        good = p->adopted || add_home(&p->device, list, p->other_segment + i, i, RANK_OTHER);
     for (uint32_t s = p->value_segment; s < p->device.segment_count && good; s++)
         if (p->device.segments[s].class_ != PB_CLASS_INPUT)
             good = add_gaps(&p->device, list, s, false, smallest, RANK_ACTIVATION);
@@ -127,6 +130,7 @@ static bool list_device_reliefs(pb_pager *p, relief_list *list) {
 
 static bool list_host_reliefs(pb_pager *p, relief_list *list) {
     const double gradient = p->attempt.gradients_first ? RANK_STATE - 5 : RANK_GRADIENT;
+    uint32_t ordinal[PB_CLASS_COUNT] = {0};
     bool good = true;
     for (uint32_t s = 0; s < p->device.segment_count && good; s++) {
         const uint32_t h = p->host_segment[s];
@@ -136,7 +140,7 @@ static bool list_host_reliefs(pb_pager *p, relief_list *list) {
                             : class_ == PB_CLASS_GRADIENT ? gradient
                             : class_ == PB_CLASS_WEIGHT   ? RANK_WEIGHT
                                                           : RANK_ACTIVATION;
-        if (!p->adopted) good = add_home(&p->host, list, h, rank);
+        if (!p->adopted) good = add_home(&p->host, list, h, ordinal[class_]++, rank);
         good = good && add_gaps(&p->host, list, h, false, PB_EXTENT_ALIGNMENT, rank + 1);
     }
     force_state(p, &p->host, list, PB_STATE_ON_NVME);
@@ -178,8 +182,8 @@ static pb_status place_homes(pb_tier_problem *t, uint64_t alignment) {
 
 // Homes, then everything else around them; where that does not fit `budget`, moves get less time. Returns in *height
 // what it takes.
-static pb_status place(pb_pager *p, pb_tier_problem *t, uint64_t budget, uint64_t alignment, const uint64_t *scratch,
-                       uint64_t *scratch_offset, uint64_t *height) {
+static pb_status place(pb_pager *p, pb_tier_problem *t, uint64_t budget, uint64_t alignment, bool shortens,
+                       const uint64_t *scratch, uint64_t *scratch_offset, uint64_t *height) {
     pb_status status = PB_OK;
     // Where nothing moves, there is no reason to leave room unused.
     const uint64_t limit = p->request->budget[PB_TIER_HOST] ? budget : UINT64_MAX;
@@ -200,7 +204,8 @@ static pb_status place(pb_pager *p, pb_tier_problem *t, uint64_t budget, uint64_
     }
     for (uint32_t s = 0; s < t->slot_count && scratch; s++)
         blocks[t->block_count + s] = (pb_block){.bytes = scratch[s], .first = s, .last = s, .needed = s, .done = s};
-    PB_TRY(pb_blocks_place(blocks, t->block_count + (scratch ? t->slot_count : 0), t->slot_count, limit, height));
+    PB_TRY(pb_blocks_place(blocks, t->block_count + (scratch ? t->slot_count : 0), t->slot_count, limit, shortens,
+                           height));
     for (uint32_t i = 0; i < t->block_count; i++) {
         t->blocks[i].offset = blocks[i].offset;
         t->blocks[i].first = blocks[i].first;
@@ -248,14 +253,20 @@ static pb_status fit(pb_pager *p, pb_tier_problem *t, relief_list *list, uint64_
             PB_FAIL(PB_ERR_BUDGET, "too much for the budget");
         }
         PB_TRY(pb_tier_settle(p->arena, t, target));
-        PB_TRY(place(p, t, budget, alignment, scratch, scratch_offset, height));
+        // Where little is missing, a little more that leaves is better than moves with less time.
+        bool shortens = attempt >= PATIENT;
+        if (!shortens) PB_TRY(place(p, t, budget, alignment, false, scratch, scratch_offset, height));
+        if (!shortens && *height > budget && *height - budget > budget / 32) shortens = true;
+        if (shortens) PB_TRY(place(p, t, budget, alignment, true, scratch, scratch_offset, height));
         if (*height <= budget) break;
         const uint64_t over = *height - budget;
         if (attempt + 1 == TRIES || over > target / 2) {
             *needed = *height;
             PB_FAIL(PB_ERR_BUDGET, "too much for the budget");
         }
-        target -= over;
+        // What is too much may be little, and just as much after each try.
+        const uint64_t less = target >> (TRIES + 4 - attempt);
+        target -= over > less ? over : less;
     }
 fail:
     free(home);
@@ -493,6 +504,7 @@ pb_status pb_pager_solve(pb_pager *p, uint64_t needed[PB_TIER_COUNT]) {
     if (budget[PB_TIER_NVME] && !list_host_reliefs(p, &host)) PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
     PB_TRY(fit(p, &p->host, &host, budget[PB_TIER_HOST] - extra, p->attempt.reserve, PB_EXTENT_ALIGNMENT, NULL, NULL,
                &p->host_bytes, &needed[PB_TIER_HOST]));
+    for (uint32_t i = 0; i < host.count; i++) p->host_relieved |= host.items[i].taken;
     // Behind all blocks, so that it is at nobody's way.
     p->control_offset = p->host_bytes;
     p->hyper_offset = p->host_bytes + PB_EXTENT_ALIGNMENT;

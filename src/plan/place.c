@@ -30,7 +30,7 @@ static const double GOOD_ENOUGH = 1.002;  // of the lower bound
 enum {
     HALVINGS = 2,  // of what a block stays longer than it must, before it stays no longer
     ROUNDS = 4,    // for an order
-    YIELDING = 2   // the first one in which blocks yield, where there is a limit
+    HOPELESS = 20  // a share of the limit
 };
 
 typedef enum order { BY_BYTES, BY_AREA, BY_MAGNITUDE } order;
@@ -52,6 +52,7 @@ typedef struct placing {
     pb_block *blocks;
     uint32_t count, steps;
     uint64_t limit;
+    bool shortens;
     pb_shelf shelf;
     item *items;  // what is not pinned
     uint32_t item_count;
@@ -151,7 +152,7 @@ static void stretch(placing *p, uint32_t index) {
 // Blocks stay for as long as they wish and others leave them room, or, with `yield`, for as long as they must until all
 // have found their places.
 static void attempt(placing *p, order by, bool yield) {
-    pb_shelf_clear(&p->shelf);
+    pb_shelf_clear(&p->shelf, p->steps);
     p->height = 0;
     for (uint32_t i = 0; i < p->pin_count; i++) {
         const pinned *pin = &p->pins[i];
@@ -194,29 +195,42 @@ static void hurry(placing *p, uint64_t enough) {
     }
 }
 
-static void place_blocks(placing *p, uint64_t enough, best *b) {
-    static const order orders[] = {BY_BYTES, BY_MAGNITUDE, BY_AREA};
-    const bool limited = p->limit < UINT64_MAX;
-    b->height = UINT64_MAX;
-    for (int o = 0; o < (limited ? 2 : 3); o++) {
-        memset(p->urgency, 0, p->count * sizeof *p->urgency);
-        // Where lives are shortened, large blocks first soon fits or never does.
-        const int rounds = limited && orders[o] == BY_BYTES ? 1 : ROUNDS;
-        for (int round = 0; round < rounds; round++) {
-            attempt(p, orders[o], limited && round >= YIELDING);
-            if (p->height < b->height) keep(p, b);
-            if (b->height <= enough) return;
-            hurry(p, enough);
-        }
-    }
+// One more attempt; whether it is low enough.
+static bool try_order(placing *p, order by, bool yield, uint64_t enough, best *b) {
+    attempt(p, by, yield);
+    if (p->height < b->height) keep(p, b);
+    hurry(p, enough);
+    return b->height <= enough;
 }
 
-pb_status pb_blocks_place(pb_block *blocks, uint32_t count, uint32_t steps, uint64_t limit, uint64_t *height) {
+static bool try_rounds(placing *p, order by, int rounds, bool yield, uint64_t enough, best *b) {
+    memset(p->urgency, 0, p->count * sizeof *p->urgency);
+    for (int round = 0; round < rounds; round++)
+        if (try_order(p, by, yield, enough, b)) return true;
+    return false;
+}
+
+static void place_blocks(placing *p, uint64_t enough, best *b) {
+    b->height = UINT64_MAX;
+    if (p->limit == UINT64_MAX) {
+        for (order by = BY_BYTES; by <= BY_MAGNITUDE; by++)
+            if (try_rounds(p, by, ROUNDS, false, enough, b)) return;
+        return;
+    }
+    // What ends far too high soon will not fit later.
+    if (try_rounds(p, BY_BYTES, 1, false, enough, b) || try_rounds(p, BY_MAGNITUDE, 1, false, enough, b)) return;
+    if (b->height - enough < enough / HOPELESS && try_order(p, BY_MAGNITUDE, false, enough, b)) return;
+    // Where lives are shortened, large blocks first come close to what is alive.
+    if (p->shortens && !try_rounds(p, BY_BYTES, 1, true, enough, b)) try_rounds(p, BY_MAGNITUDE, 2, true, enough, b);
+}
+
+pb_status pb_blocks_place(pb_block *blocks, uint32_t count, uint32_t steps, uint64_t limit, bool shortens,
+                          uint64_t *height) {
     const uint64_t bound = pb_blocks_lower_bound(blocks, count, steps);
     const uint64_t enough = limit < UINT64_MAX ? limit : (uint64_t)((double)bound * GOOD_ENOUGH);
     const uint32_t trays = pb_shelf_trays(count);
     pb_status status = PB_OK;
-    placing p = {.blocks = blocks, .count = count, .steps = steps, .limit = limit};
+    placing p = {.blocks = blocks, .count = count, .steps = steps, .limit = limit, .shortens = shortens};
     best b = {.life = calloc(count + 1, sizeof *b.life), .offset = calloc(count + 1, sizeof *b.offset)};
     p.shelf.trays = calloc(trays, sizeof *p.shelf.trays);
     p.shelf.order = calloc(trays, sizeof *p.shelf.order);

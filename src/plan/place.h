@@ -20,7 +20,9 @@ uint64_t pb_blocks_lower_bound(const pb_block *blocks, uint32_t count, uint32_t 
 
 // Sets every offset that is not pinned; no two blocks that are alive at the same step overlap. *height: what it takes.
 // Lives are shortened only where that keeps the height at or below `limit`; UINT64_MAX: as low as it gets, with whole
-// lives. Steps are below `steps`, and that is below INT32_MAX.
-pb_status pb_blocks_place(pb_block *blocks, uint32_t count, uint32_t steps, uint64_t limit, uint64_t *height);
+// lives. With `shortens` that is done to all of them where it takes that, else to some. Steps are below `steps`, and
+// that is below INT32_MAX.
+pb_status pb_blocks_place(pb_block *blocks, uint32_t count, uint32_t steps, uint64_t limit, bool shortens,
+                          uint64_t *height);
 
 #endif

@@ -19,16 +19,26 @@ static bool can_update_on_host(const pb_graph *g) {
     return any;
 }
 
-// One unit of paging: small enough to hide, large enough for the links.
-static uint64_t unit_bytes(const pb_plan_request *request) {
-    const uint64_t share = request->budget[PB_TIER_DEVICE] / 8;
-    return share < PB_CHUNK_BYTES ? share : PB_CHUNK_BYTES;
+// One unit of paging: large enough for the links and small enough to hide, so that little room does for many moves at
+// once; and no more of them than can be planned in a second.
+static uint64_t unit_bytes(const pb_graph *g, const pb_plan_request *request) {
+    enum { MOST_UNITS = 640 };
+    const uint64_t smallest = PB_CHUNK_BYTES / 4, share = request->budget[PB_TIER_DEVICE] / 8;
+    uint64_t unit = 0;
+    for (pb_vid v = 0; v < g->value_count; v++)
+        if (g->values[v].class_ == PB_CLASS_STATE && g->values[v].persistent && g->values[v].alias == PB_NONE)
+            unit += pb_value_bytes(&g->values[v]) / MOST_UNITS;
+    if (unit < smallest) unit = smallest;
+    if (unit > PB_CHUNK_BYTES) unit = PB_CHUNK_BYTES;
+    return share < unit ? share : unit;
 }
 
 typedef struct outcome {
     pb_program *program;  // the best so far, or NULL
     double seconds;
     pb_attempt attempt;
+    int level;                       // its reserve, as one of reserves[]
+    bool improved, order_matters;    // the newest attempt: is the best so far; something had to leave the host
     uint64_t needed[PB_TIER_COUNT];  // the least that some attempt asked for, where none fitted
 } outcome;
 
@@ -53,6 +63,7 @@ static pb_status try_attempt(const pb_graph *graph, const pb_plan_request *reque
         PB_TRY(pb_layout_create(p.arena, graph, unit, &layout));
     PB_TRY(pb_pager_build(&p));
     status = pb_pager_solve(&p, needed);
+    o->order_matters = status != PB_OK || p.host_relieved;
     if (status == PB_ERR_BUDGET)
         for (int t = 0; t < PB_TIER_COUNT; t++)
             if (needed[t] && needed[t] < o->needed[t]) o->needed[t] = needed[t];
@@ -71,37 +82,75 @@ fail:
     return status;
 }
 
-// What is worth trying when not everything fits: who updates, what leaves the host first, how much is left for moves.
-// The last is refined only for what has won by then. A program that has to do with another's decisions, and a quick
-// plan, take the first that fits.
-static pb_status try_paged(const pb_graph *graph, const pb_plan_request *request, outcome *o) {
-    static const double reserves[] = {0.1, 0.25, 0};
-    const bool host = can_update_on_host(graph);
-    // State leaves the host first, or gradients do, or those also wait on the device.
-    const int orders = request->budget[PB_TIER_NVME] && !request->like ? 3 : 1;
-    for (size_t r = 0; r < sizeof reserves / sizeof *reserves; r++) {
-        const bool refining = o->program != NULL;
-        const pb_attempt best = o->attempt;
-        if (refining && (request->like || request->quick)) break;
-        for (int strategy = PB_STRATEGY_STREAM; strategy <= PB_STRATEGY_HOST; strategy++) {
-            const bool on_host = strategy == PB_STRATEGY_HOST;
-            if (request->like ? request->like->layout->host_updates != on_host : on_host && !host) continue;
-            if (refining && best.strategy != (pb_strategy)strategy) continue;
-            for (int order = 0; order < orders; order++) {
-                const pb_attempt attempt = {.strategy = (pb_strategy)strategy,
-                                            .reserve = reserves[r],
-                                            .gradients_first = order > 0,
-                                            .gradients_stay = order > 1};
-                if (attempt.gradients_stay && !on_host) continue;
-                if (refining && (best.gradients_first != attempt.gradients_first ||
-                                 best.gradients_stay != attempt.gradients_stay))
-                    continue;
-                const pb_status status = try_attempt(graph, request, unit_bytes(request), attempt, o);
-                if (status != PB_OK && status != PB_ERR_BUDGET) return status;
-            }
+// Shares of the budgets that are left for moves. State that comes and goes wants some; what the host updates, little.
+static const double reserves[] = {0, 0.02, 0.1, 0.25};
+enum { RESERVES = sizeof reserves / sizeof *reserves };
+
+static int first_reserve(pb_strategy strategy) {
+    return strategy == PB_STRATEGY_HOST ? 1 : 2;
+}
+
+typedef struct search {
+    const pb_graph *graph;
+    const pb_plan_request *request;
+    outcome *o;
+} search;
+
+// An attempt that does not fit is no error.
+static pb_status look(const search *s, pb_strategy strategy, int level, bool gradients_first, bool gradients_stay) {
+    outcome *o = s->o;
+    const pb_attempt attempt = {.strategy = strategy,
+                                .reserve = reserves[level],
+                                .gradients_first = gradients_first,
+                                .gradients_stay = gradients_stay};
+    const pb_program *best = o->program;
+    const pb_status status = try_attempt(s->graph, s->request, unit_bytes(s->graph, s->request), attempt, o);
+    o->improved = o->program != best;
+    if (o->improved) o->level = level;
+    return status == PB_ERR_BUDGET ? PB_OK : status;
+}
+
+// Every strategy, with its first reserve or reserves[level].
+static pb_status try_strategies(const search *s, int level) {
+    const pb_plan_request *request = s->request;
+    const bool host = can_update_on_host(s->graph), nvme = request->budget[PB_TIER_NVME] && !request->like;
+    bool order_matters[PB_STRATEGY_HOST + 1] = {false};
+    for (int i = PB_STRATEGY_STREAM; i <= PB_STRATEGY_HOST; i++) {
+        const bool on_host = i == PB_STRATEGY_HOST;
+        const int first = first_reserve((pb_strategy)i), used = level < 0 ? first : level;
+        if (request->like ? request->like->layout->host_updates != on_host : on_host && !host) continue;
+        if (level == first) continue;  // was tried
+        PB_RETURN_IF(look(s, (pb_strategy)i, used, false, false));
+        order_matters[i] = s->o->order_matters;
+        // Gradients that the host updates from wait on the device, where there is room.
+        if (nvme && on_host) PB_RETURN_IF(look(s, (pb_strategy)i, used, true, true));
+    }
+    // Gradients leave the host first rather than state.
+    if (!nvme || !s->o->program || s->o->attempt.gradients_first) return PB_OK;
+    const pb_attempt best = s->o->attempt;
+    return order_matters[best.strategy] ? look(s, best.strategy, s->o->level, true, false) : PB_OK;
+}
+
+// What has won, with less or more room for moves, for as long as that is faster.
+static pb_status refine(const search *s) {
+    const int start = s->o->level;
+    for (int step = -1; step <= 1; step += 2) {
+        for (int level = start + step; level >= 0 && level < RESERVES; level += step) {
+            const pb_attempt best = s->o->attempt;
+            PB_RETURN_IF(look(s, best.strategy, level, best.gradients_first, best.gradients_stay));
+            if (!s->o->improved) break;
         }
     }
     return PB_OK;
+}
+
+// What is worth trying when not everything fits. A program that has to do with another's decisions, and a quick plan,
+// take the first that fits.
+static pb_status try_paged(const pb_graph *graph, const pb_plan_request *request, outcome *o) {
+    const search s = {graph, request, o};
+    PB_RETURN_IF(try_strategies(&s, -1));
+    for (int level = RESERVES - 1; level >= 0 && !o->program; level--) PB_RETURN_IF(try_strategies(&s, level));
+    return o->program && !request->like && !request->quick ? refine(&s) : PB_OK;
 }
 
 static pb_status try_all(const pb_graph *graph, const pb_plan_request *request, outcome *o) {

@@ -8,19 +8,38 @@ uint32_t pb_shelf_trays(uint32_t blocks) {
     return blocks / (PB_TRAY_ROOM / 2) + 2;
 }
 
-// What lies behind the entries of a tray is alive at no time.
-static void bury_rest(pb_tray *t) {
-    for (uint32_t i = t->count; i < PB_TRAY_ROOM; i++) t->last[i] = -1;
+// The parts of the step from `first` to `last`.
+static uint64_t parts(const pb_shelf *shelf, int32_t first, int32_t last) {
+    return (~UINT64_C(0) << (first >> shelf->shift)) & (~UINT64_C(0) >> (63 - (last >> shelf->shift)));
+}
+
+// Sums up the groups from the one of entry `at` on.
+static void note_groups(const pb_shelf *shelf, pb_tray *t, uint32_t at) {
+    for (uint32_t g = at / PB_TRAY_GROUP; g * PB_TRAY_GROUP < t->count; g++) {
+        const uint32_t begin = g * PB_TRAY_GROUP;
+        const uint32_t end = begin + PB_TRAY_GROUP < t->count ? begin + PB_TRAY_GROUP : t->count;
+        t->times[g] = t->top[g] = 0;
+        for (uint32_t i = begin; i < end; i++) {
+            t->times[g] |= parts(shelf, t->first[i], t->last[i]);
+            if (t->end[i] > t->top[g]) t->top[g] = t->end[i];
+        }
+    }
+}
+
+static void sum_up(const pb_shelf *shelf, pb_tray *t) {
     t->most_end = 0;
     for (uint32_t i = 0; i < t->count; i++)
         if (t->end[i] > t->most_end) t->most_end = t->end[i];
+    note_groups(shelf, t, 0);
 }
 
-void pb_shelf_clear(pb_shelf *shelf) {
+void pb_shelf_clear(pb_shelf *shelf, uint32_t steps) {
     shelf->count = 1;
     shelf->order[0] = 0;
     shelf->trays[0].count = 0;
-    bury_rest(&shelf->trays[0]);
+    shelf->trays[0].most_end = 0;
+    for (shelf->shift = 0; (steps >> shelf->shift) >= 64;) shelf->shift++;
+    memset(shelf->full, 0, sizeof shelf->full);
 }
 
 static void move_entries(pb_tray *to, uint32_t at, const pb_tray *from, uint32_t begin, uint32_t count) {
@@ -36,11 +55,19 @@ static void split(pb_shelf *shelf, uint32_t position) {
     right->count = left->count - half;
     move_entries(right, 0, left, half, right->count);
     left->count = half;
-    bury_rest(left);
-    bury_rest(right);
+    sum_up(shelf, left);
+    sum_up(shelf, right);
     memmove(shelf->order + position + 2, shelf->order + position + 1,
             (shelf->count - position - 1) * sizeof *shelf->order);
     shelf->order[position + 1] = shelf->count++;
+}
+
+// Of the parts of the step that the block takes whole, those that are full up to where it begins are now full up to
+// its end.
+static void fill(pb_shelf *shelf, const pb_shelf_block *block, uint64_t offset) {
+    const int32_t size = (int32_t)1 << shelf->shift;
+    for (int32_t p = (block->first + size - 1) >> shelf->shift; (p + 1) * size <= block->last + 1; p++)
+        if (offset <= shelf->full[p] && shelf->full[p] < offset + block->bytes) shelf->full[p] = offset + block->bytes;
 }
 
 void pb_shelf_insert(pb_shelf *shelf, const pb_shelf_block *block, uint64_t offset) {
@@ -66,28 +93,27 @@ void pb_shelf_insert(pb_shelf *shelf, const pb_shelf_block *block, uint64_t offs
     t->end[at] = offset + block->bytes;
     t->count++;
     if (t->end[at] > t->most_end) t->most_end = t->end[at];
-}
-
-static bool any_alive(const int32_t *first, const int32_t *last, const pb_shelf_block *block) {
-    const int32_t begin = block->first, end = block->last;
-    int32_t any = 0;
-    for (int i = 0; i < PB_TRAY_GROUP; i++) any |= (first[i] <= end) & (last[i] >= begin);
-    return any != 0;
+    note_groups(shelf, t, at);
+    fill(shelf, block, offset);
 }
 
 uint64_t pb_shelf_lowest(const pb_shelf *shelf, const pb_shelf_block *block, uint64_t limit) {
     if (block->bytes > limit) return UINT64_MAX;
     const uint64_t highest = limit - block->bytes;
+    const uint64_t times = parts(shelf, block->first, block->last);
     uint64_t offset = 0;
+    for (int32_t p = block->first >> shelf->shift; p <= block->last >> shelf->shift; p++)
+        if (shelf->full[p] > offset) offset = shelf->full[p];
+    if (offset > highest) return UINT64_MAX;
     for (uint32_t i = 0; i < shelf->count; i++) {
         const pb_tray *t = &shelf->trays[shelf->order[i]];
         if (!t->count || t->most_end <= offset) continue;
         // Whatever follows begins higher still.
         if (t->offset[0] >= offset + block->bytes) return offset;
-        for (uint32_t g = 0; g < t->count; g += PB_TRAY_GROUP) {
-            if (!any_alive(t->first + g, t->last + g, block)) continue;
-            const uint32_t end = g + PB_TRAY_GROUP < t->count ? g + PB_TRAY_GROUP : t->count;
-            for (uint32_t k = g; k < end; k++) {
+        for (uint32_t begin = 0, g = 0; begin < t->count; begin += PB_TRAY_GROUP, g++) {
+            if (!(t->times[g] & times) || t->top[g] <= offset) continue;
+            const uint32_t end = begin + PB_TRAY_GROUP < t->count ? begin + PB_TRAY_GROUP : t->count;
+            for (uint32_t k = begin; k < end; k++) {
                 if (t->first[k] > block->last || t->last[k] < block->first) continue;
                 if (t->offset[k] >= offset + block->bytes) return offset;
                 if (t->end[k] <= offset) continue;
@@ -101,7 +127,8 @@ uint64_t pb_shelf_lowest(const pb_shelf *shelf, const pb_shelf_block *block, uin
 
 void pb_shelf_stretch(pb_shelf *shelf, pb_shelf_block *block, uint64_t offset, int32_t first, int32_t last) {
     const uint64_t end = offset + block->bytes;
-    int32_t *own_first = NULL, *own_last = NULL;
+    pb_tray *own = NULL;
+    uint32_t at = 0;
     for (uint32_t i = 0; i < shelf->count; i++) {
         pb_tray *t = &shelf->trays[shelf->order[i]];
         if (!t->count || t->most_end <= offset) continue;
@@ -113,12 +140,13 @@ void pb_shelf_stretch(pb_shelf *shelf, pb_shelf_block *block, uint64_t offset, i
             } else if (t->first[k] > block->last) {
                 if (t->first[k] <= last) last = t->first[k] - 1;
             } else {  // nothing but the block itself can be alive then
-                own_first = &t->first[k];
-                own_last = &t->last[k];
+                own = t;
+                at = k;
             }
         }
     }
-    if (!own_first) return;
-    if (first < block->first) *own_first = block->first = first;
-    if (last > block->last) *own_last = block->last = last;
+    if (!own) return;
+    if (first < block->first) own->first[at] = block->first = first;
+    if (last > block->last) own->last[at] = block->last = last;
+    own->times[at / PB_TRAY_GROUP] |= parts(shelf, block->first, block->last);
 }

@@ -5,12 +5,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { PB_TRAY_ROOM = 128, PB_TRAY_GROUP = 16 };
+enum { PB_TRAY_ROOM = 128, PB_TRAY_GROUP = 8, PB_TRAY_GROUPS = PB_TRAY_ROOM / PB_TRAY_GROUP };
 
 // Some of the placed blocks. What a search looks at lies side by side, so that it can look at many of them at once.
 typedef struct pb_tray {
     uint32_t count;
     uint64_t most_end;
+    uint64_t times[PB_TRAY_GROUPS];  // by group: parts of the step in which any of it is alive, a bit each
+    uint64_t top[PB_TRAY_GROUPS];    // by group: the highest end
     int32_t first[PB_TRAY_ROOM], last[PB_TRAY_ROOM];
     uint64_t offset[PB_TRAY_ROOM], end[PB_TRAY_ROOM];
 } pb_tray;
@@ -19,6 +21,8 @@ typedef struct pb_shelf {
     pb_tray *trays;   // room for pb_shelf_trays(blocks), zeroed
     uint32_t *order;  // of the trays that are in use, by ascending offset; as much room
     uint32_t count;
+    int shift;  // 64 parts of the step, of 1 << shift steps each
+    uint64_t full[64];  // by part: below it nothing is free at any time of it
 } pb_shelf;
 
 // Steps first..last, both included, and how many bytes.
@@ -30,7 +34,8 @@ typedef struct pb_shelf_block {
 // Trays that this many blocks may take.
 uint32_t pb_shelf_trays(uint32_t blocks);
 
-void pb_shelf_clear(pb_shelf *shelf);
+// For a step of `steps`.
+void pb_shelf_clear(pb_shelf *shelf, uint32_t steps);
 void pb_shelf_insert(pb_shelf *shelf, const pb_shelf_block *block, uint64_t offset);
 
 // The lowest offset that is free during the block's life and at which it ends at or below `limit`; UINT64_MAX: none.

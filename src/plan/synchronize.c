@@ -4,44 +4,25 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "plan/byte_history.h"
 #include "plan/pager.h"
-
-typedef struct stamp {
-    uint32_t at[PB_LANE_COUNT];  // positions on the lanes, 1-based; 0: nothing
-} stamp;
-
-// Bytes [begin, end) with one history.
-typedef struct span {
-    uint64_t begin, end;
-    stamp written, read;
-} span;
-
-typedef struct history {
-    span *spans;  // ascending, disjoint
-    uint32_t count, capacity;
-} history;
 
 typedef struct synchronizer {
     const pb_graph *graph;
     const pb_program *program;
     pb_insn *out;
     uint32_t out_count, out_capacity;
-    history slab[2];  // device, host
-    stamp *extent_written, *extent_read;
-    stamp known[PB_LANE_COUNT];        // by lane: what it knows of the others
+    pb_byte_history *slab[2];  // device, host
+    pb_stamp *extent_written, *extent_read;
+    pb_stamp known[PB_LANE_COUNT];        // by lane: what it knows of the others
     uint32_t position[PB_LANE_COUNT];  // instructions given to the lane so far
     uint32_t *index[PB_LANE_COUNT];    // by position: where the instruction stands in `out`
-    stamp *after[PB_LANE_COUNT];       // by position: what is known when it is complete
+    pb_stamp *after[PB_LANE_COUNT];       // by position: what is known when it is complete
     bool failed;
 } synchronizer;
 
 static bool ordered(pb_lane lane) {
     return lane != PB_LANE_READ && lane != PB_LANE_WRITE;
-}
-
-static void join(stamp *to, const stamp *from) {
-    for (int l = 0; l < PB_LANE_COUNT; l++)
-        if (from->at[l] > to->at[l]) to->at[l] = from->at[l];
 }
 
 static pb_insn *append(synchronizer *s) {
@@ -59,7 +40,7 @@ static pb_insn *append(synchronizer *s) {
 }
 
 // `lane` waits until all that `wanted` names is complete.
-static void require(synchronizer *s, pb_lane lane, const stamp *wanted) {
+static void require(synchronizer *s, pb_lane lane, const pb_stamp *wanted) {
     // The newest first: what it knows often covers the others.
     for (;;) {
         int pick = -1;
@@ -78,90 +59,8 @@ static void require(synchronizer *s, pb_lane lane, const stamp *wanted) {
         *wait = (pb_insn){.kind = PB_INSN_WAIT, .lane = lane, .on = newest};
         for (int i = 0; i < PB_MAX_INPUTS; i++) wait->in[i].value = PB_NONE;
         for (int i = 0; i < PB_MAX_OUTPUTS; i++) wait->out[i].value = PB_NONE;
-        join(&s->known[lane], &s->after[pick][wanted->at[pick]]);
+        pb_stamp_join(&s->known[lane], &s->after[pick][wanted->at[pick]]);
     }
-}
-
-static uint32_t first_ending_after(const history *h, uint64_t offset) {
-    uint32_t low = 0, high = h->count;
-    while (low < high) {
-        const uint32_t middle = (low + high) / 2;
-        if (h->spans[middle].end <= offset)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-// Room for `more` spans at `at`.
-static bool open_gap(synchronizer *s, history *h, uint32_t at, uint32_t more) {
-    if (h->count + more > h->capacity) {
-        const uint32_t capacity = (h->count + more) * 2;
-        span *grown = realloc(h->spans, capacity * sizeof *grown);
-        if (!grown) {
-            s->failed = true;
-            return false;
-        }
-        h->spans = grown;
-        h->capacity = capacity;
-    }
-    memmove(h->spans + at + more, h->spans + at, (h->count - at) * sizeof *h->spans);
-    h->count += more;
-    return true;
-}
-
-// Cuts the span that has `offset` inside, so that one begins there.
-static void cut(synchronizer *s, history *h, uint64_t offset) {
-    const uint32_t at = first_ending_after(h, offset);
-    if (at == h->count || h->spans[at].begin >= offset) return;
-    if (!open_gap(s, h, at, 1)) return;
-    h->spans[at] = h->spans[at + 1];
-    h->spans[at].end = h->spans[at + 1].begin = offset;
-}
-
-// What an access must wait for.
-static void gather(const history *h, uint64_t begin, uint64_t end, bool write, stamp *wanted) {
-    for (uint32_t i = first_ending_after(h, begin); i < h->count && h->spans[i].begin < end; i++) {
-        join(wanted, &h->spans[i].written);
-        if (write) join(wanted, &h->spans[i].read);
-    }
-}
-
-static void note_read(synchronizer *s, history *h, uint64_t begin, uint64_t end, pb_lane lane, uint32_t position) {
-    cut(s, h, begin);
-    cut(s, h, end);
-    for (uint32_t i = first_ending_after(h, begin); i < h->count && h->spans[i].begin < end && !s->failed; i++)
-        h->spans[i].read.at[lane] = position;
-    // Bytes that nobody wrote in this step are read too: they must not be overwritten before.
-    uint64_t at = begin;
-    for (uint32_t i = first_ending_after(h, begin); at < end && !s->failed; i++) {
-        const uint64_t next = i < h->count && h->spans[i].begin < end ? h->spans[i].begin : end;
-        if (next > at) {
-            if (!open_gap(s, h, i, 1)) return;
-            h->spans[i] = (span){.begin = at, .end = next};
-            h->spans[i].read.at[lane] = position;
-            at = next;
-        } else {
-            at = h->spans[i].end;
-        }
-    }
-}
-
-static void note_write(synchronizer *s, history *h, uint64_t begin, uint64_t end, pb_lane lane, uint32_t position) {
-    cut(s, h, begin);
-    cut(s, h, end);
-    const uint32_t from = first_ending_after(h, begin);
-    uint32_t to = from;
-    while (to < h->count && h->spans[to].begin < end) to++;
-    if (to == from) {
-        if (!open_gap(s, h, from, 1)) return;
-        to = from + 1;
-    }
-    h->spans[from] = (span){.begin = begin, .end = end};
-    h->spans[from].written.at[lane] = position;
-    memmove(h->spans + from + 1, h->spans + to, (h->count - to) * sizeof *h->spans);
-    h->count -= to - from - 1;
 }
 
 // --- The ranges of an instruction ---
@@ -205,17 +104,23 @@ static int ranges_of(const synchronizer *s, const pb_insn *insn, range *ranges) 
     return count;
 }
 
+static bool note(synchronizer *s, const range *r, pb_lane lane, uint32_t position) {
+    if (r->begin == r->end) return true;
+    return r->write ? pb_byte_history_write(s->slab[r->slab], r->begin, r->end, lane, position)
+                    : pb_byte_history_read(s->slab[r->slab], r->begin, r->end, lane, position);
+}
+
 static void step(synchronizer *s, const pb_insn *insn) {
     const pb_lane lane = insn->lane;
     range ranges[MOST_RANGES];
     const int count = ranges_of(s, insn, ranges);
     const bool reads_extent = insn->kind == PB_INSN_FETCH && insn->from_tier == PB_TIER_NVME;
     const bool writes_extent = insn->kind == PB_INSN_EVICT && insn->to_tier == PB_TIER_NVME;
-    stamp wanted = {{0}};
+    pb_stamp wanted = {{0}};
     for (int i = 0; i < count; i++)
-        gather(&s->slab[ranges[i].slab], ranges[i].begin, ranges[i].end, ranges[i].write, &wanted);
-    if (reads_extent || writes_extent) join(&wanted, &s->extent_written[insn->extent]);
-    if (writes_extent) join(&wanted, &s->extent_read[insn->extent]);
+        pb_byte_history_gather(s->slab[ranges[i].slab], ranges[i].begin, ranges[i].end, ranges[i].write, &wanted);
+    if (reads_extent || writes_extent) pb_stamp_join(&wanted, &s->extent_written[insn->extent]);
+    if (writes_extent) pb_stamp_join(&wanted, &s->extent_read[insn->extent]);
     require(s, lane, &wanted);
     pb_insn *made = append(s);
     *made = *insn;
@@ -224,17 +129,16 @@ static void step(synchronizer *s, const pb_insn *insn) {
     s->index[lane][position] = s->out_count - 1;
     if (ordered(lane)) s->known[lane].at[lane] = position;
     // Complete means: it and all before it on its lane.
-    stamp *after = &s->after[lane][position];
+    pb_stamp *after = &s->after[lane][position];
     *after = s->known[lane];
     after->at[lane] = position;
-    if (!ordered(lane) && position > 1) join(after, &s->after[lane][position - 1]);
-    for (int i = 0; i < count; i++)
-        if (!ranges[i].write) note_read(s, &s->slab[ranges[i].slab], ranges[i].begin, ranges[i].end, lane, position);
-    for (int i = 0; i < count; i++)
-        if (ranges[i].write) note_write(s, &s->slab[ranges[i].slab], ranges[i].begin, ranges[i].end, lane, position);
+    if (!ordered(lane) && position > 1) pb_stamp_join(after, &s->after[lane][position - 1]);
+    for (int write = 0; write < 2; write++)
+        for (int i = 0; i < count; i++)
+            if (ranges[i].write == (write == 1) && !note(s, &ranges[i], lane, position)) s->failed = true;
     if (reads_extent) s->extent_read[insn->extent].at[lane] = position;
     if (writes_extent) {
-        s->extent_written[insn->extent] = s->extent_read[insn->extent] = (stamp){{0}};
+        s->extent_written[insn->extent] = s->extent_read[insn->extent] = (pb_stamp){{0}};
         s->extent_written[insn->extent].at[lane] = position;
     }
 }
@@ -247,7 +151,8 @@ pb_status pb_program_synchronize(pb_arena *arena, const pb_graph *graph, pb_prog
     s.out = malloc(s.out_capacity * sizeof *s.out);
     s.extent_written = calloc(program->extent_count + 1, sizeof *s.extent_written);
     s.extent_read = calloc(program->extent_count + 1, sizeof *s.extent_read);
-    bool good = s.out && s.extent_written && s.extent_read;
+    for (int t = 0; t < 2; t++) s.slab[t] = pb_byte_history_create();
+    bool good = s.out && s.extent_written && s.extent_read && s.slab[0] && s.slab[1];
     for (int l = 0; l < PB_LANE_COUNT; l++) {
         s.index[l] = malloc((lane_count[l] + 1) * sizeof *s.index[l]);
         s.after[l] = malloc((lane_count[l] + 1) * sizeof *s.after[l]);
@@ -267,7 +172,6 @@ fail:
         free(s.index[l]);
         free(s.after[l]);
     }
-    free(s.slab[0].spans);
-    free(s.slab[1].spans);
+    for (int t = 0; t < 2; t++) pb_byte_history_destroy(s.slab[t]);
     return status;
 }

@@ -55,33 +55,91 @@ static uint32_t stays(const pb_tier_problem *p, uint32_t index, pb_tier_block *o
 
 enum { MOST_STAYS = 64 };
 
-// What is used by slot, and by how much that is over the budget, in sixteenths: a sum over slots may be large.
+enum { PART = 64 };  // slots that are summed up
+
+// What is used in slots [i * PART, (i + 1) * PART): p->used and `more` besides, in every one of them.
+typedef struct part {
+    uint64_t more, least, most;  // modulo 2^64; the other two include it
+} part;
+
+// What is used by slot, and by how much that is over the budget, as a sum over slots.
 typedef struct tally {
     pb_tier_problem *p;
     uint64_t budget, over;
+    part *parts;
     pb_tier_block *before, *after;  // room for a segment's stays
 } tally;
 
 static uint64_t excess(uint64_t used, uint64_t budget) {
-    return used > budget ? (used - budget) / 16 + 1 : 0;
+    return used > budget ? used - budget : 0;
+}
+
+static uint32_t part_end(const tally *t, uint32_t index) {
+    return (index + 1) * PART < t->p->slot_count ? (index + 1) * PART : t->p->slot_count;
+}
+
+static void sum_up(tally *t, uint32_t index) {
+    const uint64_t *used = t->p->used;
+    uint64_t least = UINT64_MAX, most = 0;
+    for (uint32_t s = index * PART; s < part_end(t, index); s++) {
+        if (used[s] < least) least = used[s];
+        if (used[s] > most) most = used[s];
+    }
+    t->parts[index].least = least;
+    t->parts[index].most = most;
+}
+
+// Into p->used what is noted of the part as a whole.
+static void write_out(tally *t, uint32_t index) {
+    const uint64_t more = t->parts[index].more;
+    for (uint32_t s = index * PART; more && s < part_end(t, index); s++) t->p->used[s] += more;
+    t->parts[index].more = 0;
+}
+
+// To all slots of a part that is within the budget or above it in each of them, before and after; else false.
+static bool add_to_part(tally *t, uint32_t index, uint64_t bytes) {
+    part *p = &t->parts[index];
+    if (p->least > t->budget && p->least + bytes > t->budget)
+        t->over += bytes * (part_end(t, index) - index * PART);
+    else if (p->most > t->budget || p->most + bytes > t->budget)
+        return false;
+    p->more += bytes;
+    p->least += bytes;
+    p->most += bytes;
+    return true;
 }
 
 static void add_bytes(tally *t, uint32_t begin, uint32_t end, uint64_t bytes) {
     const uint64_t budget = t->budget;
     uint64_t *used = t->p->used, less = 0, more = 0;
-    for (uint32_t s = begin; s < end; s++) {
-        const uint64_t now = used[s] + bytes;  // modulo 2^64: may be negative
-        less += excess(used[s], budget);
-        more += excess(now, budget);
-        used[s] = now;
+    while (begin < end) {
+        const uint32_t index = begin / PART, next = part_end(t, index) < end ? part_end(t, index) : end;
+        const bool whole = begin == index * PART && next == part_end(t, index);
+        if (!whole || !add_to_part(t, index, bytes)) {
+            write_out(t, index);
+            for (uint32_t s = begin; s < next; s++) {
+                const uint64_t now = used[s] + bytes;  // modulo 2^64: may be negative
+                less += excess(used[s], budget);
+                more += excess(now, budget);
+                used[s] = now;
+            }
+            sum_up(t, index);
+        }
+        begin = next;
     }
     t->over += more - less;
 }
 
 static bool any_above(const tally *t, uint32_t begin, uint32_t end, uint64_t most) {
     const uint64_t *used = t->p->used;
-    for (uint32_t s = begin; s < end; s++)
-        if (used[s] > most) return true;
+    while (begin < end) {
+        const uint32_t index = begin / PART, next = part_end(t, index) < end ? part_end(t, index) : end;
+        const part *p = &t->parts[index];
+        if (p->least > most) return true;
+        for (uint32_t s = begin; p->most > most && s < next; s++)
+            if (used[s] + p->more > most) return true;
+        begin = next;
+    }
     return false;
 }
 
@@ -153,6 +211,7 @@ static void count_all(tally *t) {
         p->used[s] += p->other[s];
         t->over += excess(p->used[s], t->budget);
     }
+    for (uint32_t i = 0; i * PART < p->slot_count; i++) sum_up(t, i);
 }
 
 // Of a bundle, the i-th segment.
@@ -203,6 +262,11 @@ static int by_rank(const void *left, const void *right) {
     return a->order < b->order ? -1 : a->order > b->order;
 }
 
+static int by_order(const void *left, const void *right) {
+    const pb_relief *a = left, *b = right;
+    return a->order < b->order ? -1 : a->order > b->order;
+}
+
 uint64_t pb_tier_peak(const pb_tier_problem *p) {
     uint64_t most = 0;
     for (uint32_t t = 0; t < p->slot_count; t++)
@@ -232,8 +296,13 @@ bool pb_tier_relieve(pb_tier_problem *p, pb_relief *reliefs, uint32_t count, uin
         for (int k = 0; k < 2; k++)
             if (p->segments[i].use[k].count + 2 > most) most = p->segments[i].use[k].count + 2;
     pb_tier_block *room = malloc(2 * (size_t)most * sizeof *room);
-    if (!room) return false;
-    tally t = {.p = p, .budget = budget, .before = room, .after = room + most};
+    part *parts = calloc(p->slot_count / PART + 1, sizeof *parts);
+    if (!room || !parts) {
+        free(room);
+        free(parts);
+        return false;
+    }
+    tally t = {.p = p, .budget = budget, .parts = parts, .before = room, .after = room + most};
     if (count) qsort(reliefs, count, sizeof *reliefs, by_rank);
     count_all(&t);
     for (uint32_t r = 0; r < count; r++) {
@@ -258,9 +327,12 @@ bool pb_tier_relieve(pb_tier_problem *p, pb_relief *reliefs, uint32_t count, uin
             reliefs[r].taken = false;
     }
     // What is wanted first, and was made last, waits the shortest: it comes first.
-    for (uint32_t r = count; r-- > 0 && !t.over && p->brings_home;)
+    if (count && p->brings_home) qsort(reliefs, count, sizeof *reliefs, by_order);
+    for (uint32_t r = 0; r < count && !t.over && p->brings_home; r++)
         if (reliefs[r].kind == PB_RELIEF_BUNDLE && reliefs[r].taken) bring_home(&t, &reliefs[r]);
+    for (uint32_t i = 0; i * PART < p->slot_count; i++) write_out(&t, i);
     free(room);
+    free(parts);
     return !t.over;
 }
 

@@ -158,9 +158,7 @@ static pb_status compile_deferred(const pb_step_request *request, const pb_plan_
     for (int i = 0; i < other.count; i++)
         other.items[i] = (pb_pass_program){.images = programs->items[i].images, .pass = programs->items[i].pass};
     other.flush = (pb_pass_program){0};
-    pb_plan_request quicker = *budgets;
-    quicker.quick = status == PB_OK;
-    const pb_status second = compile_kind(&again, &quicker, quick, &other);
+    const pb_status second = compile_kind(&again, budgets, quick, &other);
     if (second == PB_OK && (status != PB_OK || seconds_of(&other) < seconds_of(programs))) {
         if (status == PB_OK) drop_all(programs);
         *programs = other;

@@ -18,8 +18,8 @@ static uint64_t place(const char *what, uint64_t seed, pb_block *blocks, uint32_
     memcpy(wished, blocks, count * sizeof *blocks);
     memcpy(again, blocks, count * sizeof *blocks);
     uint64_t height = 0, repeated = 0, needed = 0;
-    CHECK_OK(pb_blocks_place(blocks, count, STEPS, limit, &height));
-    CHECK_OK(pb_blocks_place(again, count, STEPS, limit, &repeated));
+    CHECK_OK(pb_blocks_place(blocks, count, STEPS, limit, true, &height));
+    CHECK_OK(pb_blocks_place(again, count, STEPS, limit, true, &repeated));
     CHECK_THAT(height == repeated, "%s %llu: not the same twice", what, (unsigned long long)seed);
     bool whole = true;
     for (uint32_t i = 0; i < count; i++) {
