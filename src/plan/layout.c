@@ -125,13 +125,14 @@ static void join_chunk(pb_chunking *l, const pb_graph *g, uint32_t param) {
     chunk->gradient_bytes += pb_aligned(pb_value_bytes(&g->values[p->gradient]), PB_ALIGNMENT);
 }
 
-enum { KINDS = 4 };
+enum { KINDS = 8 };
 
-// A segment lives on as a whole or not at all, so a chunk's parameters agree about their weights (a working copy beside
-// the state need not live on) and about their gradients (of this step, or held from one to the next).
+// A segment lives on as a whole or not at all, and is read before an update writes it or not, so a chunk's parameters
+// agree about their weights (a working copy beside the state need not live on, nor be there before it is made anew) and
+// about their gradients (of this step, or held from one to the next).
 static int kind_of(const pb_graph *g, const pb_layout_param *p) {
     const bool copy = p->weight == PB_NONE || !g->values[p->weight].persistent;
-    return (copy ? 2 : 0) + (g->values[p->gradient].persistent ? 1 : 0);
+    return (p->reads_weight ? 4 : 0) + (copy ? 2 : 0) + (g->values[p->gradient].persistent ? 1 : 0);
 }
 
 // Chunks of one kind.

@@ -57,6 +57,7 @@ typedef struct pb_pager {
     uint32_t last_host_update;  // slot, or UINT32_MAX
     uint64_t device_bytes, host_bytes;
     bool host_relieved;  // something has left the host, so it matters what goes first
+    bool unplaced;       // where it does not fit: less is alive, but no placement was found
 } pb_pager;
 
 // Slots, segments, accesses. The attempt's arena, graph, request, machine, layout and attempt are set.

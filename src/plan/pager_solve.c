@@ -250,6 +250,7 @@ static pb_status fit(pb_pager *p, pb_tier_problem *t, relief_list *list, uint64_
         }
         if (!fits) {
             *needed = pb_tier_peak(t) + (budget - target);
+            p->unplaced = target < budget;
             PB_FAIL(PB_ERR_BUDGET, "too much for the budget");
         }
         PB_TRY(pb_tier_settle(p->arena, t, target));
@@ -262,6 +263,7 @@ static pb_status fit(pb_pager *p, pb_tier_problem *t, relief_list *list, uint64_
         const uint64_t over = *height - budget;
         if (attempt + 1 == TRIES || over > target / 2) {
             *needed = *height;
+            p->unplaced = true;
             PB_FAIL(PB_ERR_BUDGET, "too much for the budget");
         }
         // What is too much may be little, and just as much after each try.

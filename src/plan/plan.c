@@ -39,6 +39,7 @@ typedef struct outcome {
     pb_attempt attempt;
     int level;                       // its reserve, as one of reserves[]
     bool improved, order_matters;    // the newest attempt: is the best so far; something had to leave the host
+    bool unplaced;                   // some attempt only failed to find offsets
     uint64_t needed[PB_TIER_COUNT];  // the least that some attempt asked for, where none fitted
 } outcome;
 
@@ -64,6 +65,7 @@ static pb_status try_attempt(const pb_graph *graph, const pb_plan_request *reque
     PB_TRY(pb_pager_build(&p));
     status = pb_pager_solve(&p, needed);
     o->order_matters = status != PB_OK || p.host_relieved;
+    o->unplaced |= p.unplaced;
     if (status == PB_ERR_BUDGET)
         for (int t = 0; t < PB_TIER_COUNT; t++)
             if (needed[t] && needed[t] < o->needed[t]) o->needed[t] = needed[t];
@@ -119,14 +121,14 @@ static pb_status try_strategies(const search *s, int level) {
         const bool on_host = i == PB_STRATEGY_HOST;
         const int first = first_reserve((pb_strategy)i), used = level < 0 ? first : level;
         if (request->like ? request->like->layout->host_updates != on_host : on_host && !host) continue;
-        if (level == first) continue;  // was tried
+        if (request->quick && s->o->program) return PB_OK;
         PB_RETURN_IF(look(s, (pb_strategy)i, used, false, false));
         order_matters[i] = s->o->order_matters;
         // Gradients that the host updates from wait on the device, where there is room.
-        if (nvme && on_host) PB_RETURN_IF(look(s, (pb_strategy)i, used, true, true));
+        if (nvme && on_host && !(request->quick && s->o->program)) PB_RETURN_IF(look(s, (pb_strategy)i, used, true, true));
     }
     // Gradients leave the host first rather than state.
-    if (!nvme || !s->o->program || s->o->attempt.gradients_first) return PB_OK;
+    if (!nvme || !s->o->program || s->o->attempt.gradients_first || request->quick) return PB_OK;
     const pb_attempt best = s->o->attempt;
     return order_matters[best.strategy] ? look(s, best.strategy, s->o->level, true, false) : PB_OK;
 }
@@ -148,8 +150,12 @@ static pb_status refine(const search *s) {
 // take the first that fits.
 static pb_status try_paged(const pb_graph *graph, const pb_plan_request *request, outcome *o) {
     const search s = {graph, request, o};
-    PB_RETURN_IF(try_strategies(&s, -1));
-    for (int level = RESERVES - 1; level >= 0 && !o->program; level--) PB_RETURN_IF(try_strategies(&s, level));
+    // Without a reserve the least leaves. What does not fit then only does with one where it is offsets that were
+    // not found.
+    if (!request->quick) PB_RETURN_IF(try_strategies(&s, -1));
+    if (!o->program) PB_RETURN_IF(try_strategies(&s, 0));
+    for (int level = RESERVES - 1; level > 0 && !o->program && o->unplaced; level--)
+        PB_RETURN_IF(try_strategies(&s, level));
     return o->program && !request->like && !request->quick ? refine(&s) : PB_OK;
 }
 
@@ -175,6 +181,7 @@ enum { PROBES = 8 };
 // fragmentation can take more.
 static uint64_t smallest_budget(const pb_graph *graph, const pb_plan_request *request, pb_tier t, uint64_t asked) {
     pb_plan_request probe = *request;
+    probe.quick = true;
     uint64_t budget = asked;
     for (int i = 0; i < PROBES; i++) {
         outcome o = {.needed = {UINT64_MAX, UINT64_MAX, UINT64_MAX}};

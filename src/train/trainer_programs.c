@@ -99,9 +99,9 @@ static bool decides(const pb_programs *programs, int i) {
 // `quick`: finds a way less often, but what it finds is also found without it.
 static pb_status compile_kind(const pb_step_request *request, const pb_plan_request *limits, bool quick,
                               pb_programs *programs) {
-    static const double thorough_shares[] = {0, 0.03, 0.08, 0.15, 0.25}, quick_shares[] = {0.03, 0.15};
+    static const double thorough_shares[] = {0, 0.03, 0.08, 0.15, 0.25}, quick_shares[] = {0, 0.03, 0.15};
     const double *shares = quick ? quick_shares : thorough_shares;
-    const int share_count = quick ? 2 : 5, rounds = quick ? 1 : programs->count;
+    const int share_count = quick ? 3 : 5, rounds = quick ? 1 : programs->count;
     bool tried[PB_PASS_PROGRAMS] = {false};
     pb_plan_refusal first = {.needed = 0};  // with all of the budgets
     bool refused = false;
@@ -173,6 +173,7 @@ static pb_status compile_all(const pb_step_request *request, const pb_batching *
     *programs = (pb_programs){.backend = limits->backend};
     PB_RETURN_IF(find_passes(batching, programs, &programs->sums));
     pb_plan_request budgets = limits->request;
+    budgets.quick = quick;
     // What fits is not moved; the update is then made at the end of its own step.
     pb_status status = PB_ERR_BUDGET;
     if (budgets.state <= PB_STATE_ON_DEVICE) status = compile_kind(request, &budgets, quick, programs);
@@ -199,31 +200,45 @@ static int64_t find_fit(const pb_step_request *request, const pb_batching *batch
     return 0;
 }
 
-// Whether all of it fits when tier t has `budget`.
-static pb_status try_budget(const pb_step_request *request, const pb_batching *batching, const pb_memory_limits *limits,
-                            pb_tier t, uint64_t budget) {
+// Whether all of it fits.
+static pb_status try_budgets(const pb_step_request *request, const pb_batching *batching,
+                             const pb_memory_limits *limits) {
     pb_programs programs;
-    pb_memory_limits l = *limits;
-    l.request.budget[t] = budget;
-    const pb_status status = compile_all(request, batching, &l, true, &programs);
+    const pb_status status = compile_all(request, batching, limits, true, &programs);
     pb_programs_deinit(&programs);
     return status;
 }
 
-// A budget of tier t that works for all programs together, and of which not much less does; 0 where none is found.
-// `needed`: what one of them would take by itself. Every try is a plan that just does not work, and these take longest.
-static uint64_t find_smallest(const pb_step_request *request, const pb_batching *batching,
-                              const pb_memory_limits *limits, pb_tier t, uint64_t needed) {
-    static const double growth[] = {1, 1.04, 1.1, 1.2, 1.4, 1.8};
-    const uint64_t given = limits->request.budget[t];
-    const double least = needed > given ? (double)needed : 1.04 * (double)given;
-    for (size_t i = 0; i < sizeof growth / sizeof *growth; i++) {
-        const uint64_t budget = ((uint64_t)(least * growth[i]) + PB_ALIGNMENT - 1) / PB_ALIGNMENT * PB_ALIGNMENT;
-        const pb_status status = try_budget(request, batching, limits, t, budget);
-        if (status == PB_OK) return budget;
-        if (status != PB_ERR_BUDGET) return 0;
+// Budgets that work for all programs together, in limits->request.budget: that of what lacks is raised, and that of the
+// other tiers where they then lack; afterwards that of tier t is lowered to within a sixty-fourth of the least that
+// works. *limits->request.refusal: what lacks. False: none was found. Every try is a plan.
+static bool find_smallest(const pb_step_request *request, const pb_batching *batching, pb_memory_limits *limits,
+                          pb_tier t) {
+    enum { TRIES = 12, CLOSE = 64 };
+    const pb_plan_refusal *lacks = limits->request.refusal;
+    uint64_t *budget = limits->request.budget, fails = budget[t], step = 0;
+    pb_status status = PB_ERR_BUDGET;
+    int tries = 0;
+    for (; status == PB_ERR_BUDGET && lacks->needed; tries++) {
+        uint64_t *raised = &budget[lacks->tier];
+        if (tries == TRIES || *raised == UINT64_MAX) return false;
+        step += *raised / 256 + PB_EXTENT_ALIGNMENT;
+        *raised = lacks->needed > *raised + step ? lacks->needed : *raised + step;
+        *raised = (*raised + PB_EXTENT_ALIGNMENT - 1) / PB_EXTENT_ALIGNMENT * PB_EXTENT_ALIGNMENT;
+        status = try_budgets(request, batching, limits);
+        if (status == PB_ERR_BUDGET && lacks->tier == t) fails = budget[t];
     }
-    return 0;
+    uint64_t fits = budget[t], next = fits - fits / CLOSE;
+    for (; status == PB_OK && tries < TRIES && next > fails; tries++) {
+        budget[t] = next / PB_EXTENT_ALIGNMENT * PB_EXTENT_ALIGNMENT;
+        const pb_status lower = try_budgets(request, batching, limits);
+        if (lower != PB_OK && (lower != PB_ERR_BUDGET || tries == 0)) break;
+        *(lower == PB_OK ? &fits : &fails) = budget[t];
+        if (fits - fails <= fits / CLOSE) break;
+        next = (fits + fails) / 2;
+    }
+    budget[t] = fits;
+    return status == PB_OK;
 }
 
 // "1.500 GiB", "12.000 MiB".
@@ -239,15 +254,33 @@ static void refuse(const pb_step_request *request, const pb_batching *batching, 
     static const char *const keys[PB_TIER_COUNT] = {"memory.device", "memory.host", "memory.nvme_size"};
     static const char *const names[PB_TIER_COUNT] = {"device memory", "host memory", "NVMe"};
     const pb_plan_refusal lacks = *l->request.refusal;
-    char smaller[64] = "", needs[32], given[32];
+    char smaller[64] = "", needs[32], given[32], besides[160] = "";
+    pb_memory_limits enough = *l;
+    pb_plan_refusal missing = lacks;
     const int64_t fit = find_fit(request, batching, l);
     if (fit) snprintf(smaller, sizeof smaller, "; memory.micro_batch: %lld would fit as it is", (long long)fit);
-    const uint64_t works = lacks.needed ? find_smallest(request, batching, l, lacks.tier, lacks.needed) : 0;
+    enough.request.refusal = &missing;
+    const bool found = lacks.needed && find_smallest(request, batching, &enough, lacks.tier);
+    const uint64_t works = found ? enough.request.budget[lacks.tier] : 0;
+    bool alone = true;
+    for (int t = 0; t < PB_TIER_COUNT; t++) {
+        if (!found || t == (int)lacks.tier || enough.request.budget[t] == l->request.budget[t]) continue;
+        const size_t used = strlen(besides);
+        alone = false;
+        snprintf(besides + used, sizeof besides - used, " and %s: %llu", keys[t],
+                 (unsigned long long)enough.request.budget[t]);
+    }
     size_text(works ? works : lacks.needed, needs);
     size_text(l->request.budget[lacks.tier], given);
     programs->lacking = lacks.tier;
-    programs->smallest = works;
-    if (works)
+    programs->smallest = alone ? works : 0;
+    if (!alone)
+        pb_error(PB_ERR_BUDGET,
+                 "the step needs %s of %s, and %s allows %s; that alone does not do, but %s: %llu%s works (a smaller "
+                 "train_batch_size or resolution needs less)%s",
+                 needs, names[lacks.tier], keys[lacks.tier], given, keys[lacks.tier], (unsigned long long)works,
+                 besides, smaller);
+    else if (works)
         pb_error(PB_ERR_BUDGET,
                  "the step needs %s of %s, and %s allows %s; the smallest budget that works is %llu bytes (a smaller "
                  "train_batch_size or resolution needs less)%s",
