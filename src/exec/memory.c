@@ -116,3 +116,7 @@ uint64_t pb_memory_bytes(const pb_memory *memory, pb_tier tier) {
 uint64_t pb_memory_process_bytes(const pb_memory *memory) {
     return memory->bytes[PB_TIER_HOST] + (memory->on_cpu ? memory->bytes[PB_TIER_DEVICE] : 0) + memory->staging_bytes;
 }
+
+const char *pb_memory_note(const pb_memory *memory) {
+    return memory->calls->note ? memory->calls->note(memory->device) : "";
+}

@@ -31,4 +31,7 @@ uint64_t pb_memory_bytes(const pb_memory *memory, pb_tier tier);
 // Of the slabs, what lies in this process's own memory: the host's, and on the CPU the device's.
 uint64_t pb_memory_process_bytes(const pb_memory *memory);
 
+// What the device has to say (pb_device_calls.note): "" where it has nothing.
+const char *pb_memory_note(const pb_memory *memory);
+
 #endif
