@@ -55,7 +55,7 @@ typedef struct pb_device_calls {
     // before it issues what needs it.
     pb_status (*signal)(pb_device *device, pb_lane lane, uint64_t mark);
     pb_status (*synchronize)(pb_device *device);
-    // For traces: begin and end of what is issued next on `lane` (run or copy), as seconds of CLOCK_MONOTONIC; both are
+    // For traces: begin and end of what is issued next on `lane` (run, replay or copy), as seconds of CLOCK_MONOTONIC; both are
     // written by the time that `synchronize` returns. NULL: not offered.
     pb_status (*time)(pb_device *device, pb_lane lane, double *begin, double *end);
     // Copies that are complete on return, between device memory and any host memory, for loading and saving.

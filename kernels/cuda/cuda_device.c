@@ -393,7 +393,9 @@ static pb_status capture(pb_device *d, uint32_t count, const pb_opcode *ops, con
 static pb_status replay(pb_device *d, pb_captured *captured) {
     PB_RETURN_IF(enter(d));
     pb_cuda_signals_pace(&d->signals, OP_ENTRIES);
-    return check(d, pb_cuda_graph_launch(captured, d->stream[PB_LANE_COMPUTE]), "a CUDA graph");
+    PB_RETURN_IF(begin(d, PB_LANE_COMPUTE));
+    PB_RETURN_IF(check(d, pb_cuda_graph_launch(captured, d->stream[PB_LANE_COMPUTE]), "a CUDA graph"));
+    return end(d, PB_LANE_COMPUTE);
 }
 
 static void captured_release(pb_device *d, pb_captured *captured) {

@@ -12,8 +12,6 @@
 
 // Of the free space, what `auto` leaves to others.
 static const double nvme_share = 0.9;
-// Of a GPU's free memory, what cuDNN, cuBLASLt and our kernels' own code will take.
-static const uint64_t gpu_margin = (uint64_t)800 << 20;
 
 // Free bytes where `directory` is or would be made.
 static pb_status free_bytes(pb_arena *arena, const char *directory, uint64_t *bytes) {
@@ -63,7 +61,7 @@ static pb_status find_this(pb_arena *arena, const pb_config *config, const pb_ba
         machine->nvme_bytes = host.nvme_bytes;
     }
     snprintf(machine->name, sizeof machine->name, "%.50s (cuda:%d)", gpu.name, backend->ordinal);
-    machine->device_bytes = gpu.free > gpu_margin ? gpu.free - gpu_margin : 0;
+    machine->device_bytes = gpu.free > PB_GPU_MARGIN ? gpu.free - PB_GPU_MARGIN : 0;
     return PB_OK;
 }
 

@@ -6,6 +6,9 @@
 #include "kernels/backend.h"
 #include "plan/plan.h"
 
+// Of a GPU's free memory, what cuDNN, cuBLASLt, our kernels' own code and CUDA graphs will take.
+#define PB_GPU_MARGIN ((uint64_t)800 << 20)
+
 typedef struct pb_memory_limits {
     const pb_backend *backend;  // what the run computes on
     pb_machine machine;

@@ -174,6 +174,7 @@ typedef struct pb_loss_scale {
 typedef struct pb_run_record {
     bool tracing;                            // times are being taken
     int64_t first_step, traced_step;         // of this process; 0 before
+    size_t noted;                            // of the device's notes, bytes that have been passed on
     int64_t images, full_images;             // of the step under way; of a full one
     double in_programs;                      // seconds of the step under way
     int64_t steps;                           // that were timed: full ones, but for the first
