@@ -308,7 +308,7 @@ static pb_status bench_dtype(const pb_backend *backend, const pb_machine *guess,
                                      .latent_h = resolution / 8,
                                      .latent_w = resolution / 8,
                                      .tokens = TOKENS};
-    if (backend->device) PB_TRY(pb_bench_device_open(backend, &b.device));
+    if (!backend->kernels) PB_TRY(pb_bench_device_open(backend, &b.device));
     PB_TRY(pb_step_graph_create(&request, &step));
     b.graph = step->graph;
     b.kinds = calloc(step->graph->node_count, sizeof *b.kinds);

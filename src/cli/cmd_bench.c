@@ -68,7 +68,7 @@ static pb_status measure(pb_arena *arena, const pb_backend *backend, int resolut
     name_machine(machine);
     PB_RETURN_IF(pb_bench_copies((quick ? 64 : 256) * mib, machine));
     PB_RETURN_IF(pb_bench_adamw((quick ? 4 : 16) * mib, machine));
-    if (backend->device) PB_RETURN_IF(measure_gpu(arena, backend, quick, &guess, machine));
+    if (backend != pb_backend_cpu()) PB_RETURN_IF(measure_gpu(arena, backend, quick, &guess, machine));
     printf("%s, %.1f GiB of memory free for slabs\n", machine->name, (double)machine->device_bytes / 0x1p30);
     print_rate("copy host to device", machine->upload);
     print_rate("copy device to host", machine->download);
