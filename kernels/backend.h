@@ -61,6 +61,9 @@ typedef struct pb_device_calls {
     // Copies that are complete on return, between device memory and any host memory, for loading and saving.
     pb_status (*write)(pb_device *device, void *to, const void *from, uint64_t bytes);
     pb_status (*read)(pb_device *device, void *to, const void *from, uint64_t bytes);
+    // From now on copies between host and device take 1 / share as long, share in (0, 1], as if the link were slower.
+    // NULL: not offered.
+    void (*throttle)(pb_device *device, double share);
     // For profilers: what the executor's thread issues from now on belongs to a range of that name; NULL ends the
     // innermost one. NULL: not offered.
     void (*range)(pb_device *device, const char *name);

@@ -62,6 +62,7 @@ struct pb_device {
     host_slab *slabs;
     pb_cuda_target target;
     char note[1200];
+    double repeats;  // of a copy, beyond the first; see throttle
     // The failure that stays; written once, under the lock, before `failed` is set.
     pthread_mutex_t lock;
     _Atomic(bool) failed;
@@ -359,20 +360,31 @@ static pb_status run(pb_device *d, pb_lane lane, pb_opcode op, const pb_kernel_a
     return status == PB_OK ? end(d, lane) : status;
 }
 
-static pb_status copy(pb_device *d, pb_lane lane, void *to, const void *from, uint64_t bytes) {
-    PB_RETURN_IF(enter(d));
+static pb_status copy_once(pb_device *d, pb_lane lane, void *to, const void *from, uint64_t bytes) {
     const bool up = lane == PB_LANE_UPLOAD;
-    const char *what = up ? "an upload" : "a download";
     pb_cuda_staging *staging = &d->staging[lane];
     pb_cuda_signals_pace(&d->signals, staging->ring ? pb_cuda_staging_entries(staging, bytes) : 1);
-    PB_RETURN_IF(begin(d, lane));
     cudaError_t error;
     if (!staging->ring)
         error = cudaMemcpyAsync(to, from, bytes, up ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost, d->stream[lane]);
     else
         error = (up ? pb_cuda_staging_upload : pb_cuda_staging_download)(staging, d->stream[lane], to, from, bytes);
-    PB_RETURN_IF(check(d, error, what));
+    return check(d, error, up ? "an upload" : "a download");
+}
+
+static pb_status copy(pb_device *d, pb_lane lane, void *to, const void *from, uint64_t bytes) {
+    PB_RETURN_IF(enter(d));
+    pb_cuda_signals_pace(&d->signals, 2);  // times
+    PB_RETURN_IF(begin(d, lane));
+    PB_RETURN_IF(copy_once(d, lane, to, from, bytes));
+    // The link is kept busy by the same bytes again, whole and in part: nothing else changes.
+    for (double left = d->repeats * (double)bytes; left >= 1; left -= (double)bytes)
+        PB_RETURN_IF(copy_once(d, lane, to, from, left < (double)bytes ? (uint64_t)left : bytes));
     return end(d, lane);
+}
+
+static void throttle(pb_device *d, double share) {
+    d->repeats = share > 0 && share < 1 ? 1 / share - 1 : 0;
 }
 
 // --- Kernels as one ---
@@ -533,6 +545,7 @@ const pb_device_calls pb_cuda_device_calls = {
     .time = time_next,
     .write = write_device,
     .read = read_device,
+    .throttle = throttle,
     .range = range,
     .note = device_note,
 };

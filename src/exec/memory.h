@@ -12,6 +12,7 @@ struct pb_store_hook;
 typedef struct pb_memory_options {
     const char *nvme;                  // directory of the store's file; NULL: there is no store
     int engine;                        // a pb_store_engine; 0: io_uring, and threads where that is refused
+    double link_share;                 // 0 or 1: the link as it is; else pb_device_calls.throttle, where there is one
     const struct pb_store_hook *hook;  // of the store's system calls; NULL outside tests
 } pb_memory_options;
 

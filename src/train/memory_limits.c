@@ -66,7 +66,7 @@ static pb_status find_this(pb_arena *arena, const pb_config *config, const pb_ba
 }
 
 pb_status pb_memory_limits_find(pb_arena *arena, const pb_config *config, const char *machine, pb_memory_limits *l) {
-    *l = (pb_memory_limits){.nvme = config->memory.nvme};
+    *l = (pb_memory_limits){.nvme = config->memory.nvme, .link_share = config->memory.link_share};
     const bool elsewhere = machine != NULL;
     if (elsewhere) {
         l->backend = pb_backend_for_machine(machine);
@@ -74,6 +74,11 @@ pb_status pb_memory_limits_find(pb_arena *arena, const pb_config *config, const 
     } else {
         PB_RETURN_IF(pb_backend_select(config->device, &l->backend));
         PB_RETURN_IF(find_this(arena, config, l->backend, &l->machine));
+    }
+    if (!l->machine.shared_cores && l->link_share > 0) {
+        l->machine.upload *= l->link_share;
+        l->machine.download *= l->link_share;
+        l->machine.copy_both *= l->link_share;
     }
     const bool device_auto = config->memory.device == PB_SIZE_AUTO, host_auto = config->memory.host == PB_SIZE_AUTO;
     uint64_t *budget = l->request.budget;

@@ -58,6 +58,7 @@ typedef struct pb_programs {
     pb_memory *memory;
     uint64_t tier_bytes[PB_TIER_COUNT];
     const char *nvme;           // directory, or NULL
+    double link_share;          // memory.link_share
     const pb_backend *backend;  // of pb_memory_limits
     // Of a refusal (PB_ERR_BUDGET): the tier that lacks, and the smallest budget of it that works while the others are
     // as they are; 0 where none does.

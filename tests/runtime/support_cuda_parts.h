@@ -19,7 +19,7 @@ struct CUevent_st {
 };
 
 extern atomic_int fake_object_count;
-void fake_counted(fake_counter which);
+void fake_counted(fake_counter which, uint64_t by);
 
 cudaError_t fake_enter(const char *function);  // the error that a call of it is to return
 bool fake_is_broken(void);

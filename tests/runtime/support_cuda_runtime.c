@@ -21,8 +21,8 @@ uint64_t fake_count(fake_counter which) {
     return counts[which];
 }
 
-void fake_counted(fake_counter which) {
-    counts[which]++;
+void fake_counted(fake_counter which, uint64_t by) {
+    counts[which] += by;
 }
 
 // --- Failures ---

@@ -41,6 +41,8 @@ typedef enum fake_counter {
     FAKE_GRAPH_LAUNCHES,
     FAKE_PAGEABLE_COPIES,  // from or to memory that is not page-locked
     FAKE_VALUE_WAITS,
+    FAKE_COPIES,
+    FAKE_COPIED_BYTES,
     FAKE_COUNTS
 } fake_counter;
 uint64_t fake_count(fake_counter which);  // since the program began

@@ -271,10 +271,12 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t event, unsigned flag
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t s) {
     ENTER(cudaMemcpyAsync);
     const cudaError_t error = push(s, (item){.kind = ITEM_COPY, .to = to, .from = from, .bytes = bytes});
+    fake_counted(FAKE_COPIES, 1);
+    fake_counted(FAKE_COPIED_BYTES, bytes);
     // Pageable memory: such a copy is no better than a synchronous one.
     if (error == cudaSuccess && kind != cudaMemcpyDeviceToDevice && !s->capture &&
         !fake_is_locked(kind == cudaMemcpyHostToDevice ? from : to, bytes)) {
-        fake_counted(FAKE_PAGEABLE_COPIES);
+        fake_counted(FAKE_PAGEABLE_COPIES, 1);
         let_finish(s);
     }
     return error;
@@ -299,7 +301,7 @@ static CUresult wait_value(CUstream s, CUdeviceptr at, cuuint32_t value, unsigne
     if (error != cudaSuccess) return (CUresult)error;
     if (flags != CU_STREAM_WAIT_VALUE_GEQ || at % 4 || !fake_is_locked((const void *)(uintptr_t)at, 4))
         return CUDA_ERROR_INVALID_VALUE;
-    fake_counted(FAKE_VALUE_WAITS);
+    fake_counted(FAKE_VALUE_WAITS, 1);
     return (CUresult)push(
         s, (item){.kind = ITEM_WAIT_VALUE, .word = (const _Atomic(uint32_t) *)(uintptr_t)at, .value = value});
 }
@@ -396,7 +398,7 @@ cudaError_t cudaGraphUpload(cudaGraphExec_t exec, cudaStream_t s) {
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t s) {
     ENTER(cudaGraphLaunch);
-    fake_counted(FAKE_GRAPH_LAUNCHES);
+    fake_counted(FAKE_GRAPH_LAUNCHES, 1);
     return push(s, (item){.kind = ITEM_GRAPH, .exec = exec});
 }
 
@@ -404,7 +406,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t s) {
 
 static pb_status launch(pb_opcode op, const pb_kernel_args *args, void *stream) {
     if (fake.launcher) PB_RETURN_IF(fake.launcher(op, stream));
-    if (!((cudaStream_t)stream)->capture) fake_counted(FAKE_KERNELS);
+    if (!((cudaStream_t)stream)->capture) fake_counted(FAKE_KERNELS, 1);
     const cudaError_t error = push(stream, (item){.kind = ITEM_KERNEL, .op = op, .args = args});
     return error == cudaSuccess ? PB_OK : pb_error(PB_ERR_INTERNAL, "a kernel did not start: %d", (int)error);
 }

@@ -123,6 +123,49 @@ static void check_programs(void) {
     CHECK_THAT(fake_objects() == 0, "%d objects are left", fake_objects());
 }
 
+// A link that seems slower carries the same bytes, more often.
+static void check_throttle(void) {
+    for (int locked = 0; locked < 2; locked++) {
+        pb_graph *g = support_random_graph(4, 7);
+        unsigned char *expected = support_run_resident(g, pb_backend_cpu(), 4);
+        pb_program *p = support_paging_program(g, pb_backend_cpu(), 4);
+        uint64_t copies[2];
+        fake.no_lock = !locked;
+        for (int slow = 0; slow < 2; slow++) {
+            const pb_memory_options options = {.nvme = scratch_path("store"), .link_share = slow ? 0.3 : 1};
+            const uint64_t before = fake_count(FAKE_COPIES);
+            pb_memory *memory = NULL;
+            pb_executor *executor = NULL;
+            unsigned char *result = NULL;
+            pb_status status = pb_memory_create_for(fake_backend(), &p, 1, &options, &memory);
+            if (status == PB_OK) status = pb_executor_create(fake_backend(), g, p, memory, &executor);
+            if (status == PB_OK) result = support_run_steps(executor, g, 4, &status);
+            CHECK_THAT(status == PB_OK && result && !memcmp(result, expected, support_result_bytes(g)), "%s",
+                       pb_error_message());
+            copies[slow] = fake_count(FAKE_COPIES) - before;
+            free(result);
+            pb_executor_destroy(executor);
+            pb_memory_destroy(memory);
+        }
+        CHECK_THAT(copies[1] > 2 * copies[0], "%llu copies, %llu through a slower link", (unsigned long long)copies[0],
+                   (unsigned long long)copies[1]);
+        fake.no_lock = false;
+        free(expected);
+        pb_program_destroy(p);
+        pb_graph_destroy(g);
+    }
+    pb_device *d = NULL;
+    static unsigned char from[1000], to[1000];
+    CHECK_OK(calls->open(0, &d));
+    if (!d) return;
+    calls->throttle(d, 0.4);  // 2.5 times
+    const uint64_t copies = fake_count(FAKE_COPIES), bytes = fake_count(FAKE_COPIED_BYTES);
+    CHECK_OK(calls->copy(d, PB_LANE_UPLOAD, to, from, sizeof from));
+    CHECK_OK(calls->synchronize(d));
+    CHECK(fake_count(FAKE_COPIES) - copies == 3 && fake_count(FAKE_COPIED_BYTES) - bytes == 2500);
+    calls->close(d);
+}
+
 // Every call that rings make fails once: an error that names the GPU, or the right bits.
 static void check_faults(void) {
     static const char *const functions[] = {"cudaHostAlloc",   "cudaStreamCreateWithFlags", "cudaEventCreateWithFlags",
@@ -165,6 +208,7 @@ int main(void) {
     check_copies(400 << 10, "go through 0.50 MiB of locked memory", true);
     check_copies(1, "do not overlap with kernels", false);
     check_programs();
+    check_throttle();
     check_faults();
     scratch_remove();
     return CHECK_DONE();
