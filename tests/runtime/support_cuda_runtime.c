@@ -8,7 +8,7 @@
 #include "kernels/cuda/cuda_resize.h"
 #include "support_cuda_parts.h"
 
-fake_machine fake = {.gpus = 1, .driver = 13000, .runtime = 13000, .major = 8, .minor = 6, .memory = 64 << 20};
+fake_machine fake = {.gpus = 1, .driver = 13000, .runtime = 13000, .major = 8, .minor = 6, .memory = 256 << 20};
 
 atomic_int fake_object_count;
 static _Atomic(uint64_t) counts[FAKE_COUNTS];
