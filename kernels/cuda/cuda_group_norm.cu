@@ -239,8 +239,7 @@ __global__ void __launch_bounds__(BLOCK_LIMIT, 1)
             sum += first * gamma[c];
             product += second * gamma[c];
         }
-        __syncthreads();
-    }
+    }  // a second round has one lane, which reads nothing of what is shared
     sum = block_sum(sum);
     product = block_sum(product);
     if (threadIdx.x) return;
