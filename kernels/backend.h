@@ -47,16 +47,16 @@ typedef struct pb_device_calls {
     // How much can be issued on a copy lane now without waiting for it: copies, marks, waits and calls count one each.
     // NULL: no matter, since kernels do not run in the calling thread. Else copies are issued ahead of the kernels.
     uint32_t (*room)(pb_device *device, pb_lane lane);
-    // The calling thread waits for a mark that was recorded, or looks whether it is reached. The latter also from the I/O
-    // thread, beside any other call.
+    // The calling thread waits for a mark that was recorded, or looks whether it is reached. The latter also from the
+    // I/O thread, beside any other call.
     pb_status (*wait)(pb_device *device, pb_lane lane, uint64_t mark);
     pb_status (*reached)(pb_device *device, pb_lane lane, uint64_t mark, bool *yes);
     // From the I/O thread: `mark` of lane READ or WRITE is reached. NULL: the executor's thread waits for I/O itself
     // before it issues what needs it.
     pb_status (*signal)(pb_device *device, pb_lane lane, uint64_t mark);
     pb_status (*synchronize)(pb_device *device);
-    // For traces: begin and end of what is issued next on `lane` (run, replay or copy), as seconds of CLOCK_MONOTONIC; both are
-    // written by the time that `synchronize` returns. NULL: not offered.
+    // For traces: begin and end of what is issued next on `lane` (run, replay or copy), as seconds of
+    // CLOCK_MONOTONIC; both are written by the time that `synchronize` returns. NULL: not offered.
     pb_status (*time)(pb_device *device, pb_lane lane, double *begin, double *end);
     // Copies that are complete on return, between device memory and any host memory, for loading and saving.
     pb_status (*write)(pb_device *device, void *to, const void *from, uint64_t bytes);

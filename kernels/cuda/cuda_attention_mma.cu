@@ -72,9 +72,9 @@ __global__ void __launch_bounds__(MMA_WARPS * 32, DEPTH <= 5 ? 3 : 2)
             lse[(int64_t)blockIdx.y * s.queries + row + 8 * h] = (most[h] + log2f(sum[h])) * LN_2;
 }
 
-// Half of the blocks own queries and make dq, the others own keys and make dk and dv: the scores are formed twice, seven
-// products of tiles where five would do with atomics, and the sums are in the same order in every run. What the softmax
-// left of a query is in registers where the block owns it, and else staged with the queries.
+// Half of the blocks own queries and make dq, the others own keys and make dk and dv: the scores are formed twice,
+// seven products of tiles where five would do with atomics, and the sums are in the same order in every run. What the
+// softmax left of a query is in registers where the block owns it, and else staged with the queries.
 template <typename T, int DEPTH>
 __global__ void __launch_bounds__(MMA_WARPS * 32, 2)
     attention_gradient_mma(attention_shape s, attention_gradient_in in, const float *delta, void *dq, void *dk,

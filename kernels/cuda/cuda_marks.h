@@ -1,8 +1,8 @@
 // Marks of a lane as CUDA events: a fixed ring of them, since nothing may be created during a step. An event is taken
-// over only when its mark is reached (the thread that records waits for that, should it ever be so far ahead), so a mark
-// without an event is one that is reached. It must not be waited for through a younger one instead: that one may depend
-// on a transfer which waits for the older.
-// One thread records and looks marks up; any may ask whether one is reached.
+// over only when its mark is reached (the thread that records waits for that, should it ever be so far ahead), so a
+// mark without an event is one that is reached. It must not be waited for through a younger one instead: that one may
+// depend on a transfer which waits for the older. One thread records and looks marks up; any may ask whether one is
+// reached.
 #ifndef PB_KERNELS_CUDA_MARKS_H
 #define PB_KERNELS_CUDA_MARKS_H
 

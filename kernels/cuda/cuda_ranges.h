@@ -1,5 +1,5 @@
-// Names for profilers (NVTX): what the executor's thread issues, op by op within a run, and which stream is which. Until
-// a profiler has put itself into the process, each call ends at a comparison.
+// Names for profilers (NVTX): what the executor's thread issues, op by op within a run, and which stream is which.
+// Until a profiler has put itself into the process, each call ends at a comparison.
 #ifndef PB_KERNELS_CUDA_RANGES_H
 #define PB_KERNELS_CUDA_RANGES_H
 

@@ -44,8 +44,8 @@ void pb_cuda_signals_deinit(pb_cuda_signals *signals);  // zeroed is allowed; no
 // From the I/O thread: `mark` of `lane` (READ or WRITE) and all before it is reached.
 void pb_cuda_signals_set(pb_cuda_signals *signals, pb_lane lane, uint64_t mark);
 
-// From the executor's thread. pace: before so many entries are issued; may sleep. wait (an entry too): what is issued into `stream` from now on
-// begins when `mark` of lane `on` is reached.
+// From the executor's thread. pace: before so many entries are issued; may sleep. wait (an entry too): what is issued
+// into `stream` from now on begins when `mark` of lane `on` is reached.
 void pb_cuda_signals_pace(pb_cuda_signals *signals, uint64_t entries);
 cudaError_t pb_cuda_signals_wait(pb_cuda_signals *signals, cudaStream_t stream, pb_lane on, uint64_t mark);
 

@@ -1,6 +1,6 @@
 // Copies between the device and host memory that could not be page-locked: through small rings of memory that is, piece
-// by piece. The processor's half of a piece is a host function in a stream of its own, so that nobody waits for it but the
-// pieces themselves, and a copy takes its place in its lane like any other.
+// by piece. The processor's half of a piece is a host function in a stream of its own, so that nobody waits for it
+// but the pieces themselves, and a copy takes its place in its lane like any other.
 #ifndef PB_KERNELS_CUDA_STAGING_H
 #define PB_KERNELS_CUDA_STAGING_H
 

@@ -15,8 +15,8 @@ void pb_bench_device_close(pb_bench_device *device);  // NULL is allowed; gives 
 pb_status pb_bench_device_memory(pb_bench_device *device, int slot, uint64_t bytes, int fill, unsigned char **memory);
 pb_status pb_bench_device_clear(pb_bench_device *device, void *memory, uint64_t bytes);  // zeros
 
-// Seconds of one launch of `op`, as launches of args[count] take one behind the other, in one graph where the device has
-// such: the least of some rounds, after one that is not counted.
+// Seconds of one launch of `op`, as launches of args[count] take one behind the other, in one graph where the device
+// has such: the least of some rounds, after one that is not counted.
 pb_status pb_bench_device_time(pb_bench_device *device, pb_opcode op, const pb_kernel_args *args, uint32_t count,
                                int rounds, double *seconds);
 

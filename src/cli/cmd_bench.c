@@ -135,7 +135,7 @@ pb_status pb_command_bench(int argc, char **argv) {
     const pb_option options[] = {
         PB_OPTION_TEXT("--profile", NULL, "FILE", &profile, "measure this machine and write its profile (YAML)"),
         PB_OPTION_TEXT("--device", NULL, "DEVICE", &device,
-                       "auto, cpu, cuda or cuda:N: what computes (with --profile cpu; else what the configuration says)"),
+                       "auto, cpu, cuda or cuda:N: what computes (--profile: cpu; --memory: the configuration's)"),
         PB_OPTION_TEXT("--nvme", NULL, "DIR", &nvme,
                        "measure the drive there, too (1 GiB, removed afterwards); without it the profile has no NVMe"),
         PB_OPTION_TEXT("--resolution", NULL, "N", &resolution_text, "of the pictures whose shapes are run (256)"),

@@ -1,7 +1,7 @@
 // test: links=cuda,cpu,ref,base with=ops/support_*.c timeout=600
 // Every op on a GPU against the CPU backend on the same inputs: all storage dtypes, all subsets of optional inputs,
-// each optional output absent, in place, as a CUDA graph; equal bits in every run, and the CPU's bits where they are promised. Arguments
-// lie between guard bytes. Skipped without a GPU.
+// each optional output absent, in place, as a CUDA graph; equal bits in every run, and the CPU's bits where they are
+// promised. Arguments lie between guard bytes. Skipped without a GPU.
 #include <stdlib.h>
 
 #include "check.h"

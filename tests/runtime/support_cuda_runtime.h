@@ -2,8 +2,8 @@
 // are threads that work through their queues with random pauses; events, host functions and copies are ordered by the
 // rules of the CUDA programming guide and by nothing else, so that a wait that is missing shows as wrong bits.
 // Kernels are the CPU backend's, in the streams. Any function can be made to fail.
-// Captures are as strict as CUDA's: nothing in them runs, what does not belong there makes them void, a kernel must have
-// run before, and a graph keeps its arguments as they were.
+// Captures are as strict as CUDA's: nothing in them runs, what does not belong there makes them void, a kernel must
+// have run before, and a graph keeps its arguments as they were.
 #ifndef PB_TESTS_RUNTIME_SUPPORT_CUDA_RUNTIME_H
 #define PB_TESTS_RUNTIME_SUPPORT_CUDA_RUNTIME_H
 
@@ -21,7 +21,7 @@ typedef struct fake_machine {
     bool no_code;               // the program has no code for this GPU
     bool no_wait_value;         // the driver lacks cuStreamWaitValue32 ...
     bool wait_unsupported;      // ... or has it and refuses
-    uint64_t depth;             // entries of a stream's queue; one more waits, holding a lock that others want. 0: no end
+    uint64_t depth;             // entries that a queue takes; one more waits, holding a lock that others want. 0: any
     // Called before each launch: what a launcher does beside launching.
     pb_status (*launcher)(pb_opcode op, cudaStream_t stream);
 } fake_machine;

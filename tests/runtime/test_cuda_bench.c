@@ -1,6 +1,6 @@
-// test: links=cli,train,exec,nn,io,cpu,ref,plan,graph,offload,quant,base timeout=300 with=exec/support_runs.c,plan/support_graphs.c
-// What `pagebooth bench --device cuda` measures, on the runtime of the tests': every op of a step gets a speed, by whatever
-// the device offers, nothing is left behind, and what CUDA refuses is an error.
+// test: links=cli,train,exec,nn,io,cpu,ref,plan,graph,offload,quant,base timeout=300
+// What `pagebooth bench --device cuda` measures, on the runtime of the tests': every op of a step gets a speed, by
+// whatever the device offers, nothing is left behind, and what CUDA refuses is an error.
 #include <stdlib.h>
 
 #include "base/parallel.h"

@@ -1,6 +1,6 @@
 // test: links=exec,cpu,ref,plan,graph,offload,base timeout=300 with=plan/support_graphs.c,exec/support_*.c
-// Kernels captured into CUDA graphs, on the runtime of the tests': a resident step is one launch, paged programs give the
-// same bits, and wherever a capture is refused the run goes on without.
+// Kernels captured into CUDA graphs, on the runtime of the tests': a resident step is one launch, paged programs give
+// the same bits, and wherever a capture is refused the run goes on without.
 #include <stdlib.h>
 
 #include "base/parallel.h"
@@ -191,7 +191,8 @@ static void check_refusals(void) {
     free(expected);
 }
 
-// Captures at the device's own level: what is not allowed is refused and breaks nothing; nothing runs before the replay.
+// Captures at the device's own level: what is not allowed is refused and breaks nothing; nothing runs before the
+// replay.
 static void check_device(void) {
     static const struct {
         const char *what;

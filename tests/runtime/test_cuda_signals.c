@@ -1,7 +1,7 @@
-// test: links=exec,cpu,ref,plan,graph,offload,base timeout=300 with=plan/support_graphs.c,exec/support_*.c,offload/support_*.c
-// Streams that wait for the store, on the runtime of the tests': the thread that issues is not kept, whatever the driver
-// lacks is done without, a driver that blocks with its lock in hand does not lead to a deadlock, and a store that fails
-// ends the run with its own error.
+// test: links=exec,cpu,ref,plan,graph,offload,base timeout=300 with=plan/support_graphs.c,exec/support_*.c
+// Streams that wait for the store, on the runtime of the tests': the thread that issues is not kept, whatever the
+// driver lacks is done without, a driver that blocks with its lock in hand does not lead to a deadlock, and a store
+// that fails ends the run with its own error.
 #include <pthread.h>
 #include <stdlib.h>
 #include <time.h>

@@ -137,7 +137,8 @@ static void check_throttle(void) {
             pb_memory *memory = NULL;
             pb_executor *executor = NULL;
             unsigned char *result = NULL;
-            pb_status status = pb_memory_create_for(fake_backend(), (const pb_program *const *)&p, 1, &options, &memory);
+            const pb_program *program = p;
+            pb_status status = pb_memory_create_for(fake_backend(), &program, 1, &options, &memory);
             if (status == PB_OK) status = pb_executor_create(fake_backend(), g, p, memory, &executor);
             if (status == PB_OK) result = support_run_steps(executor, g, 4, &status);
             CHECK_THAT(status == PB_OK && result && !memcmp(result, expected, support_result_bytes(g)), "%s",
