@@ -15,6 +15,7 @@ typedef struct pb_cuda_gpu {
     uint64_t total, free;         // bytes
     char machine[32];             // pb_cuda_card
     char problem[800];            // why it cannot be used, with the remedy; "" where it can
+    char note[1200];              // what it does in a slower way than it could, and why; "" where nothing
 } pb_cuda_gpu;
 
 typedef struct pb_cuda_library {
@@ -31,7 +32,7 @@ typedef struct pb_cuda_report {
     pb_cuda_library libraries[2];  // cuBLASLt, cuDNN
 } pb_cuda_report;
 
-// Looks at everything: loads the libraries, and opens each GPU and runs an empty kernel on it.
+// Looks at everything: loads the libraries, opens each GPU, runs an empty kernel on it and page-locks some memory.
 void pb_cuda_report_make(pb_cuda_report *report);
 
 // Name, capability and memory of one GPU, and in `machine` the described card (base/machine.h) that it is or comes

@@ -113,46 +113,75 @@ __device__ __forceinline__ const float *sum_columns(Body body, const column_plan
     return totals;
 }
 
-// partials[image][chunk][sum][channel]
-template <int V, class Body>
-__global__ void __launch_bounds__(BLOCK_LIMIT, 1) column_partials(Body body, column_plan plan, float *partials) {
+// partials[image][chunk][sum][channel]; where there is one chunk, to first and second (of sums 0 and 1) instead, unless
+// both are NULL.
+template <int V, class Body, typename To>
+__global__ void __launch_bounds__(BLOCK_LIMIT, 1)
+    column_partials(Body body, column_plan plan, float *partials, To *first, To *second) {
     DYNAMIC_SHARED(float, shared);
     const column_block b = column_block_of(plan);
     const float *totals = sum_columns<V>(body, plan, b, shared);
+    const bool is_final = first || second;
     float *to = partials + ((int64_t)b.image * plan.chunks + blockIdx.x) * Body::SUMS * plan.channels + b.channel;
-    for (int i = (int)threadIdx.x; i < Body::SUMS * b.width; i += (int)blockDim.x)
-        to[(int64_t)(i / b.width) * plan.channels + i % b.width] = totals[i];
+    for (int i = (int)threadIdx.x; i < Body::SUMS * b.width; i += (int)blockDim.x) {
+        const int s = i / b.width, c = i - s * b.width;
+        To *out = s == 0 ? first : second;
+        if (!is_final)
+            to[(int64_t)s * plan.channels + c] = totals[i];
+        else if (out)
+            store_one(out + (int64_t)b.image * plan.channels + b.channel + c, totals[i]);
+    }
 }
 
-// out[sum][image, channel] = the sum of that image's partials, for each out that is not NULL.
+constexpr int ADDED_COLUMNS = 32;  // channels of a block of add_partials; its warps share the chunks
+
+// out[sum][image, channel] = the sum of that image's partials, for each out that is not NULL: a warp takes every n-th
+// chunk, and the warps' sums are added in order.
 template <typename To>
 __global__ void __launch_bounds__(BLOCK_LIMIT, 1)
     add_partials(const float *partials, column_plan plan, int sums, To *first, To *second) {
-    const int c = (int)(blockIdx.x * blockDim.x + threadIdx.x), image = (int)blockIdx.y;
-    if (c >= plan.channels) return;
+    DYNAMIC_SHARED(float, of_warps);  // [sum][warp][column]
+    const int column = (int)threadIdx.x % ADDED_COLUMNS, warp = (int)threadIdx.x / ADDED_COLUMNS;
+    const int c = (int)blockIdx.x * ADDED_COLUMNS + column, image = (int)blockIdx.y;
+    const int warps = (int)blockDim.x / ADDED_COLUMNS, step = sums * plan.channels;
     for (int s = 0; s < sums; s++) {
-        To *out = s == 0 ? first : second;
         const float *from = partials + ((int64_t)image * plan.chunks * sums + s) * plan.channels + c;
         float sum = 0;
-        for (int chunk = 0; out && chunk < plan.chunks; chunk++) sum += from[(int64_t)chunk * sums * plan.channels];
+        for (int chunk = warp; c < plan.channels && chunk < plan.chunks; chunk += warps)
+            sum += from[(int64_t)chunk * step];
+        of_warps[(s * warps + warp) * ADDED_COLUMNS + column] = sum;
+    }
+    __syncthreads();
+    if (warp >= sums || c >= plan.channels) return;
+    for (int s = warp; s < sums; s += warps) {
+        To *out = s == 0 ? first : second;
+        float sum = 0;
+        for (int w = 0; w < warps; w++) sum += of_warps[(s * warps + w) * ADDED_COLUMNS + column];
         if (out) store_one(out + (int64_t)image * plan.channels + c, sum);
     }
 }
 
-// Both steps; partials: images * chunks * SUMS * channels floats. BodyOf<V> is made from `parts`.
+// Both steps, or one where one chunk holds all rows; partials: images * chunks * SUMS * channels floats. BodyOf<V> is
+// made from `parts`.
 template <template <int> class Body, int WIDE, typename To, class Parts>
 pb_status launch_column_sums(const char *op, const Parts &parts, const column_plan &wide, bool in_runs, float *partials,
                              To *first, To *second, void *stream) {
     constexpr int SUMS = Body<1>::SUMS;
     const unsigned threads = pb_cuda_threads;
+    const bool at_once = wide.chunks == 1;
+    To *const now = at_once ? first : NULL, *const too = at_once ? second : NULL;
     if (in_runs)
-        PB_RETURN_IF(launch(op, column_partials<WIDE, Body<WIDE>>, column_grid(wide), threads,
-                            column_sums_shared(wide, threads, WIDE, SUMS), stream, Body<WIDE>{parts}, wide, partials));
+        PB_RETURN_IF(launch(op, column_partials<WIDE, Body<WIDE>, To>, column_grid(wide), threads,
+                            column_sums_shared(wide, threads, WIDE, SUMS), stream, Body<WIDE>{parts}, wide, partials,
+                            now, too));
     else
-        PB_RETURN_IF(launch(op, column_partials<1, Body<1>>, column_grid(wide), threads,
-                            column_sums_shared(wide, threads, 1, SUMS), stream, Body<1>{parts}, wide, partials));
-    return launch(op, add_partials<To>, dim3((unsigned)divide_up(wide.channels, threads), (unsigned)wide.images),
-                  threads, 0, stream, static_cast<const float *>(partials), wide, SUMS, first, second);
+        PB_RETURN_IF(launch(op, column_partials<1, Body<1>, To>, column_grid(wide), threads,
+                            column_sums_shared(wide, threads, 1, SUMS), stream, Body<1>{parts}, wide, partials, now,
+                            too));
+    if (at_once) return PB_OK;
+    return launch(op, add_partials<To>, dim3((unsigned)divide_up(wide.channels, ADDED_COLUMNS), (unsigned)wide.images),
+                  threads, SUMS * threads * sizeof(float), stream, static_cast<const float *>(partials), wide, SUMS,
+                  first, second);
 }
 
 #endif

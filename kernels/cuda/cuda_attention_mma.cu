@@ -1,6 +1,6 @@
 // Attention in 16 bits on matrix units (from sm_80 on), after FlashAttention-2 (arXiv 2307.08691): scores stay in
-// registers, probabilities are rounded to the storage dtype for the second product, sums are fp32. The gradient is of
-// the same shape as in cuda_attention.cu: one kernel for dq, dk and dv, nothing atomic.
+// registers, probabilities are rounded to the storage dtype for the second product, sums are fp32. The gradient is one
+// kernel for dq, dk and dv, nothing atomic.
 #include "kernels/cuda/attention_mma.h"
 #include "kernels/cuda/mma_tiles.cuh"
 
@@ -72,60 +72,86 @@ __global__ void __launch_bounds__(MMA_WARPS * 32, DEPTH <= 5 ? 3 : 2)
             lse[(int64_t)blockIdx.y * s.queries + row + 8 * h] = (most[h] + log2f(sum[h])) * LN_2;
 }
 
-// As attention_gradient in cuda_attention.cu. The weights are rounded to T before the scale, which may be small.
+// Half of the blocks own queries and make dq, the others own keys and make dk and dv: the scores are formed twice,
+// seven products of tiles where five would do with atomics, and the sums are in the same order in every run. What the
+// softmax left of a query is in registers where the block owns it, and else staged with the queries.
 template <typename T, int DEPTH>
 __global__ void __launch_bounds__(MMA_WARPS * 32, 2)
     attention_gradient_mma(attention_shape s, attention_gradient_in in, const float *delta, void *dq, void *dk,
                            void *dv) {
     DYNAMIC_SHARED(uint16_t, tile);
     uint16_t *second_tile = tile + MMA_TILE * MMA_STRIDE<DEPTH>;
-    const bool of_query = blockIdx.z == 0, of_value = blockIdx.z == 2;
+    float *lse_tile = reinterpret_cast<float *>(second_tile + MMA_TILE * MMA_STRIDE<DEPTH>);
+    float *delta_tile = lse_tile + MMA_TILE;
+    const bool of_query = blockIdx.z == 0;
     const head_matrix q = head_of(s, in.q, s.queries), k = head_of(s, in.k, s.keys);
     const head_matrix dy = head_of(s, in.dy, s.queries), v = head_of(s, in.v, s.keys);
     const head_matrix rows = pick(of_query, q, k), columns = pick(of_query, k, q);
     const head_matrix row_slopes = pick(of_query, dy, v), column_slopes = pick(of_query, v, dy);
     const int lane = (int)threadIdx.x % 32, first = (int)blockIdx.x * MMA_TILE;
-    const int row = first + (int)threadIdx.x / 32 * MMA_ROWS + lane / 4;
+    const int row = first + (int)threadIdx.x / 32 * MMA_ROWS + lane / 4;  // and row + 8
     if (first >= rows.tokens) return;
     const int begin = s.causal && !of_query ? first / MMA_TILE * MMA_TILE : 0;
     const int end = s.causal && of_query ? min(columns.tokens, first + MMA_TILE) : columns.tokens;
     const float *lse = in.lse + (int64_t)blockIdx.y * s.queries;
     delta += (int64_t)blockIdx.y * s.queries;
     uint32_t left[DEPTH][4], left_slopes[DEPTH][4];
-    float result[2 * DEPTH][4], scores[MMA_TILE / 8][4], slopes[MMA_TILE / 8][4];
+    float result[2 * DEPTH][4], values[2 * DEPTH][4];  // dq or dk; dv
+    float scores[MMA_TILE / 8][4], slopes[MMA_TILE / 8][4], row_lse[2] = {0, 0}, row_delta[2] = {0, 0};
     stage_tile<DEPTH>(rows, first, tile);
     stage_tile<DEPTH>(row_slopes, first, second_tile);
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        if (!of_query || row + 8 * h >= s.queries) continue;
+        row_lse[h] = lse[row + 8 * h] * LOG2_E;
+        row_delta[h] = delta[row + 8 * h];
+    }
     __syncthreads();
     load_left<DEPTH>(tile, left);
     load_left<DEPTH>(second_tile, left_slopes);
     __syncthreads();
 #pragma unroll
-    for (int n = 0; n < 2 * DEPTH; n++) result[n][0] = result[n][1] = result[n][2] = result[n][3] = 0;
+    for (int n = 0; n < 2 * DEPTH; n++)
+#pragma unroll
+        for (int j = 0; j < 4; j++) result[n][j] = values[n][j] = 0;
     for (int column = begin; column < end; column += MMA_TILE) {
         stage_tile<DEPTH>(columns, column, tile);
         stage_tile<DEPTH>(column_slopes, column, second_tile);
+        for (int i = (int)threadIdx.x; !of_query && i < MMA_TILE; i += (int)blockDim.x) {
+            const bool is_there = column + i < s.queries;
+            lse_tile[i] = is_there ? lse[column + i] * LOG2_E : 0;
+            delta_tile[i] = is_there ? delta[column + i] : 0;
+        }
         __syncthreads();
         mma_scores<T, DEPTH>(left, tile, scores);
-        if (!of_value) mma_scores<T, DEPTH>(left_slopes, second_tile, slopes);
 #pragma unroll
         for (int n = 0; n < MMA_TILE / 8; n++) {
 #pragma unroll
             for (int j = 0; j < 4; j++) {
-                const int r = row + j / 2 * 8, c = column + n * 8 + lane % 4 * 2 + j % 2;
+                const int r = row + j / 2 * 8, at = n * 8 + lane % 4 * 2 + j % 2, c = column + at;
                 const int query = of_query ? r : c, key = of_query ? c : r;
-                float weight = 0;
-                if (query < s.queries && key < s.keys && !(s.causal && key > query)) {
-                    weight = exp2f(scores[n][j] * (s.scale * LOG2_E) - lse[query] * LOG2_E);
-                    if (!of_value) weight *= slopes[n][j] - delta[query];
-                }
-                scores[n][j] = weight;
+                const bool is_seen = query < s.queries && key < s.keys && !(s.causal && key > query);
+                const float its_lse = of_query ? row_lse[j / 2] : lse_tile[at];
+                scores[n][j] = is_seen ? exp2f(scores[n][j] * (s.scale * LOG2_E) - its_lse) : 0.0f;
             }
         }
-        mma_result<T, DEPTH>(scores, of_value ? second_tile : tile, result);
+        if (!of_query) mma_result<T, DEPTH>(scores, second_tile, values);
+        mma_scores<T, DEPTH>(left_slopes, second_tile, slopes);
+        // Rounded to T by the product, before the scale, which may be small.
+#pragma unroll
+        for (int n = 0; n < MMA_TILE / 8; n++) {
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                const int at = n * 8 + lane % 4 * 2 + j % 2;
+                scores[n][j] *= slopes[n][j] - (of_query ? row_delta[j / 2] : delta_tile[at]);
+            }
+        }
+        mma_result<T, DEPTH>(scores, tile, result);
         __syncthreads();
     }
-    const float one_factor = of_value ? 1.0f : s.scale, factor[2] = {one_factor, one_factor};
-    store_result<T, DEPTH>(result, factor, rows, row, of_query ? dq : of_value ? dv : dk);
+    const float scaled[2] = {s.scale, s.scale}, plain[2] = {1.0f, 1.0f};
+    store_result<T, DEPTH>(result, scaled, rows, row, of_query ? dq : dk);
+    if (!of_query) store_result<T, DEPTH>(values, plain, rows, row, dv);
 }
 
 template <int DEPTH> constexpr size_t SHARED_BYTES = 2 * MMA_TILE *MMA_STRIDE<DEPTH> * sizeof(uint16_t);
@@ -162,11 +188,11 @@ pb_status attention_mma_launch(const attention_shape &s, const void *q, const vo
 pb_status attention_gradient_mma_launch(const attention_shape &s, const attention_gradient_in &in, const float *delta,
                                         void *dq, void *dk, void *dv, void *stream) {
     const int most = s.queries > s.keys ? s.queries : s.keys;
-    const dim3 grid((unsigned)divide_up(most, MMA_TILE), (unsigned)(s.images * s.heads), 3);
+    const dim3 grid((unsigned)divide_up(most, MMA_TILE), (unsigned)(s.images * s.heads), 2);
     return with_depth(s.dtype, s.width, [&](auto element, auto depth) {
         using T = decltype(element);
         constexpr int DEPTH = decltype(depth)::value;
-        return launch("attention_bwd", attention_gradient_mma<T, DEPTH>, grid, MMA_WARPS * 32, SHARED_BYTES<DEPTH>,
-                      stream, s, in, delta, dq, dk, dv);
+        return launch("attention_bwd", attention_gradient_mma<T, DEPTH>, grid, MMA_WARPS * 32,
+                      SHARED_BYTES<DEPTH> + 2 * MMA_TILE * sizeof(float), stream, s, in, delta, dq, dk, dv);
     });
 }

@@ -1,6 +1,8 @@
 // Four streams, one per lane. COMPUTE, UPLOAD and DOWNLOAD are what they are called. HOST is a stream too: AdamW runs
 // in host functions that the driver calls in the stream's order, so that a mark of any lane is an event, and every wait
 // between lanes is the driver's. Nothing on the host sits between a download, the update and the upload of its result.
+// READ and WRITE are no streams; what waits for them waits for a word in memory (cuda_signals.h). So the thread that
+// issues a step waits for nothing until the step is issued.
 //
 // The first failure stays: a GPU that has lost an instruction cannot be trusted with the next. Every later call returns
 // it at once.
@@ -8,6 +10,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,14 +18,20 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
+#include "kernels/cuda/cuda_graphs.h"
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/cuda_marks.h"
 #include "kernels/cuda/cuda_math.h"
+#include "kernels/cuda/cuda_ranges.h"
 #include "kernels/cuda/cuda_resize.h"
+#include "kernels/cuda/cuda_signals.h"
+#include "kernels/cuda/cuda_staging.h"
 #include "kernels/cuda/cuda_target.h"
 #include "kernels/cuda/cuda_times.h"
 
 enum { LANES = PB_LANE_HOST + 1, HUGE_PAGE = 2 << 20, CALLS = 1024 };
+// What a stream is given for one op or graph, at most.
+enum { OP_ENTRIES = 8 };
 
 // A host slab: to give it back takes what was mapped, and whether CUDA knows it.
 typedef struct host_slab {
@@ -47,10 +56,13 @@ struct pb_device {
     cudaStream_t stream[LANES];
     pb_cuda_marks marks[LANES];
     pb_cuda_times times;
+    pb_cuda_signals signals;
+    pb_cuda_staging staging[LANES];  // of UPLOAD and DOWNLOAD, where a host slab is not page-locked
     pb_cuda_math *math;
     host_slab *slabs;
     pb_cuda_target target;
-    char note[400];
+    char note[1200];
+    double repeats;  // of a copy, beyond the first; see throttle
     // The failure that stays; written once, under the lock, before `failed` is set.
     pthread_mutex_t lock;
     _Atomic(bool) failed;
@@ -126,7 +138,20 @@ static pb_status enter(pb_device *d) {
     return status;
 }
 
+// One more sentence for people.
+static void note(pb_device *d, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void note(pb_device *d, const char *format, ...) {
+    const size_t used = strlen(d->note);
+    va_list list;
+    va_start(list, format);
+    if (used) snprintf(d->note + used, sizeof d->note - used, " ");
+    vsnprintf(d->note + used + (used != 0), sizeof d->note - used - (used != 0), format, list);
+    va_end(list);
+}
+
 // --- Open and close ---
+
+static const char *const lane_names[LANES] = {"the kernels", "the uploads", "the downloads", "the host's updates"};
 
 static void device_close(pb_device *d);
 
@@ -152,6 +177,8 @@ static pb_status device_open(int ordinal, pb_device **result) {
         PB_TRY(check(d, cudaStreamCreateWithFlags(&d->stream[lane], cudaStreamNonBlocking), "a stream"));
         PB_TRY(check(d, pb_cuda_marks_init(&d->marks[lane]), "events"));
     }
+    pb_cuda_signals_init(&d->signals);
+    for (int lane = 0; lane < LANES; lane++) pb_cuda_range_name_stream(d->stream[lane], lane_names[lane]);
     PB_TRY(pb_cuda_math_create(d->stream[PB_LANE_COMPUTE], d->target.capability, &d->math));
     if (pb_cuda_probe(d->stream[PB_LANE_COMPUTE]) != PB_OK) PB_FAIL(PB_ERR_UNSUPPORTED, "%s", no_code(d, message));
     pb_cuda_target_set(&d->target);
@@ -164,8 +191,10 @@ fail:
 
 // After a failure nobody has waited, and what other lanes have under way goes on: nothing may be freed before.
 static void let_finish(pb_device *d) {
-    for (int lane = 0; lane < LANES; lane++)
+    for (int lane = 0; lane < LANES; lane++) {
         if (d->stream[lane]) cudaStreamSynchronize(d->stream[lane]);
+        if (d->staging[lane].processor) cudaStreamSynchronize(d->staging[lane].processor);
+    }
     cudaGetLastError();
 }
 
@@ -188,7 +217,9 @@ static void device_close(pb_device *d) {
     pb_cuda_math_destroy(d->math);
     pb_cuda_times_deinit(&d->times);
     while (d->slabs) host_release(d, d->slabs->memory);
+    pb_cuda_signals_deinit(&d->signals);
     for (int lane = 0; lane < LANES; lane++) {
+        pb_cuda_staging_deinit(&d->staging[lane]);
         pb_cuda_marks_deinit(&d->marks[lane]);
         if (d->stream[lane]) cudaStreamDestroy(d->stream[lane]);
     }
@@ -222,16 +253,32 @@ static void device_release(pb_device *d, void *memory) {
     if (memory) check(d, cudaFree(memory), "giving a slab back");
 }
 
-// Says why copies to and from the slab will be slow.
-static void note_unlocked(pb_device *d, uint64_t bytes, cudaError_t error) {
+// A slab that could not be page-locked: rings for the copies, and why they are slower.
+static pb_status do_without_lock(pb_device *d, uint64_t bytes, cudaError_t error) {
+    static const pb_lane lanes[] = {PB_LANE_UPLOAD, PB_LANE_DOWNLOAD};
     struct rlimit limit = {0};
     getrlimit(RLIMIT_MEMLOCK, &limit);
-    char have[32] = "unlimited";
+    char have[32] = "unlimited", how[128];
     if (limit.rlim_cur != RLIM_INFINITY) snprintf(have, sizeof have, "%.3f GiB", (double)limit.rlim_cur / 0x1p30);
-    snprintf(d->note, sizeof d->note,
-             "%.3f GiB of host memory could not be page-locked (%s; RLIMIT_MEMLOCK is %s), so copies to and from the "
-             "GPU are slower and do not overlap: raise the limit (ulimit -l, or memlock in /etc/security/limits.conf)",
-             (double)bytes / 0x1p30, cudaGetErrorString(error), have);
+    uint64_t rings = 0;
+    for (int i = 0; i < 2; i++) {
+        pb_cuda_staging *staging = &d->staging[lanes[i]];
+        const cudaError_t refused = staging->ring ? cudaSuccess : pb_cuda_staging_init(staging);
+        if (refused != cudaSuccess) cudaGetLastError();
+        rings += staging->ring ? PB_CUDA_PIECES * staging->piece_bytes : 0;
+    }
+    // A refusal is nothing broken; what is broken shows now.
+    PB_RETURN_IF(check(d, cudaStreamSynchronize(d->stream[PB_LANE_UPLOAD]), "locked memory for copies"));
+    if (rings)
+        snprintf(how, sizeof how, "go through %.2f MiB of locked memory, which costs the processor time",
+                 (double)rings / 0x1p20);
+    else
+        snprintf(how, sizeof how, "are slower and do not overlap with kernels");
+    note(d,
+         "%.3f GiB of host memory could not be page-locked (%s; RLIMIT_MEMLOCK is %s), so copies to and from the GPU "
+         "%s: raise the limit (ulimit -l, or memlock in /etc/security/limits.conf; under WSL: memory in .wslconfig).",
+         (double)bytes / 0x1p30, cudaGetErrorString(error), have, how);
+    return PB_OK;
 }
 
 // One mapping of exactly that size, at a huge page's alignment; CUDA's own cudaHostAlloc would round it up and keep it.
@@ -254,17 +301,15 @@ static pb_status host_allocate(pb_device *d, uint64_t bytes, void **memory) {
     madvise(slab->memory, wanted, MADV_HUGEPAGE);
     const cudaError_t error = cudaHostRegister(slab->memory, wanted, cudaHostRegisterPortable);
     slab->locked = error == cudaSuccess;
-    if (!slab->locked) {
-        cudaGetLastError();
-        note_unlocked(d, bytes, error);
-    }
     slab->next = d->slabs;
     d->slabs = slab;
     *memory = slab->memory;
-    return PB_OK;
+    if (slab->locked) return PB_OK;
+    cudaGetLastError();
+    return do_without_lock(d, bytes, error);
 }
 
-const char *pb_cuda_device_note(const pb_device *d) {
+static const char *device_note(const pb_device *d) {
     return d->note;
 }
 
@@ -307,19 +352,78 @@ static pb_status launch(pb_device *d, pb_lane lane, pb_opcode op, const pb_kerne
 
 static pb_status run(pb_device *d, pb_lane lane, pb_opcode op, const pb_kernel_args *args) {
     PB_RETURN_IF(enter(d));
+    pb_cuda_signals_pace(&d->signals, OP_ENTRIES);
     PB_RETURN_IF(begin(d, lane));
-    PB_RETURN_IF(launch(d, lane, op, args));
-    return end(d, lane);
+    pb_cuda_range_begin_op(op);
+    const pb_status status = launch(d, lane, op, args);
+    pb_cuda_range_end();
+    return status == PB_OK ? end(d, lane) : status;
+}
+
+static pb_status copy_once(pb_device *d, pb_lane lane, void *to, const void *from, uint64_t bytes) {
+    const bool up = lane == PB_LANE_UPLOAD;
+    pb_cuda_staging *staging = &d->staging[lane];
+    pb_cuda_signals_pace(&d->signals, staging->ring ? pb_cuda_staging_entries(staging, bytes) : 1);
+    cudaError_t error;
+    if (!staging->ring)
+        error = cudaMemcpyAsync(to, from, bytes, up ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost, d->stream[lane]);
+    else
+        error = (up ? pb_cuda_staging_upload : pb_cuda_staging_download)(staging, d->stream[lane], to, from, bytes);
+    return check(d, error, up ? "an upload" : "a download");
 }
 
 static pb_status copy(pb_device *d, pb_lane lane, void *to, const void *from, uint64_t bytes) {
     PB_RETURN_IF(enter(d));
-    const enum cudaMemcpyKind kind = lane == PB_LANE_UPLOAD ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost;
+    pb_cuda_signals_pace(&d->signals, 2);  // times
     PB_RETURN_IF(begin(d, lane));
-    PB_RETURN_IF(check(d, cudaMemcpyAsync(to, from, bytes, kind, d->stream[lane]),
-                       lane == PB_LANE_UPLOAD ? "an upload" : "a download"));
+    PB_RETURN_IF(copy_once(d, lane, to, from, bytes));
+    // The link is kept busy by the same bytes again, whole and in part: nothing else changes.
+    for (double left = d->repeats * (double)bytes; left >= 1; left -= (double)bytes)
+        PB_RETURN_IF(copy_once(d, lane, to, from, left < (double)bytes ? (uint64_t)left : bytes));
     return end(d, lane);
 }
+
+static void throttle(pb_device *d, double share) {
+    d->repeats = share > 0 && share < 1 ? 1 / share - 1 : 0;
+}
+
+// --- Kernels as one ---
+
+static pb_status capture(pb_device *d, uint32_t count, const pb_opcode *ops, const pb_kernel_args *const *args,
+                         pb_captured **captured) {
+    PB_RETURN_IF(enter(d));
+    const pb_status status = pb_cuda_graph_capture(d->stream[PB_LANE_COMPUTE], count, ops, args, captured);
+    if (status != PB_ERR_UNSUPPORTED) return status;
+    note(d, "GPU %d: kernels are launched one by one, not as a CUDA graph, which may be slower (%.300s).", d->ordinal,
+         pb_error_message());
+    cudaGetLastError();
+    // A refusal is nothing broken; what is broken shows now.
+    PB_RETURN_IF(check(d, cudaStreamSynchronize(d->stream[PB_LANE_COMPUTE]), "a CUDA graph"));
+    return status;
+}
+
+static pb_status replay(pb_device *d, pb_captured *captured) {
+    PB_RETURN_IF(enter(d));
+    pb_cuda_signals_pace(&d->signals, OP_ENTRIES);
+    PB_RETURN_IF(begin(d, PB_LANE_COMPUTE));
+    PB_RETURN_IF(check(d, pb_cuda_graph_launch(captured, d->stream[PB_LANE_COMPUTE]), "a CUDA graph"));
+    return end(d, PB_LANE_COMPUTE);
+}
+
+static void captured_release(pb_device *d, pb_captured *captured) {
+    if (d->failed) let_finish(d);
+    pb_cuda_graph_release(captured);
+}
+
+static void range(pb_device *d, const char *name) {
+    (void)d;
+    if (name)
+        pb_cuda_range_begin(name);
+    else
+        pb_cuda_range_end();
+}
+
+// --- Order ---
 
 static pb_status time_next(pb_device *d, pb_lane lane, double *begin_at, double *end_at) {
     PB_RETURN_IF(enter(d));
@@ -330,6 +434,7 @@ static pb_status time_next(pb_device *d, pb_lane lane, double *begin_at, double 
 
 static pb_status record(pb_device *d, pb_lane lane, uint64_t mark) {
     PB_RETURN_IF(enter(d));
+    pb_cuda_signals_pace(&d->signals, 1);
     cudaError_t error;
     const pb_status status = pb_cuda_marks_record(&d->marks[lane], d->stream[lane], mark, &error);
     return status == PB_OK ? check(d, error, "an event") : fail(d, status);
@@ -338,10 +443,19 @@ static pb_status record(pb_device *d, pb_lane lane, uint64_t mark) {
 static pb_status lane_wait(pb_device *d, pb_lane lane, pb_lane on, uint64_t mark) {
     PB_RETURN_IF(enter(d));
     if (lane == on) return PB_OK;  // a stream's own order
+    pb_cuda_signals_pace(&d->signals, 1);
+    if (on == PB_LANE_READ || on == PB_LANE_WRITE)
+        return check(d, pb_cuda_signals_wait(&d->signals, d->stream[lane], on, mark), "a wait for the store");
     cudaEvent_t event;
     const pb_status status = pb_cuda_marks_find(&d->marks[on], mark, &event);
     if (status != PB_OK) return fail(d, status);
-    return check(d, cudaStreamWaitEvent(d->stream[lane], event, 0), "a lane's wait");
+    return event ? check(d, cudaStreamWaitEvent(d->stream[lane], event, 0), "a lane's wait") : PB_OK;
+}
+
+// No call of CUDA's, and so also right when the GPU is lost: streams that wait must not wait for ever.
+static pb_status signal_io(pb_device *d, pb_lane lane, uint64_t mark) {
+    pb_cuda_signals_set(&d->signals, lane, mark);
+    return PB_OK;
 }
 
 static void CUDART_CB make_call(cudaStream_t stream, cudaError_t error, void *data) {
@@ -356,6 +470,7 @@ static void CUDART_CB make_call(cudaStream_t stream, cudaError_t error, void *da
 // callback is called in any case.
 static pb_status call(pb_device *d, pb_lane lane, void (*function)(void *context), void *context) {
     PB_RETURN_IF(enter(d));
+    pb_cuda_signals_pace(&d->signals, 1);
     lane_call *c = &d->calls[d->next_call++ % CALLS];
     if (c->busy) PB_RETURN_IF(check(d, cudaStreamSynchronize(c->stream), "calls behind a lane"));
     c->function = function;
@@ -367,25 +482,21 @@ static pb_status call(pb_device *d, pb_lane lane, void (*function)(void *context
 
 // --- Waiting ---
 
-static const char *const lane_names[LANES] = {"the kernels", "the uploads", "the downloads", "the host's updates"};
-
 static pb_status wait_for(pb_device *d, pb_lane lane, uint64_t mark) {
     PB_RETURN_IF(enter(d));
     cudaEvent_t event;
     const pb_status status = pb_cuda_marks_find(&d->marks[lane], mark, &event);
     if (status != PB_OK) return fail(d, status);
-    return check(d, cudaEventSynchronize(event), lane_names[lane]);
+    return event ? check(d, cudaEventSynchronize(event), lane_names[lane]) : PB_OK;
 }
 
 static pb_status reached(pb_device *d, pb_lane lane, uint64_t mark, bool *yes) {
     PB_RETURN_IF(enter(d));
-    cudaEvent_t event;
-    const pb_status status = pb_cuda_marks_find(&d->marks[lane], mark, &event);
+    cudaError_t error;
+    const pb_status status = pb_cuda_marks_query(&d->marks[lane], mark, &error);
     if (status != PB_OK) return fail(d, status);
-    const cudaError_t error = cudaEventQuery(event);
     *yes = error == cudaSuccess;
-    if (error == cudaErrorNotReady) return PB_OK;
-    return check(d, error, lane_names[lane]);
+    return error == cudaErrorNotReady ? PB_OK : check(d, error, lane_names[lane]);
 }
 
 static pb_status synchronize(pb_device *d) {
@@ -421,13 +532,20 @@ const pb_device_calls pb_cuda_device_calls = {
     .prepare = prepare,
     .run = run,
     .copy = copy,
+    .capture = capture,
+    .replay = replay,
+    .captured_release = captured_release,
     .record = record,
     .lane_wait = lane_wait,
     .call = call,
     .wait = wait_for,
     .reached = reached,
+    .signal = signal_io,
     .synchronize = synchronize,
     .time = time_next,
     .write = write_device,
     .read = read_device,
+    .throttle = throttle,
+    .range = range,
+    .note = device_note,
 };

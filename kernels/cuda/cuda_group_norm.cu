@@ -208,24 +208,38 @@ template <typename T, int V> struct gradient_body {
 };
 
 // totals[image][2][channel] of all chunks, and factors[image][group][2]: their means over the group, weighed with
-// gamma. A block per group and image.
+// gamma. A block per group and image: the group's channels across its threads, chunks across what threads are left.
 __global__ void __launch_bounds__(BLOCK_LIMIT, 1)
     weigh_groups(const float *partials, const float *gamma, column_plan plan, int span, float *totals, float *factors) {
+    DYNAMIC_SHARED(float, shared);  // [sum][lane][column]
     const int64_t image = blockIdx.y, sums = 2 * (int64_t)plan.channels;
+    const int columns = min(span, (int)blockDim.x), lanes = (int)blockDim.x / columns;
+    const int lane = (int)threadIdx.x / columns, column = (int)threadIdx.x - lane * columns;
     float sum = 0, product = 0;
-    for (int i = (int)threadIdx.x; i < span; i += (int)blockDim.x) {
-        const int c = (int)blockIdx.x * span + i;
-        const float *from = partials + image * plan.chunks * sums + c;
+    for (int done = 0; done < span; done += columns) {
+        const int i = done + column, c = (int)blockIdx.x * span + i;
         float first = 0, second = 0;
-        for (int chunk = 0; chunk < plan.chunks; chunk++) {
-            first += from[chunk * sums];
-            second += from[chunk * sums + plan.channels];
+        if (lane < lanes && i < span) {
+            const float *from = partials + image * plan.chunks * sums + c;
+            for (int chunk = lane; chunk < plan.chunks; chunk += lanes) {
+                first += from[chunk * sums];
+                second += from[chunk * sums + plan.channels];
+            }
+            shared[lane * columns + column] = first;
+            shared[blockDim.x + lane * columns + column] = second;
         }
-        totals[image * sums + c] = first;
-        totals[image * sums + plan.channels + c] = second;
-        sum += first * gamma[c];
-        product += second * gamma[c];
-    }
+        __syncthreads();
+        if (lane == 0 && i < span) {
+            for (int l = 1; l < lanes; l++) {
+                first += shared[l * columns + column];
+                second += shared[blockDim.x + l * columns + column];
+            }
+            totals[image * sums + c] = first;
+            totals[image * sums + plan.channels + c] = second;
+            sum += first * gamma[c];
+            product += second * gamma[c];
+        }
+    }  // a second round has one lane, which reads nothing of what is shared
     sum = block_sum(sum);
     product = block_sum(product);
     if (threadIdx.x) return;
@@ -363,14 +377,17 @@ extern "C" pb_status pb_cuda_group_norm_bwd(const pb_kernel_args *args, void *st
         const unsigned threads = pb_cuda_threads;
         PB_RETURN_IF(check_slab(op, plan));
         const size_t shared = column_sums_shared(plan, threads, in_runs ? V : 1, 2);
+        float *const none = NULL;
         if (in_runs)
-            PB_RETURN_IF(launch(op, column_partials<V, gradient_body<T, V>>, column_grid(plan), threads, shared, stream,
-                                gradient_body<T, V>{parts, {}}, plan, partials));
+            PB_RETURN_IF(launch(op, column_partials<V, gradient_body<T, V>, float>, column_grid(plan), threads, shared,
+                                stream, gradient_body<T, V>{parts, {}}, plan, partials, none, none));
         else
-            PB_RETURN_IF(launch(op, column_partials<1, gradient_body<T, 1>>, column_grid(plan), threads, shared, stream,
-                                gradient_body<T, 1>{parts, {}}, plan, partials));
-        PB_RETURN_IF(launch(op, weigh_groups, dim3((unsigned)groups, (unsigned)plan.images), 64, 0, stream,
-                            static_cast<const float *>(partials), parts.gamma, plan, parts.span, totals, factors));
+            PB_RETURN_IF(launch(op, column_partials<1, gradient_body<T, 1>, float>, column_grid(plan), threads, shared,
+                                stream, gradient_body<T, 1>{parts, {}}, plan, partials, none, none));
+        PB_RETURN_IF(launch(op, weigh_groups, dim3((unsigned)groups, (unsigned)plan.images), threads,
+                            2 * threads * sizeof(float), stream, static_cast<const float *>(partials),
+                            parts.gamma, plan,
+                            parts.span, totals, factors));
         column_plan grid = plan;
         if (!out[0].data) grid.chunks = grid.images = 1;
         return launch(op, in_runs ? group_norm_bwd<T, V> : group_norm_bwd<T, 1>, column_grid(grid), threads, 0, stream,

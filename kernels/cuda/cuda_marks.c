@@ -1,5 +1,7 @@
 #include "kernels/cuda/cuda_marks.h"
 
+#include <stdbool.h>
+
 cudaError_t pb_cuda_marks_init(pb_cuda_marks *marks) {
     pthread_mutex_init(&marks->lock, NULL);
     for (int i = 0; i < PB_CUDA_MARKS; i++) {
@@ -18,39 +20,56 @@ void pb_cuda_marks_deinit(pb_cuda_marks *marks) {
 }
 
 pb_status pb_cuda_marks_record(pb_cuda_marks *marks, cudaStream_t stream, uint64_t mark, cudaError_t *error) {
-    pb_status status = PB_OK;
+    const uint64_t slot = marks->recorded % PB_CUDA_MARKS;  // written by this thread alone
+    const bool take_over = marks->recorded >= PB_CUDA_MARKS;
     *error = cudaSuccess;
+    if (marks->recorded && mark <= marks->mark[(marks->recorded - 1) % PB_CUDA_MARKS])
+        return pb_error(PB_ERR_INTERNAL, "mark %llu does not follow the one before", (unsigned long long)mark);
+    if (take_over) *error = cudaEventSynchronize(marks->event[slot]);
+    if (*error != cudaSuccess) return PB_OK;
     pthread_mutex_lock(&marks->lock);
-    const uint64_t slot = marks->recorded % PB_CUDA_MARKS;
-    if (marks->recorded && mark <= marks->mark[(marks->recorded - 1) % PB_CUDA_MARKS]) {
-        status = pb_error(PB_ERR_INTERNAL, "mark %llu does not follow the one before", (unsigned long long)mark);
-    } else {
-        *error = cudaEventRecord(marks->event[slot], stream);
-        if (*error == cudaSuccess) {
-            marks->mark[slot] = mark;
-            marks->recorded++;
-        }
+    if (take_over) marks->taken_over = marks->mark[slot];
+    *error = cudaEventRecord(marks->event[slot], stream);
+    if (*error == cudaSuccess) {
+        marks->mark[slot] = mark;
+        marks->recorded++;
     }
     pthread_mutex_unlock(&marks->lock);
-    return status;
+    return PB_OK;
 }
 
-pb_status pb_cuda_marks_find(pb_cuda_marks *marks, uint64_t mark, cudaEvent_t *event) {
-    pb_status status = PB_OK;
-    pthread_mutex_lock(&marks->lock);
+// Under the lock.
+static pb_status find(const pb_cuda_marks *marks, uint64_t mark, cudaEvent_t *event) {
     const uint64_t end = marks->recorded;
     uint64_t low = end > PB_CUDA_MARKS ? end - PB_CUDA_MARKS : 0, high = end;
-    while (low < high) {  // the first that is `mark` or younger
+    *event = NULL;
+    if (end && mark <= marks->taken_over) return PB_OK;
+    while (low < high) {  // the first that is `mark` or younger: marks that nobody recorded are reached with it
         const uint64_t middle = low + (high - low) / 2;
         if (marks->mark[middle % PB_CUDA_MARKS] < mark)
             low = middle + 1;
         else
             high = middle;
     }
-    if (low < end)
-        *event = marks->event[low % PB_CUDA_MARKS];
-    else
-        status = pb_error(PB_ERR_INTERNAL, "mark %llu is waited for and was not recorded", (unsigned long long)mark);
+    if (low == end)
+        return pb_error(PB_ERR_INTERNAL, "mark %llu is waited for and was not recorded", (unsigned long long)mark);
+    *event = marks->event[low % PB_CUDA_MARKS];
+    return PB_OK;
+}
+
+pb_status pb_cuda_marks_find(pb_cuda_marks *marks, uint64_t mark, cudaEvent_t *event) {
+    pthread_mutex_lock(&marks->lock);
+    const pb_status status = find(marks, mark, event);
+    pthread_mutex_unlock(&marks->lock);
+    return status;
+}
+
+// The lock is kept throughout, so that the event is not taken over in between.
+pb_status pb_cuda_marks_query(pb_cuda_marks *marks, uint64_t mark, cudaError_t *error) {
+    cudaEvent_t event;
+    pthread_mutex_lock(&marks->lock);
+    const pb_status status = find(marks, mark, &event);
+    *error = status == PB_OK && event ? cudaEventQuery(event) : cudaSuccess;
     pthread_mutex_unlock(&marks->lock);
     return status;
 }

@@ -8,6 +8,8 @@
 #include "kernels/cuda/cuda_libraries.h"
 #include "kernels/cuda/cuda_target.h"
 
+enum { LOCKED_BYTES = 256 << 20 };  // that page-locking is tried with
+
 static void keep_problem(char *problem, size_t bytes) {
     snprintf(problem, bytes, "%s", pb_error_message());
     pb_error_clear();
@@ -30,6 +32,12 @@ static void look_at_gpu(int ordinal, pb_cuda_gpu *gpu) {
         gpu->free = free;
         gpu->total = total;
     }
+    void *slab = NULL;
+    if (pb_cuda_device_calls.host_allocate(device, LOCKED_BYTES, &slab) == PB_OK)
+        pb_cuda_device_calls.host_release(device, slab);
+    else
+        keep_problem(gpu->problem, sizeof gpu->problem);
+    snprintf(gpu->note, sizeof gpu->note, "%s", pb_cuda_device_calls.note(device));
     pb_cuda_device_calls.close(device);
 }
 

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/machine.h"
+#include "kernels/backend.h"
 
 double pb_bench_seconds(void);  // a clock that only goes forward
 
@@ -14,7 +15,8 @@ pb_status pb_bench_copies(size_t bytes, pb_machine *machine);
 // AdamW on the host, on `count` parameters; and the seconds that handing out work to all threads takes (overhead).
 pb_status pb_bench_adamw(size_t count, pb_machine *machine);
 // Every op of a training step of SD 1.4 at `resolution`, in fp32, fp16 and bf16: its commonest and largest shapes are
-// run by the CPU backend, and speeds are fitted to them. Calls `report` once per op and dtype.
+// run by the backend, on its device where it has one, and speeds are fitted to them. `guess`: what decides which shapes
+// are likely to take most of the time. Calls `report` once per op and dtype.
 typedef struct pb_bench_op {
     const char *op, *dtype;
     int shapes, kinds;  // that were run, of how many
@@ -24,7 +26,8 @@ typedef struct pb_bench_op {
     double achieved_flops;  // 0 where none are counted
     double achieved_bandwidth;
 } pb_bench_op;
-pb_status pb_bench_ops(int resolution, bool quick, pb_machine *machine,
+pb_status pb_bench_ops(const pb_backend *backend, const pb_machine *guess, int resolution, bool quick,
+                       pb_machine *machine,
                        void (*report)(void *context, const pb_bench_op *op), void *context);
 
 #endif

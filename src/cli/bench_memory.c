@@ -88,6 +88,7 @@ static void print_row(const pb_bench_memory_row *row) {
 // The configuration that every row is a run of.
 static pb_status read_config(pb_arena *arena, const pb_bench_memory_options *o, pb_config *config) {
     PB_RETURN_IF(pb_config_gather(arena, o->config_path, o->sets->item, (size_t)o->sets->count, config));
+    if (o->device) config->device = o->device;
     PB_RETURN_IF(pb_config_check(config));
     config->max_train_steps = (pb_maybe_int){.set = true, .value = o->steps};
     config->resume_from_checkpoint = NULL;

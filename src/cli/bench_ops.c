@@ -1,15 +1,16 @@
-// How fast the CPU backend's kernels are on the shapes of a real step. A step has thousands of ops but only some
+// How fast a backend's kernels are on the shapes of a real step. A step has thousands of ops but only some
 // hundred different ones; of each op the shapes that take most of its time are run, and the rest follow from the fit.
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/bench_device.h"
 #include "cli/bench_machine.h"
 #include "kernels/backend.h"
 #include "plan/predict.h"
 #include "train/architecture.h"
 
-enum { MOST_SHAPES = 6, MOST_RUNS = 15, TOKENS = 77 };
+enum { MOST_SHAPES = 6, MOST_RUNS = 15, LAUNCHES = 8, TOKENS = 77 };
 
 static const double least_speed = 1e3;  // of a profile
 
@@ -31,6 +32,7 @@ typedef struct memory {
 typedef struct bench {
     const pb_graph *graph;
     const pb_backend *backend;
+    pb_bench_device *device;  // NULL: kernels run here, on the host's memory
     kind *kinds;  // by op, then the dearest first
     uint32_t kind_count;
     memory memory;
@@ -95,7 +97,7 @@ static uint64_t aligned(uint64_t bytes) {
 
 static uint64_t workspace_bytes(const bench *b, const pb_node *node) {
     pb_kernel_args args;
-    const pb_kernel_workspace query = b->backend->workspaces[node->op];
+    const pb_kernel_workspace query = b->backend->workspaces ? b->backend->workspaces[node->op] : NULL;
     pb_node_kernel_args(b->graph, node, &args);
     return query ? query(&args) : 0;
 }
@@ -118,29 +120,40 @@ static unsigned char *place(memory *m, const pb_value *v, uint64_t *warm_at) {
     return data;
 }
 
-static double run_once(bench *b, const pb_node *node) {
+// Where a node's operands are this time.
+static pb_status place_operands(bench *b, const pb_node *node, pb_kernel_args *args) {
     memory *m = &b->memory;
     const pb_graph *g = b->graph;
     uint64_t warm_at = 0, warm, cold;
-    pb_kernel_args args;
-    pb_node_kernel_args(g, node, &args);
+    pb_node_kernel_args(g, node, args);
     measure_operands(b, node, &warm, &cold);
     if (m->cold_at + cold > m->cold_bytes) m->cold_at = 0;
     for (int i = 0; i < PB_MAX_INPUTS; i++) {
         if (node->in[i] == PB_NONE) continue;
-        args.in[i].data = place(m, &g->values[node->in[i]], &warm_at);
+        const uint64_t bytes = pb_value_bytes(&g->values[node->in[i]]);
+        args->in[i].data = place(m, &g->values[node->in[i]], &warm_at);
+        if (args->in[i].dtype != PB_I32) continue;
         // Indices must be some that there are.
-        if (args.in[i].dtype == PB_I32) memset(args.in[i].data, 0, pb_value_bytes(&g->values[node->in[i]]));
+        if (b->device)
+            PB_RETURN_IF(pb_bench_device_clear(b->device, args->in[i].data, bytes));
+        else
+            memset(args->in[i].data, 0, bytes);
     }
     for (int i = 0; i < PB_MAX_OUTPUTS; i++) {
         if (node->out[i] == PB_NONE) continue;
         const pb_value *v = &g->values[node->out[i]];
         for (int k = 0; k < PB_MAX_INPUTS; k++)
-            if (v->alias != PB_NONE && node->in[k] == v->alias) args.out[i].data = args.in[k].data;
-        if (!args.out[i].data) args.out[i].data = place(m, v, &warm_at);
+            if (v->alias != PB_NONE && node->in[k] == v->alias) args->out[i].data = args->in[k].data;
+        if (!args->out[i].data) args->out[i].data = place(m, v, &warm_at);
     }
-    args.workspace_bytes = workspace_bytes(b, node);
-    args.workspace = m->warm + warm_at;
+    args->workspace_bytes = workspace_bytes(b, node);
+    args->workspace = args->workspace_bytes ? m->warm + warm_at : NULL;
+    return PB_OK;
+}
+
+static double run_once(bench *b, const pb_node *node) {
+    pb_kernel_args args;
+    place_operands(b, node, &args);
     const double begin = pb_bench_seconds();
     b->backend->kernels[node->op](&args);
     return pb_bench_seconds() - begin;
@@ -151,16 +164,29 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
+static pb_status time_on_device(bench *b, kind *k) {
+    const pb_node *node = &b->graph->nodes[k->node];
+    pb_kernel_args args[LAUNCHES];
+    const uint32_t launches = b->least_runs == 1 ? 2 : LAUNCHES;
+    double seconds = 0;
+    for (uint32_t i = 0; i < launches; i++) PB_RETURN_IF(place_operands(b, node, &args[i]));
+    PB_RETURN_IF(pb_bench_device_time(b->device, node->op, args, launches, b->least_runs, &seconds));
+    k->seconds = fmax(seconds - b->overhead, 1e-8);
+    return PB_OK;
+}
+
 // The lower quartile of some runs after one that is not counted: what a step meets when nothing else runs.
-static void time_kind(bench *b, kind *k) {
+static pb_status time_kind(bench *b, kind *k) {
     const pb_node *node = &b->graph->nodes[k->node];
     double runs[MOST_RUNS], sum = 0;
     int count = 0;
+    if (b->device) return time_on_device(b, k);
     run_once(b, node);
     while (count < b->least_runs || (count < MOST_RUNS && sum < b->least_seconds))
         sum += runs[count++] = run_once(b, node);
     qsort(runs, (size_t)count, sizeof *runs, by_value);
     k->seconds = fmax(runs[count / 4] - b->overhead, 1e-8);
+    return PB_OK;
 }
 
 // --- The fit ---
@@ -213,15 +239,15 @@ static uint32_t leanest(const kind *kinds, uint32_t count) {
     return found;
 }
 
-static void bench_op(bench *b, kind *kinds, uint32_t count, const char *dtype, pb_op_speed *speed, double dram,
-                     void (*report)(void *context, const pb_bench_op *op), void *context) {
+static pb_status bench_op(bench *b, kind *kinds, uint32_t count, const char *dtype, pb_op_speed *speed, double dram,
+                          void (*report)(void *context, const pb_bench_op *op), void *context) {
     pb_bench_op r = {
         .op = pb_op_name(b->graph->nodes[kinds[0].node].op), .dtype = dtype, .kinds = (int)count, .worst = 1};
     const uint32_t most = b->least_runs == 1 ? 3 : MOST_SHAPES;
-    for (uint32_t i = 0; i < count && i < most; i++, r.shapes++) time_kind(b, &kinds[i]);
+    for (uint32_t i = 0; i < count && i < most; i++, r.shapes++) PB_RETURN_IF(time_kind(b, &kinds[i]));
     const uint32_t lean = leanest(kinds, count);
     if (kinds[lean].seconds == 0) {
-        time_kind(b, &kinds[lean]);
+        PB_RETURN_IF(time_kind(b, &kinds[lean]));
         r.shapes++;
     }
     r.speed = *speed = fit(kinds, count, dram);
@@ -238,6 +264,7 @@ static void bench_op(bench *b, kind *kinds, uint32_t count, const char *dtype, p
     r.achieved_flops = flops / seconds;
     r.achieved_bandwidth = bytes / seconds;
     report(context, &r);
+    return PB_OK;
 }
 
 static pb_status prepare_memory(bench *b, bool quick) {
@@ -248,26 +275,29 @@ static pb_status prepare_memory(bench *b, bool quick) {
         if (warm > b->memory.warm_bytes) b->memory.warm_bytes = warm;
         if (cold > b->memory.cold_bytes) b->memory.cold_bytes = cold;
     }
+    // Small positive numbers in every floating dtype.
+    if (b->device) {
+        PB_RETURN_IF(pb_bench_device_memory(b->device, 0, b->memory.warm_bytes + 1, 0x3c, &b->memory.warm));
+        return pb_bench_device_memory(b->device, 1, b->memory.cold_bytes, 0x3c, &b->memory.cold);
+    }
     b->memory.warm = aligned_alloc(PB_ALIGNMENT, aligned(b->memory.warm_bytes + 1));
     b->memory.cold = aligned_alloc(PB_ALIGNMENT, aligned(b->memory.cold_bytes));
     if (!b->memory.warm || !b->memory.cold)
         return pb_error(PB_ERR_MEMORY, "no memory to run ops in; a smaller --resolution needs less");
-    // Small positive numbers in every floating dtype.
     memset(b->memory.warm, 0x3c, b->memory.warm_bytes);
     memset(b->memory.cold, 0x3c, b->memory.cold_bytes);
     return PB_OK;
 }
 
 // All ops of a step in one dtype; have[op] is set for those that occur.
-static pb_status bench_dtype(const pb_architecture *a, int resolution, bool quick, int d, pb_machine *machine,
-                             bool have[PB_OP_COUNT], void (*report)(void *context, const pb_bench_op *op),
-                             void *context) {
+static pb_status bench_dtype(const pb_backend *backend, const pb_machine *guess, const pb_architecture *a,
+                             int resolution, bool quick, int d, pb_machine *machine, bool have[PB_OP_COUNT],
+                             void (*report)(void *context, const pb_bench_op *op), void *context) {
     static const pb_dtype dtypes[PB_SPEED_DTYPES] = {PB_F32, PB_F16, PB_BF16};
     static const char *const names[PB_SPEED_DTYPES] = {"fp32", "fp16", "bf16"};
     pb_status status = PB_OK;
     pb_step_graph *step = NULL;
-    pb_machine guess;
-    bench b = {.backend = pb_backend_cpu(),
+    bench b = {.backend = backend,
                .overhead = machine->overhead,
                .least_runs = quick ? 1 : 3,
                .least_seconds = quick ? 0 : 0.02};
@@ -278,28 +308,33 @@ static pb_status bench_dtype(const pb_architecture *a, int resolution, bool quic
                                      .latent_h = resolution / 8,
                                      .latent_w = resolution / 8,
                                      .tokens = TOKENS};
-    PB_TRY(pb_machine_this(&guess));
+    if (!backend->kernels) PB_TRY(pb_bench_device_open(backend, &b.device));
     PB_TRY(pb_step_graph_create(&request, &step));
     b.graph = step->graph;
     b.kinds = calloc(step->graph->node_count, sizeof *b.kinds);
     if (!b.kinds) PB_FAIL(PB_ERR_MEMORY, "no memory for a list of ops");
-    find_kinds(&b, &guess, d);
+    find_kinds(&b, guess, d);
     PB_TRY(prepare_memory(&b, quick));
     for (uint32_t first = 0, last; first < b.kind_count; first = last) {
         const pb_opcode op = b.graph->nodes[b.kinds[first].node].op;
         for (last = first; last < b.kind_count && b.graph->nodes[b.kinds[last].node].op == op;) last++;
-        bench_op(&b, b.kinds + first, last - first, names[d], &machine->op[op][d], machine->dram, report, context);
+        PB_TRY(bench_op(&b, b.kinds + first, last - first, names[d], &machine->op[op][d], machine->dram, report,
+                        context));
         have[op] = true;
     }
 fail:
     free(b.kinds);
-    free(b.memory.warm);
-    free(b.memory.cold);
+    if (!b.device) {
+        free(b.memory.warm);
+        free(b.memory.cold);
+    }
+    pb_bench_device_close(b.device);
     pb_step_graph_destroy(step);
     return status;
 }
 
-pb_status pb_bench_ops(int resolution, bool quick, pb_machine *machine,
+pb_status pb_bench_ops(const pb_backend *backend, const pb_machine *guess, int resolution, bool quick,
+                       pb_machine *machine,
                        void (*report)(void *context, const pb_bench_op *op), void *context) {
     pb_status status = PB_OK;
     pb_architecture architecture;
@@ -308,7 +343,7 @@ pb_status pb_bench_ops(int resolution, bool quick, pb_machine *machine,
     if (!arena) return pb_error(PB_ERR_MEMORY, "no memory for a model's sizes");
     PB_TRY(pb_architecture_preset(arena, "sd14", &architecture));
     for (int d = 0; d < PB_SPEED_DTYPES; d++)
-        PB_TRY(bench_dtype(&architecture, resolution, quick, d, machine, have[d], report, context));
+        PB_TRY(bench_dtype(backend, guess, &architecture, resolution, quick, d, machine, have[d], report, context));
     // What such a step does not have goes as fast as in fp32 where that was measured, else as an addition does.
     for (int d = 0; d < PB_SPEED_DTYPES; d++)
         for (int op = 0; op < PB_OP_COUNT; op++) {

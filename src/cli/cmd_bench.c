@@ -5,12 +5,16 @@
 #include <time.h>
 
 #include "base/parallel.h"
+#include "cli/bench_device.h"
 #include "cli/bench_machine.h"
 #include "cli/bench_memory.h"
 #include "cli/bench_nvme.h"
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "exec/select.h"
 #include "io/machine_profile.h"
+#include "kernels/cuda_report.h"
+#include "train/memory_limits.h"
 
 static void print_rate(const char *name, double bytes_per_second) {
     printf("%-34s %8.2f GB/s\n", name, 1e-9 * bytes_per_second);
@@ -38,17 +42,38 @@ static void name_machine(pb_machine *machine) {
     snprintf(machine->name, sizeof machine->name, "%s, %d threads", model, pb_threads());
 }
 
-static pb_status measure(int resolution, const char *nvme, bool quick, pb_machine *machine) {
+// What stands in the profile of a GPU's machine in place of the CPU backend's figures.
+static pb_status measure_gpu(pb_arena *arena, const pb_backend *backend, bool quick, pb_machine *guess,
+                             pb_machine *machine) {
     const size_t mib = 1 << 20;
+    pb_bench_device *device = NULL;
+    pb_cuda_gpu gpu;
+    PB_RETURN_IF(pb_cuda_card(backend->ordinal, &gpu));
+    PB_RETURN_IF(pb_machine_find(arena, gpu.machine[0] ? gpu.machine : "generic", guess));
+    snprintf(machine->name, sizeof machine->name, "%.60s", gpu.name);
+    machine->device_bytes = gpu.free > PB_GPU_MARGIN ? gpu.free - PB_GPU_MARGIN : 0;
+    machine->shared_cores = false;
+    PB_RETURN_IF(pb_bench_device_open(backend, &device));
+    const pb_status status = pb_bench_device_links(device, (quick ? 64 : 512) * mib, machine);
+    pb_bench_device_close(device);
+    return status;
+}
+
+static pb_status measure(pb_arena *arena, const pb_backend *backend, int resolution, const char *nvme, bool quick,
+                         pb_machine *machine) {
+    const size_t mib = 1 << 20;
+    pb_machine guess;
     PB_RETURN_IF(pb_machine_this(machine));
+    guess = *machine;
     name_machine(machine);
-    printf("%s, %.1f GiB of memory free for slabs\n", machine->name, (double)machine->device_bytes / 0x1p30);
     PB_RETURN_IF(pb_bench_copies((quick ? 64 : 256) * mib, machine));
+    PB_RETURN_IF(pb_bench_adamw((quick ? 4 : 16) * mib, machine));
+    if (backend != pb_backend_cpu()) PB_RETURN_IF(measure_gpu(arena, backend, quick, &guess, machine));
+    printf("%s, %.1f GiB of memory free for slabs\n", machine->name, (double)machine->device_bytes / 0x1p30);
     print_rate("copy host to device", machine->upload);
     print_rate("copy device to host", machine->download);
     print_rate("both at once", machine->copy_both);
     print_rate("memory, a triad's streams", machine->dram);
-    PB_RETURN_IF(pb_bench_adamw((quick ? 4 : 16) * mib, machine));
     print_rate("AdamW, 28 bytes a parameter", machine->host_adamw);
     printf("%-34s %8.2f us\n", "overhead of an op", 1e6 * machine->overhead);
     if (nvme) {
@@ -68,7 +93,7 @@ static pb_status measure(int resolution, const char *nvme, bool quick, pb_machin
         machine->nvme_bytes = 0;
     }
     printf("SD 1.4 and its text encoder, one picture of %d x %d\n", resolution, resolution);
-    return pb_bench_ops(resolution, quick, machine, print_op, NULL);
+    return pb_bench_ops(backend, &guess, resolution, quick, machine, print_op, NULL);
 }
 
 // Four digits: measurements have no more.
@@ -103,12 +128,14 @@ static pb_status write_profile(const char *path, int resolution, bool quick, con
 }
 
 pb_status pb_command_bench(int argc, char **argv) {
-    const char *profile = NULL, *nvme = NULL, *resolution_text = "256", *steps_text = "4";
+    const char *profile = NULL, *nvme = NULL, *device = NULL, *resolution_text = "256", *steps_text = "4";
     pb_option_list sets = {.count = 0};
     pb_bench_memory_options memory = {.sets = &sets};
     bool quick = false, done;
     const pb_option options[] = {
         PB_OPTION_TEXT("--profile", NULL, "FILE", &profile, "measure this machine and write its profile (YAML)"),
+        PB_OPTION_TEXT("--device", NULL, "DEVICE", &device,
+                       "auto, cpu, cuda or cuda:N: what computes (--profile: cpu; --memory: the configuration's)"),
         PB_OPTION_TEXT("--nvme", NULL, "DIR", &nvme,
                        "measure the drive there, too (1 GiB, removed afterwards); without it the profile has no NVMe"),
         PB_OPTION_TEXT("--resolution", NULL, "N", &resolution_text, "of the pictures whose shapes are run (256)"),
@@ -126,7 +153,7 @@ pb_status pb_command_bench(int argc, char **argv) {
     };
     const pb_command_line line = {
         .summary =
-            "Measures this machine under the CPU backend: copies, memory, AdamW, the drive, and every op of a "
+            "Measures this machine, its processors or its GPU: copies, memory, AdamW, the drive, and every op of a "
             "training\n"
             "step on its commonest shapes (--profile); or a training run's memory and speed at several budgets\n"
             "(--memory). The profile is what `plan --machine FILE` and memory.profile predict by. Run it on a quiet\n"
@@ -135,6 +162,7 @@ pb_status pb_command_bench(int argc, char **argv) {
         .option_count = PB_COUNT_OF(options),
         .epilogue =
             "  pagebooth bench --profile this.yaml --nvme /mnt/nvme/pagebooth\n"
+            "  pagebooth bench --profile gpu.yaml --device cuda --resolution 512 --nvme /mnt/nvme/pagebooth\n"
             "  pagebooth bench --memory my.yaml --budgets 8GiB,4GiB,2GiB --set memory.profile=this.yaml -o plots\n",
     };
     pb_machine machine;
@@ -144,6 +172,7 @@ pb_status pb_command_bench(int argc, char **argv) {
     if (memory.config_path) {
         if (profile) return pb_error(PB_ERR_USAGE, "--profile and --memory are two benchmarks; choose one");
         PB_RETURN_IF(pb_parse_int("--steps", steps_text, 2, PB_REPORT_STEPS, &memory.steps));
+        memory.device = device;
         return pb_bench_memory(&memory);
     }
     if (!profile)
@@ -151,7 +180,13 @@ pb_status pb_command_bench(int argc, char **argv) {
     PB_RETURN_IF(pb_parse_int("--resolution", resolution_text, 64, 2048, &resolution));
     if (resolution % 64)
         return pb_error(PB_ERR_USAGE, "--resolution must be a multiple of 64, not %lld", (long long)resolution);
-    PB_RETURN_IF(measure((int)resolution, nvme, quick, &machine));
+    const pb_backend *backend = pb_backend_cpu();
+    if (device) PB_RETURN_IF(pb_backend_select(device, &backend));
+    pb_arena *arena = pb_arena_create();
+    if (!arena) return pb_error(PB_ERR_MEMORY, "no memory for a profile");
+    const pb_status status = measure(arena, backend, (int)resolution, nvme, quick, &machine);
+    pb_arena_destroy(arena);
+    PB_RETURN_IF(status);
     round_all(&machine);
     return write_profile(profile, (int)resolution, quick, &machine);
 }

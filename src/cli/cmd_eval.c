@@ -1,6 +1,7 @@
 // pagebooth eval: one forward pass of a part on given tensors, and its gradients.
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "exec/executor.h"
 #include "exec/select.h"
 #include "train/evaluate.h"
 
@@ -51,6 +52,7 @@ pb_status pb_command_eval(int argc, char **argv) {
     const pb_backend *computes = backend == 1 ? pb_backend_reference() : pb_backend_cpu();
     if (device && backend == 1) return pb_error(PB_ERR_USAGE, "--backend reference has no --device");
     if (device) PB_RETURN_IF(pb_backend_select(device, &computes));
+    pb_executor_captures(false);  // there is one run
 
     pb_model_dir *model = NULL;
     PB_RETURN_IF(pb_model_dir_open(path, NULL, &model));

@@ -8,6 +8,7 @@
 #include "base/fs.h"
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "exec/executor.h"
 #include "exec/select.h"
 #include "io/safetensors.h"
 #include "train/generate.h"
@@ -103,6 +104,7 @@ fail:
 typedef struct arguments {
     const char *model, *prompt, *negative, *steps, *guidance, *seed, *count, *sampler, *size, *dtype, *batch, *variant;
     const char *device;
+    bool no_graphs;
     const char *folder, *latents;
 } arguments;
 
@@ -127,6 +129,7 @@ static pb_status read_arguments(const arguments *a, request *r) {
     if (a->sampler) PB_RETURN_IF(pb_sampler_kind_parse(a->sampler, &r->options.sampler));
     if (a->size) PB_RETURN_IF(pb_parse_extent("--size", a->size, &r->options.width, &r->options.height));
     PB_RETURN_IF(pb_backend_select(a->device, &r->options.backend));
+    pb_executor_captures(!a->no_graphs);
     if (a->seed) return pb_parse_uint64("--seed", a->seed, &r->seed);
     uint32_t drawn;
     if (getrandom(&drawn, sizeof drawn, 0) != sizeof drawn)
@@ -155,6 +158,8 @@ pb_status pb_command_generate(int argc, char **argv) {
         PB_OPTION_TEXT("--batch", NULL, "N", &a.batch, "Pictures at a time; changes memory and speed only (4)."),
         PB_OPTION_TEXT("--device", NULL, "DEVICE", &a.device,
                        "auto, cpu, cuda or cuda:N (auto: a GPU where one can be used)."),
+        PB_OPTION_FLAG("--no-cuda-graphs", NULL, &a.no_graphs,
+                       "On a GPU, launch kernels one by one: the same pictures, easier to debug and to profile."),
         PB_OPTION_TEXT("--variant", NULL, "VARIANT", &a.variant, "Of the weights' file name: fp16."),
         PB_OPTION_TEXT("--save-latents", NULL, "FILE", &a.latents,
                        "Safetensors for the final latents: `latents`, float32, N x C x H x W."),

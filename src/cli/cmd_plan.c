@@ -10,7 +10,7 @@
 #include "train/architecture.h"
 
 typedef struct plan_options {
-    const char *config_path, *preset, *machine;
+    const char *config_path, *preset, *machine, *device;
     pb_option_list sets;
     bool json, explain, program, table;
 } plan_options;
@@ -62,6 +62,7 @@ static pb_status plan_and_report(pb_arena *arena, const plan_options *o) {
     pb_memory_limits limits;
     pb_step_plan plan;
     PB_RETURN_IF(pb_config_gather(arena, o->config_path, o->sets.item, (size_t)o->sets.count, &config));
+    if (o->device) config.device = o->device;
     PB_RETURN_IF(pb_config_check_optimizer(&config));
     PB_RETURN_IF(read_architecture(arena, o->preset, &config, &architecture));
     PB_RETURN_IF(pb_architecture_step(&architecture, &config, &request));
@@ -90,6 +91,8 @@ pb_status pb_command_plan(int argc, char **argv) {
         PB_OPTION_TEXT("--machine", NULL, "NAME|FILE", &o.machine,
                        "plan for another machine: rtx3060, rtx3090, rtx4090, h200, or a profile that bench has\n"
                        "measured. `auto` then takes what that machine has"),
+        PB_OPTION_TEXT("--device", NULL, "DEVICE", &o.device,
+                       "auto, cpu, cuda or cuda:N: what would compute; like --set device=DEVICE. Without --machine"),
         PB_OPTION_FLAG("--json", NULL, &o.json, "print the plan as JSON, in bytes and seconds"),
         PB_OPTION_FLAG("--explain", NULL, &o.explain, "say in words what was moved and why"),
         PB_OPTION_FLAG("--table", NULL, &o.table,
@@ -112,6 +115,8 @@ pb_status pb_command_plan(int argc, char **argv) {
     };
     PB_RETURN_IF(pb_options_parse(&line, argc, argv, &done));
     if (done) return PB_OK;
+    if (o.device && o.machine)
+        return pb_error(PB_ERR_USAGE, "--machine says what computes; --device is for this machine");
     if (!o.config_path && !o.preset) return pb_error(PB_ERR_USAGE, "plan needs a CONFIG or --preset NAME");
     pb_arena *arena = pb_arena_create();
     if (!arena) return pb_error(PB_ERR_MEMORY, "no memory for a plan");

@@ -1,6 +1,8 @@
 #include <dirent.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "cli/doctor.h"
 #include "kernels/cuda_report.h"
@@ -38,8 +40,22 @@ static void look_at_gpu(pb_doctor *d, int i, const pb_cuda_gpu *gpu) {
     d->usable_gpu = true;
     pb_doctor_line(label, "%s, sm_%d, %.1f GiB, %.1f GiB of it free", gpu->name, gpu->capability,
                    (double)gpu->total / 0x1p30, (double)gpu->free / 0x1p30);
+    if (gpu->note[0]) pb_doctor_find(d, "GPU %d: %s", i, gpu->note);
     if (gpu->free < gpu->total / 2)
         pb_doctor_find(d, "GPU %d: more than half of its memory is in use by others (nvidia-smi lists them).", i);
+}
+
+// A host slab may want most of the memory, and has to be page-locked for copies at the link's speed.
+static void look_at_locking(pb_doctor *d) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_MEMLOCK, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return;
+    const uint64_t total = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    if (limit.rlim_cur >= total / 2) return;
+    pb_doctor_find(d,
+                   "Locked memory is limited to %.3f GiB (ulimit -l) where the machine has %.1f GiB. Should CUDA be "
+                   "refused to lock a host slab, its copies go through a ring of 32 MiB and are slower: raise memlock "
+                   "in /etc/security/limits.conf and log in again.",
+                   (double)limit.rlim_cur / 0x1p30, (double)total / 0x1p30);
 }
 
 void pb_doctor_gpus(pb_doctor *d) {
@@ -60,6 +76,7 @@ void pb_doctor_gpus(pb_doctor *d) {
     else
         pb_doctor_line("driver", "none");
     for (int i = 0; i < report.gpu_count; i++) look_at_gpu(d, i, &report.gpus[i]);
+    if (d->usable_gpu) look_at_locking(d);
     if (report.problem[0]) {
         pb_doctor_line("GPU", cards ? "%d by NVIDIA on the bus, not usable" : "none by NVIDIA on the bus", cards);
         // A machine without a GPU is none the worse for having no driver.

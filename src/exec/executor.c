@@ -47,6 +47,7 @@ fail:
 
 void pb_executor_destroy(pb_executor *e) {
     if (!e) return;
+    pb_executor_release_captured(e);
     free(e->args);
     free(e->attrs);
     free(e->mark);
@@ -72,6 +73,11 @@ static pb_status run_kernel(pb_executor *e, uint32_t i) {
     const pb_memory *m = e->memory;
     // A lane that failed has let everybody pass: kernels are not given what was to come.
     if (m->io && pb_io_failed(m->io)) return PB_OK;
+    // What is captured is issued as a whole where its first instruction stands; times are of single instructions.
+    if (e->segment && e->segment[i] && !e->times) {
+        const pb_segment *s = &e->segments[e->segment[i] - 1];
+        return s->first == i ? m->calls->replay(m->device, s->captured) : PB_OK;
+    }
     if (!e->profiled) return m->calls->run(m->device, insn->lane, op, &e->args[i]);
     const double start = now();
     PB_RETURN_IF(m->calls->run(m->device, insn->lane, op, &e->args[i]));
@@ -208,6 +214,7 @@ pb_status pb_executor_run(pb_executor *e) {
     const double start = e->times ? now() : 0;
     if (e->times) memset(e->times, 0, e->program->insn_count * sizeof *e->times);
     if (io) begin_io(e);
+    if (m->calls->range) m->calls->range(m->device, "a run of a program");
     pb_status status = PB_OK;
     memset(e->issued, 0, sizeof e->issued);
     for (e->now = 0; e->now < e->program->insn_count && status == PB_OK; e->now++) {
@@ -215,6 +222,8 @@ pb_status pb_executor_run(pb_executor *e) {
         status = issue_next(e);
     }
     status = finish(e, io, status);
+    if (m->calls->range) m->calls->range(m->device, NULL);
+    if (status == PB_OK && !e->segment && (status = pb_executor_capture(e)) != PB_OK) remember_failure(m, status);
     for (uint32_t i = 0; e->times && i < e->program->insn_count; i++) {
         if (e->times[i].begin > 0) e->times[i].begin -= start;
         if (e->times[i].end > 0) e->times[i].end -= start;

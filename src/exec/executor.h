@@ -38,6 +38,10 @@ pb_status pb_executor_flush(pb_executor *executor);
 // of no step, and every later call on it returns the error again.
 pb_status pb_executor_run(pb_executor *executor);
 
+// Whether kernels that follow one another are handed to the device as one (CUDA graphs), where it offers that. On at
+// first, for the whole process, for executors whose first run is still to come. Never changes a result.
+void pb_executor_captures(bool on);
+
 // Seconds spent in each op kind since creation, when measuring was switched on (it costs a clock read per node). For
 // backends whose kernels run in the calling thread.
 void pb_executor_profile(pb_executor *executor, bool on);

@@ -14,6 +14,12 @@ typedef struct pb_kept {
     uint64_t begin, end;
 } pb_kept;
 
+// Kernels that follow one another on lane COMPUTE with no WAIT and no mark between them (executor_capture.c).
+typedef struct pb_segment {
+    uint32_t first;         // instruction; the others follow on the lane
+    pb_captured *captured;  // NULL: they are issued one by one
+} pb_segment;
+
 struct pb_executor {
     const pb_graph *graph;
     const pb_program *program;
@@ -35,6 +41,9 @@ struct pb_executor {
     pb_kept *kept;
     uint32_t kept_count;
     uint64_t stress;
+    uint32_t *segment;  // by instruction: 1 + the segment that it is captured in, or 0; NULL before the capture
+    pb_segment *segments;
+    uint32_t segment_count;
     bool profiled;
     double seconds[PB_OP_COUNT];
     uint64_t runs[PB_OP_COUNT];
@@ -42,6 +51,10 @@ struct pb_executor {
 
 // Holds a program's instructions against its graph and the memory (executor_prepare.c), and fills in what a run needs.
 pb_status pb_executor_prepare(pb_executor *executor);
+
+// Lets the device capture what it can, behind the first run. Nothing where it offers no such thing, or refuses.
+pb_status pb_executor_capture(pb_executor *executor);
+void pb_executor_release_captured(pb_executor *executor);
 
 // Fills with 0xff what no input and nothing that persists occupies.
 void pb_executor_poison(pb_executor *executor);

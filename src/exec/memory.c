@@ -60,6 +60,7 @@ pb_status pb_memory_create(const pb_backend *backend, const uint64_t tier_bytes[
     m->bytes[PB_TIER_HOST] =
         (tier_bytes[PB_TIER_HOST] + PB_EXTENT_ALIGNMENT - 1) / PB_EXTENT_ALIGNMENT * PB_EXTENT_ALIGNMENT;
     PB_TRY(open_device(m, backend, backend->ordinal));
+    if (options->link_share > 0 && m->calls->throttle) m->calls->throttle(m->device, options->link_share);
     void *slab;
     PB_TRY(m->calls->device_allocate(m->device, m->bytes[PB_TIER_DEVICE], &slab));
     m->slab[PB_TIER_DEVICE] = slab;
@@ -115,4 +116,8 @@ uint64_t pb_memory_bytes(const pb_memory *memory, pb_tier tier) {
 
 uint64_t pb_memory_process_bytes(const pb_memory *memory) {
     return memory->bytes[PB_TIER_HOST] + (memory->on_cpu ? memory->bytes[PB_TIER_DEVICE] : 0) + memory->staging_bytes;
+}
+
+const char *pb_memory_note(const pb_memory *memory) {
+    return memory->calls->note ? memory->calls->note(memory->device) : "";
 }

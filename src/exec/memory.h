@@ -12,6 +12,7 @@ struct pb_store_hook;
 typedef struct pb_memory_options {
     const char *nvme;                  // directory of the store's file; NULL: there is no store
     int engine;                        // a pb_store_engine; 0: io_uring, and threads where that is refused
+    double link_share;                 // 0 or 1: the link as it is; else pb_device_calls.throttle, where there is one
     const struct pb_store_hook *hook;  // of the store's system calls; NULL outside tests
 } pb_memory_options;
 
@@ -30,5 +31,8 @@ void pb_memory_destroy(pb_memory *memory);  // NULL is allowed
 uint64_t pb_memory_bytes(const pb_memory *memory, pb_tier tier);
 // Of the slabs, what lies in this process's own memory: the host's, and on the CPU the device's.
 uint64_t pb_memory_process_bytes(const pb_memory *memory);
+
+// What the device has to say (pb_device_calls.note): "" where it has nothing.
+const char *pb_memory_note(const pb_memory *memory);
 
 #endif

@@ -322,7 +322,8 @@ pb_status pb_pager_build(pb_pager *p) {
                                   .used = pb_arena_array(p->arena, slots, sizeof *p->device.used),
                                   .fetch_rate = p->machine->upload,
                                   .evict_rate = p->machine->download,
-                                  .both_rate = p->machine->copy_both};
+                                  .both_rate = p->machine->copy_both,
+                                  .drains = p->attempt.strategy == PB_STRATEGY_STREAM};
     if (!p->seconds || !p->place || !p->scratch || !p->scratch_offset || !p->device.segments || !p->device.other ||
         !p->device.used)
         return NO_MEMORY;

@@ -356,6 +356,7 @@ static pb_status build_host(pb_pager *p) {
                                 .fetch_rate = p->machine->nvme_read,
                                 .evict_rate = p->machine->nvme_write,
                                 .both_rate = p->machine->nvme_both,
+                                .drains = p->attempt.strategy == PB_STRATEGY_STREAM,
                                 .holds_eviction = true};
     uint32_t *update_slot = malloc((p->layout->unit_count + 1) * sizeof *update_slot);
     pb_status status = PB_OK;

@@ -1,5 +1,6 @@
 #include "plan/tier_stays.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -350,8 +351,9 @@ static int by_slot(const void *left, const void *right) {
 }
 
 // The moves of a tier, and when its slots begin as far as the links let them: where they are slower than the ops, a
-// slot waits for what it needs. Wishes in the ops' own time would ask for all of the room at once, and leave none to
-// those moves that come last.
+// slot waits for what it needs and, where the tier drains, until what was made before has left. Wishes in the ops' own
+// time would ask for all of the room at once, leave none to the moves that come last, and have the two directions of a
+// link take turns.
 typedef struct timetable {
     deadline *fetches, *evictions;
     uint32_t fetch_count, eviction_count;
@@ -364,23 +366,27 @@ static uint64_t moved_bytes(const pb_tier_problem *p, const deadline *list, uint
     return bytes;
 }
 
-// Seconds per byte fetched, with what goes the other way beside it.
-static double fetch_pace(const pb_tier_problem *p, const timetable *t) {
-    const double fetched = (double)moved_bytes(p, t->fetches, t->fetch_count);
-    const double evicted = (double)moved_bytes(p, t->evictions, t->eviction_count);
-    const double alone = 1 / p->fetch_rate;
-    const double both = fetched > 0 ? (fetched + evicted) / fetched / p->both_rate : 0;
-    return both > alone ? both : alone;
+static double move_seconds(const pb_tier_problem *p, const deadline *d, double pace) {
+    return pace * (double)p->segments[p->blocks[d->block].segment].bytes;
 }
 
 static void time_slots(const pb_tier_problem *p, timetable *t) {
-    const double pace = t->fetch_count ? fetch_pace(p, t) : 0;
-    double arrived = 0, now = 0;
-    for (uint32_t s = 0, f = 0; s <= p->slot_count; s++) {
+    const double fetched = (double)moved_bytes(p, t->fetches, t->fetch_count);
+    const double evicted = (double)moved_bytes(p, t->evictions, t->eviction_count);
+    // Seconds per byte, beside what goes the other way.
+    const double both = (fetched + evicted) / p->both_rate;
+    const double arrive = fmax(1 / p->fetch_rate, fetched > 0 ? both / fetched : 0);
+    const double leave = fmax(1 / p->evict_rate, evicted > 0 ? both / evicted : 0);
+    double arrived = 0, left = 0, now = 0;
+    for (uint32_t s = 0, f = 0, e = 0; s <= p->slot_count; s++) {
         if (s) now += p->seconds[s] - p->seconds[s - 1];
-        for (; f < t->fetch_count && t->fetches[f].slot <= s; f++)
-            arrived += pace * (double)p->segments[p->blocks[t->fetches[f].block].segment].bytes;
+        for (; f < t->fetch_count && t->fetches[f].slot <= s; f++) arrived += move_seconds(p, &t->fetches[f], arrive);
+        for (; p->drains && e < t->eviction_count && t->evictions[e].slot + 1 < s; e++) {
+            if (left < t->begins[t->evictions[e].slot + 1]) left = t->begins[t->evictions[e].slot + 1];
+            left += move_seconds(p, &t->evictions[e], leave);
+        }
         if (now < arrived) now = arrived;
+        if (now < left) now = left;
         t->begins[s] = now;
     }
 }

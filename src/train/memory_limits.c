@@ -12,8 +12,6 @@
 
 // Of the free space, what `auto` leaves to others.
 static const double nvme_share = 0.9;
-// Of a GPU's free memory, what cuDNN, cuBLASLt and our kernels' own code will take.
-static const uint64_t gpu_margin = (uint64_t)800 << 20;
 
 // Free bytes where `directory` is or would be made.
 static pb_status free_bytes(pb_arena *arena, const char *directory, uint64_t *bytes) {
@@ -63,12 +61,12 @@ static pb_status find_this(pb_arena *arena, const pb_config *config, const pb_ba
         machine->nvme_bytes = host.nvme_bytes;
     }
     snprintf(machine->name, sizeof machine->name, "%.50s (cuda:%d)", gpu.name, backend->ordinal);
-    machine->device_bytes = gpu.free > gpu_margin ? gpu.free - gpu_margin : 0;
+    machine->device_bytes = gpu.free > PB_GPU_MARGIN ? gpu.free - PB_GPU_MARGIN : 0;
     return PB_OK;
 }
 
 pb_status pb_memory_limits_find(pb_arena *arena, const pb_config *config, const char *machine, pb_memory_limits *l) {
-    *l = (pb_memory_limits){.nvme = config->memory.nvme};
+    *l = (pb_memory_limits){.nvme = config->memory.nvme, .link_share = config->memory.link_share};
     const bool elsewhere = machine != NULL;
     if (elsewhere) {
         l->backend = pb_backend_for_machine(machine);
@@ -76,6 +74,11 @@ pb_status pb_memory_limits_find(pb_arena *arena, const pb_config *config, const 
     } else {
         PB_RETURN_IF(pb_backend_select(config->device, &l->backend));
         PB_RETURN_IF(find_this(arena, config, l->backend, &l->machine));
+    }
+    if (!l->machine.shared_cores && l->link_share > 0) {
+        l->machine.upload *= l->link_share;
+        l->machine.download *= l->link_share;
+        l->machine.copy_both *= l->link_share;
     }
     const bool device_auto = config->memory.device == PB_SIZE_AUTO, host_auto = config->memory.host == PB_SIZE_AUTO;
     uint64_t *budget = l->request.budget;

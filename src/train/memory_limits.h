@@ -6,12 +6,16 @@
 #include "kernels/backend.h"
 #include "plan/plan.h"
 
+// Of a GPU's free memory, what cuDNN, cuBLASLt, our kernels' own code and CUDA graphs will take.
+#define PB_GPU_MARGIN ((uint64_t)800 << 20)
+
 typedef struct pb_memory_limits {
     const pb_backend *backend;  // what the run computes on
     pb_machine machine;
     pb_plan_request request;  // budgets, machine (this one's) and placement; everything else as the planner wants it
     bool shared;              // device and host are both this machine's RAM, and both budgets `auto`
     const char *nvme;         // directory, or NULL
+    double link_share;        // memory.link_share; the machine's links are that much slower already
 } pb_memory_limits;
 
 // `machine`: a built-in machine or a profile's path, to plan for; NULL: this machine, and config->device says what of

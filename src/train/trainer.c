@@ -352,6 +352,7 @@ static pb_status train(pb_config *config, bool check, pb_train_report *report) {
         .config = config, .arena = pb_arena_create(), .lock = -1, .report = report, .measuring = report != NULL};
     if (!t.arena) PB_FAIL(PB_ERR_MEMORY, "no memory to train");
     if (config->threads) pb_threads_set((int)config->threads);
+    pb_executor_captures(config->cuda_graphs);
     PB_TRY(draw_seed(config));
     t.rounding_seed = config->seed.value;
     PB_TRY(open_model(&t));

@@ -58,6 +58,7 @@ typedef struct pb_programs {
     pb_memory *memory;
     uint64_t tier_bytes[PB_TIER_COUNT];
     const char *nvme;           // directory, or NULL
+    double link_share;          // memory.link_share
     const pb_backend *backend;  // of pb_memory_limits
     // Of a refusal (PB_ERR_BUDGET): the tier that lacks, and the smallest budget of it that works while the others are
     // as they are; 0 where none does.
@@ -174,6 +175,7 @@ typedef struct pb_loss_scale {
 typedef struct pb_run_record {
     bool tracing;                             // times are being taken
     int64_t first_step, traced_step;          // of this process; 0 before
+    size_t noted;                             // of the device's notes, bytes that have been passed on
     int64_t images, full_images;              // of the step under way; of a full one
     double in_programs;                       // seconds of the step under way
     int64_t steps;                            // that were timed: full ones, but for the first

@@ -300,6 +300,7 @@ pb_status pb_programs_compile(const pb_step_request *request, const pb_batching 
     const pb_status status = compile_all(request, batching, &own, false, programs);
     if (status == PB_OK) {
         programs->nvme = limits->nvme;
+        programs->link_share = limits->link_share;
         pb_programs_bytes(programs, programs->tier_bytes);
         pb_error_clear();
     }
@@ -343,7 +344,8 @@ void pb_programs_peaks(const pb_programs *programs, uint64_t bytes[PB_TIER_COUNT
 pb_status pb_programs_start(pb_programs *programs) {
     const pb_program *list[PB_PASS_PROGRAMS + 1];
     const int count = list_programs(programs, list);
-    const pb_memory_options options = {.nvme = programs->tier_bytes[PB_TIER_NVME] ? programs->nvme : NULL};
+    const pb_memory_options options = {.nvme = programs->tier_bytes[PB_TIER_NVME] ? programs->nvme : NULL,
+                                       .link_share = programs->link_share};
     PB_RETURN_IF(pb_memory_create_for(programs->backend, list, (uint32_t)count, &options, &programs->memory));
     for (int i = 0; i < count; i++) {
         pb_pass_program *p = i < programs->count ? &programs->items[i] : &programs->flush;

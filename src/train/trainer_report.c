@@ -50,8 +50,17 @@ static void trace(pb_trainer *t, bool on) {
     t->record.tracing = on;
 }
 
+// What the device has to say and has not said yet.
+static void pass_on_notes(pb_trainer *t) {
+    const char *note = pb_memory_note(t->programs.memory);
+    const size_t bytes = strlen(note);
+    if (bytes > t->record.noted) pb_progress_note(&t->progress, "%s", note + t->record.noted);
+    t->record.noted = bytes;
+}
+
 pb_status pb_record_begin(pb_trainer *t) {
     pb_run_record *r = &t->record;
+    pass_on_notes(t);
     for (int i = 0; i < t->programs.count; i++) {
         r->times[i] = calloc((size_t)t->programs.items[i].program->insn_count + 1, sizeof *r->times[i]);
         if (!r->times[i]) return pb_error(PB_ERR_MEMORY, "no memory to time a step");
@@ -79,6 +88,7 @@ void pb_record_step(pb_trainer *t, const pb_metrics_step *line) {
     pb_train_report *report = t->report;
     const uint64_t now = r->peak_counted ? 0 : process_bytes("VmRSS:");
     if (now > r->peak) r->peak = now;
+    pass_on_notes(t);
     if (report && report->losses < PB_REPORT_STEPS) {
         report->loss[report->losses] = line->loss;
         report->norm[report->losses++] = line->grad_norm;

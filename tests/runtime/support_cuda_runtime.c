@@ -1,27 +1,28 @@
-#include "support_cuda_runtime.h"
-
-#include <pthread.h>
-#include <stdatomic.h>
+#include <cuda.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "kernels/cuda/cuda_device.h"
-#include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/cuda_math.h"
 #include "kernels/cuda/cuda_resize.h"
+#include "support_cuda_parts.h"
 
-fake_machine fake = {.gpus = 1, .driver = 13000, .runtime = 13000, .major = 8, .minor = 6, .memory = 64 << 20};
+fake_machine fake = {.gpus = 1, .driver = 13000, .runtime = 13000, .major = 8, .minor = 6, .memory = 256 << 20};
 
-static atomic_int objects;
-static _Atomic(uint64_t) seed;
+atomic_int fake_object_count;
+static _Atomic(uint64_t) counts[FAKE_COUNTS];
 
 int fake_objects(void) {
-    return objects;
+    return fake_object_count;
 }
 
-void fake_seed(uint64_t value) {
-    seed = value;
+uint64_t fake_count(fake_counter which) {
+    return counts[which];
+}
+
+void fake_counted(fake_counter which, uint64_t by) {
+    counts[which] += by;
 }
 
 // --- Failures ---
@@ -54,7 +55,7 @@ static bool breaks(cudaError_t error) {
 }
 
 // The error that a call of `function` is to return.
-static cudaError_t enter(const char *function) {
+cudaError_t fake_enter(const char *function) {
     pthread_mutex_lock(&faults.lock);
     cudaError_t error = faults.broken;
     if (faults.at > 0 && strcmp(function, faults.function) == 0 && --faults.at == 0) error = faults.error;
@@ -64,11 +65,20 @@ static cudaError_t enter(const char *function) {
     pthread_mutex_unlock(&faults.lock);
     return error;
 }
-#define ENTER(function) \
-    do { \
-        const cudaError_t error_ = enter(#function); \
-        if (error_ != cudaSuccess) return error_; \
-    } while (0)
+
+bool fake_is_broken(void) {
+    pthread_mutex_lock(&faults.lock);
+    const bool broken = faults.broken != cudaSuccess;
+    pthread_mutex_unlock(&faults.lock);
+    return broken;
+}
+
+cudaError_t fake_refuse(cudaError_t error) {
+    pthread_mutex_lock(&faults.lock);
+    faults.last = error;
+    pthread_mutex_unlock(&faults.lock);
+    return error;
+}
 
 cudaError_t cudaGetLastError(void) {
     pthread_mutex_lock(&faults.lock);
@@ -141,66 +151,115 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total) {
 
 cudaError_t cudaMalloc(void **memory, size_t bytes) {
     ENTER(cudaMalloc);
-    if (bytes > fake.memory - used) {
-        pthread_mutex_lock(&faults.lock);
-        faults.last = cudaErrorMemoryAllocation;
-        pthread_mutex_unlock(&faults.lock);
-        return cudaErrorMemoryAllocation;
-    }
+    UNSAFE();
+    if (bytes > fake.memory - used) return fake_refuse(cudaErrorMemoryAllocation);
     size_t *block = aligned_alloc(256, (bytes + 511) / 256 * 256);
     if (!block) abort();
     memset(block, 0xff, (bytes + 511) / 256 * 256);
     *block = bytes;
     used += bytes;
-    objects++;
+    fake_object_count++;
     *memory = (char *)block + 256;
     return cudaSuccess;
 }
 
 cudaError_t cudaFree(void *memory) {
-    const cudaError_t error = enter("cudaFree");
+    const cudaError_t error = fake_enter("cudaFree");
     size_t *block = (size_t *)(void *)((char *)memory - 256);
     used -= *block;
-    objects--;
+    fake_object_count--;
     free(block);
     return error;
 }
 
 cudaError_t cudaMemset(void *memory, int value, size_t bytes) {
     ENTER(cudaMemset);
+    UNSAFE();
     memset(memory, value, bytes);
     return cudaSuccess;
 }
 
 cudaError_t cudaDeviceSynchronize(void) {
     ENTER(cudaDeviceSynchronize);
+    UNSAFE();
     return cudaSuccess;
 }
 
+// What is page-locked.
+static struct {
+    pthread_mutex_t lock;
+    struct {
+        const char *begin;
+        size_t bytes;
+    } range[64];
+} locked = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void set_locked(const void *from, const void *begin, size_t bytes) {
+    pthread_mutex_lock(&locked.lock);
+    for (int i = 0; i < 64; i++) {
+        if (locked.range[i].begin != from) continue;
+        locked.range[i].begin = begin;
+        locked.range[i].bytes = bytes;
+        pthread_mutex_unlock(&locked.lock);
+        return;
+    }
+    abort();  // too many ranges, or one that is none
+}
+
+bool fake_is_locked(const void *memory, size_t bytes) {
+    bool yes = false;
+    const char *at = memory;
+    pthread_mutex_lock(&locked.lock);
+    for (int i = 0; i < 64; i++)
+        yes |= locked.range[i].begin && at >= locked.range[i].begin &&
+               at + bytes <= locked.range[i].begin + locked.range[i].bytes;
+    pthread_mutex_unlock(&locked.lock);
+    return yes;
+}
+
 cudaError_t cudaHostRegister(void *memory, size_t bytes, unsigned flags) {
-    (void)memory;
-    (void)bytes;
     (void)flags;
     ENTER(cudaHostRegister);
-    if (fake.no_lock) return cudaErrorMemoryAllocation;
-    objects++;
+    UNSAFE();
+    if (fake.no_lock) return fake_refuse(cudaErrorMemoryAllocation);
+    set_locked(NULL, memory, bytes);
+    fake_object_count++;
     return cudaSuccess;
 }
 
 cudaError_t cudaHostUnregister(void *memory) {
-    (void)memory;
-    objects--;
+    set_locked(memory, NULL, 0);
+    fake_object_count--;
+    return cudaSuccess;
+}
+
+cudaError_t cudaHostAlloc(void **memory, size_t bytes, unsigned flags) {
+    (void)flags;
+    ENTER(cudaHostAlloc);
+    UNSAFE();
+    if (fake.most_locked && bytes > fake.most_locked) return fake_refuse(cudaErrorMemoryAllocation);
+    *memory = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
+    if (!*memory) abort();
+    set_locked(NULL, *memory, bytes);
+    fake_object_count++;
+    return cudaSuccess;
+}
+
+cudaError_t cudaHostGetDevicePointer(void **device, void *host, unsigned flags) {
+    (void)flags;
+    ENTER(cudaHostGetDevicePointer);
+    *device = host;
+    return cudaSuccess;
+}
+
+cudaError_t cudaFreeHost(void *memory) {
+    set_locked(memory, NULL, 0);
+    free(memory);
+    fake_object_count--;
     return cudaSuccess;
 }
 
 // --- Events: `recorded` counts records that were asked for, `reached` those that the stream has come to. ---
-
-struct CUevent_st {
-    pthread_mutex_t lock;
-    pthread_cond_t moved;
-    uint64_t recorded, reached;
-    double at;
-};
 
 static double now(void) {
     struct timespec t;
@@ -215,7 +274,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags) {
     if (!*event) abort();
     pthread_mutex_init(&(*event)->lock, NULL);
     pthread_cond_init(&(*event)->moved, NULL);
-    objects++;
+    fake_object_count++;
     return cudaSuccess;
 }
 
@@ -227,11 +286,11 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
     pthread_mutex_destroy(&event->lock);
     pthread_cond_destroy(&event->moved);
     free(event);
-    objects--;
+    fake_object_count--;
     return cudaSuccess;
 }
 
-static void reach(cudaEvent_t event, uint64_t record) {
+void fake_reach(cudaEvent_t event, uint64_t record) {
     pthread_mutex_lock(&event->lock);
     if (record > event->reached) event->reached = record;
     event->at = now();
@@ -239,13 +298,13 @@ static void reach(cudaEvent_t event, uint64_t record) {
     pthread_mutex_unlock(&event->lock);
 }
 
-static void await(cudaEvent_t event, uint64_t record) {
+void fake_await(cudaEvent_t event, uint64_t record) {
     pthread_mutex_lock(&event->lock);
     while (event->reached < record) pthread_cond_wait(&event->moved, &event->lock);
     pthread_mutex_unlock(&event->lock);
 }
 
-static uint64_t recorded(cudaEvent_t event) {
+uint64_t fake_recorded(cudaEvent_t event) {
     pthread_mutex_lock(&event->lock);
     const uint64_t value = event->recorded;
     pthread_mutex_unlock(&event->lock);
@@ -254,12 +313,15 @@ static uint64_t recorded(cudaEvent_t event) {
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
     ENTER(cudaEventSynchronize);
-    await(event, recorded(event));
-    return enter("after cudaEventSynchronize");
+    if (event->captured) return fake_refuse(cudaErrorCapturedEvent);
+    fake_await(event, fake_recorded(event));
+    return fake_enter("after cudaEventSynchronize");
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event) {
     ENTER(cudaEventQuery);
+    if (event->captured) return fake_refuse(cudaErrorCapturedEvent);
+    fake_driver_pass();
     pthread_mutex_lock(&event->lock);
     const bool done = event->reached == event->recorded;
     pthread_mutex_unlock(&event->lock);
@@ -272,194 +334,7 @@ cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEve
     return cudaSuccess;
 }
 
-// --- Streams ---
-
-typedef enum item_kind {
-    ITEM_COPY,
-    ITEM_CALL,
-    ITEM_CALLBACK,
-    ITEM_KERNEL,
-    ITEM_RECORD,
-    ITEM_WAIT,
-    ITEM_STOP
-} item_kind;
-
-typedef struct item {
-    item_kind kind;
-    void *to;                         // COPY
-    const void *from;                 // COPY
-    size_t bytes;                     // COPY
-    void (*function)(void *context);  // CALL
-    void *context;                    // CALL
-    cudaStreamCallback_t callback;    // CALLBACK, with `context`
-    pb_opcode op;                     // KERNEL
-    const pb_kernel_args *args;       // KERNEL
-    cudaEvent_t event;                // RECORD, WAIT
-    uint64_t record;                  // RECORD, WAIT
-    struct item *next;
-} item;
-
-struct CUstream_st {
-    pthread_t thread;
-    pthread_mutex_t lock;
-    pthread_cond_t moved;
-    item *first, **last;
-    uint64_t pushed, done;
-    uint64_t random;
-};
-
-// Mostly nothing or little, now and then long enough for the other streams to run far ahead.
-static void dawdle(uint64_t *random) {
-    if (!seed) return;
-    *random = (*random ^ seed) * 6364136223846793005u + 1442695040888963407u;
-    const uint32_t draw = (uint32_t)(*random >> 33), kind = draw % 8;
-    const struct timespec nap = {0, (long)(kind < 4 ? 0 : kind < 7 ? draw / 8 % 100 : draw / 8 % 1000) * 1000};
-    if (nap.tv_nsec) nanosleep(&nap, NULL);
-}
-
-static void perform(const item *i) {
-    // A broken context does nothing any more, but its waits end.
-    const bool dead = (i->kind == ITEM_COPY || i->kind == ITEM_CALL || i->kind == ITEM_KERNEL) &&
-                      enter(i->kind == ITEM_KERNEL ? "kernel" : "stream") != cudaSuccess;
-    switch (i->kind) {
-    case ITEM_COPY:
-        if (!dead) memcpy(i->to, i->from, i->bytes);
-        break;
-    case ITEM_CALL:
-        if (!dead) i->function(i->context);
-        break;
-    case ITEM_CALLBACK: i->callback(NULL, enter("callback"), i->context); break;  // also when all is lost
-    case ITEM_KERNEL:
-        if (!dead) pb_backend_cpu()->kernels[i->op](i->args);
-        break;
-    case ITEM_RECORD: reach(i->event, i->record); break;
-    case ITEM_WAIT: await(i->event, i->record); break;
-    default: break;
-    }
-}
-
-static void *work(void *context) {
-    cudaStream_t s = context;
-    for (bool stop = false; !stop;) {
-        pthread_mutex_lock(&s->lock);
-        while (!s->first) pthread_cond_wait(&s->moved, &s->lock);
-        item *i = s->first;
-        s->first = i->next;
-        if (!s->first) s->last = &s->first;
-        pthread_mutex_unlock(&s->lock);
-        dawdle(&s->random);
-        perform(i);
-        stop = i->kind == ITEM_STOP;
-        free(i);
-        pthread_mutex_lock(&s->lock);
-        s->done++;
-        pthread_cond_broadcast(&s->moved);
-        pthread_mutex_unlock(&s->lock);
-    }
-    return NULL;
-}
-
-static void push(cudaStream_t s, item value) {
-    item *i = malloc(sizeof *i);
-    if (!i) abort();
-    *i = value;
-    i->next = NULL;
-    pthread_mutex_lock(&s->lock);
-    *s->last = i;
-    s->last = &i->next;
-    s->pushed++;
-    pthread_cond_broadcast(&s->moved);
-    pthread_mutex_unlock(&s->lock);
-}
-
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags) {
-    (void)flags;
-    ENTER(cudaStreamCreateWithFlags);
-    cudaStream_t s = calloc(1, sizeof *s);
-    if (!s) abort();
-    pthread_mutex_init(&s->lock, NULL);
-    pthread_cond_init(&s->moved, NULL);
-    s->last = &s->first;
-    s->random = (uint64_t)(uintptr_t)s;
-    if (pthread_create(&s->thread, NULL, work, s)) abort();
-    objects++;
-    *stream = s;
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamDestroy(cudaStream_t s) {
-    push(s, (item){.kind = ITEM_STOP});
-    pthread_join(s->thread, NULL);
-    pthread_mutex_destroy(&s->lock);
-    pthread_cond_destroy(&s->moved);
-    free(s);
-    objects--;
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamSynchronize(cudaStream_t s) {
-    pthread_mutex_lock(&s->lock);
-    while (s->done < s->pushed) pthread_cond_wait(&s->moved, &s->lock);
-    pthread_mutex_unlock(&s->lock);
-    ENTER(cudaStreamSynchronize);
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t s) {
-    ENTER(cudaEventRecord);
-    pthread_mutex_lock(&event->lock);
-    const uint64_t record = ++event->recorded;
-    pthread_mutex_unlock(&event->lock);
-    push(s, (item){.kind = ITEM_RECORD, .event = event, .record = record});
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t event, unsigned flags) {
-    (void)flags;
-    ENTER(cudaStreamWaitEvent);
-    push(s, (item){.kind = ITEM_WAIT, .event = event, .record = recorded(event)});
-    return cudaSuccess;
-}
-
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t s) {
-    (void)kind;
-    ENTER(cudaMemcpyAsync);
-    push(s, (item){.kind = ITEM_COPY, .to = to, .from = from, .bytes = bytes});
-    return cudaSuccess;
-}
-
-cudaError_t cudaLaunchHostFunc(cudaStream_t s, cudaHostFn_t function, void *context) {
-    ENTER(cudaLaunchHostFunc);
-    push(s, (item){.kind = ITEM_CALL, .function = function, .context = context});
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamAddCallback(cudaStream_t s, cudaStreamCallback_t callback, void *context, unsigned flags) {
-    (void)flags;
-    ENTER(cudaStreamAddCallback);
-    push(s, (item){.kind = ITEM_CALLBACK, .callback = callback, .context = context});
-    return cudaSuccess;
-}
-
-// --- Kernels: what the device launches, into the same queues ---
-
-static pb_status launch(pb_opcode op, const pb_kernel_args *args, void *stream) {
-    push(stream, (item){.kind = ITEM_KERNEL, .op = op, .args = args});
-    return PB_OK;
-}
-
-#define PB_OP(name, NAME, gradient, kind, inplace) \
-    static pb_status launch_##name(const pb_kernel_args *args, void *stream) { \
-        return launch(PB_OP_##NAME, args, stream); \
-    }
-#include "base/ops.def"
-#undef PB_OP
-
-const pb_cuda_launcher pb_cuda_launchers[PB_OP_COUNT] = {
-#define PB_OP(name, NAME, gradient, kind, inplace) launch_##name,
-#include "base/ops.def"
-#undef PB_OP
-};
+// --- What stands beside the device ---
 
 pb_status pb_cuda_math_create(cudaStream_t stream, int capability, pb_cuda_math **math) {
     (void)stream;

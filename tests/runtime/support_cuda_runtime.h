@@ -2,6 +2,8 @@
 // are threads that work through their queues with random pauses; events, host functions and copies are ordered by the
 // rules of the CUDA programming guide and by nothing else, so that a wait that is missing shows as wrong bits.
 // Kernels are the CPU backend's, in the streams. Any function can be made to fail.
+// Captures are as strict as CUDA's: nothing in them runs, what does not belong there makes them void, a kernel must
+// have run before, and a graph keeps its arguments as they were.
 #ifndef PB_TESTS_RUNTIME_SUPPORT_CUDA_RUNTIME_H
 #define PB_TESTS_RUNTIME_SUPPORT_CUDA_RUNTIME_H
 
@@ -14,8 +16,14 @@ typedef struct fake_machine {
     int gpus, driver, runtime;  // versions: 13000; driver 0: none
     int major, minor;           // compute capability
     size_t memory;              // bytes of the GPU
-    bool no_lock;               // page-locking is refused
+    bool no_lock;               // page-locking what is there already is refused
+    size_t most_locked;         // no single allocation of locked memory may be larger; 0: no limit
     bool no_code;               // the program has no code for this GPU
+    bool no_wait_value;         // the driver lacks cuStreamWaitValue32 ...
+    bool wait_unsupported;      // ... or has it and refuses
+    uint64_t depth;             // entries that a queue takes; one more waits, holding a lock that others want. 0: any
+    // Called before each launch: what a launcher does beside launching.
+    pb_status (*launcher)(pb_opcode op, cudaStream_t stream);
 } fake_machine;
 extern fake_machine fake;
 
@@ -27,6 +35,17 @@ void fake_seed(uint64_t seed);  // of the pauses; 0: none
 
 // What is alive: allocations, streams, events, locked ranges.
 int fake_objects(void);
+
+typedef enum fake_counter {
+    FAKE_KERNELS,          // launched one by one
+    FAKE_GRAPH_LAUNCHES,
+    FAKE_PAGEABLE_COPIES,  // from or to memory that is not page-locked
+    FAKE_VALUE_WAITS,
+    FAKE_COPIES,
+    FAKE_COPIED_BYTES,
+    FAKE_COUNTS
+} fake_counter;
+uint64_t fake_count(fake_counter which);  // since the program began
 
 // pb_cuda_device_calls with the CPU backend's kernels.
 const pb_backend *fake_backend(void);

@@ -125,7 +125,7 @@ static void check_memory(void) {
     fake.no_lock = true;
     CHECK_OK(calls->host_allocate(d, 10000, &host));
     fake.no_lock = false;
-    CHECK_THAT(strstr(pb_cuda_device_note(d), "ulimit -l"), "note: %s", pb_cuda_device_note(d));
+    CHECK_THAT(strstr(calls->note(d), "ulimit -l"), "note: %s", calls->note(d));
     CHECK(host && (uintptr_t)host % 4096 == 0 && !((unsigned char *)host)[9999]);
     calls->host_release(d, host);
     CHECK(calls->host_allocate(d, UINT64_C(1) << 60, &host) == PB_ERR_MEMORY);

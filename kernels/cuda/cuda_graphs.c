@@ -1,0 +1,50 @@
+#include "kernels/cuda/cuda_graphs.h"
+
+#include <stdlib.h>
+
+#include "kernels/cuda/cuda_kernels.h"
+
+struct pb_captured {
+    cudaGraphExec_t exec;
+};
+
+static pb_status refused(cudaError_t error, const char *what) {
+    return error == cudaSuccess ? PB_OK : pb_error(PB_ERR_UNSUPPORTED, "%s: %s", what, cudaGetErrorString(error));
+}
+
+pb_status pb_cuda_graph_capture(cudaStream_t stream, uint32_t count, const pb_opcode *ops,
+                                const pb_kernel_args *const *args, pb_captured **result) {
+    pb_status status = PB_OK;
+    cudaGraph_t graph = NULL;
+    pb_captured *captured = calloc(1, sizeof *captured);
+    if (!captured) return pb_error(PB_ERR_MEMORY, "no memory for a CUDA graph");
+    // Of this thread alone: the I/O thread goes on asking for events. What allocates or waits in here is refused, so
+    // that a launcher that does so is found out.
+    PB_TRY(refused(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "the beginning of a capture"));
+    for (uint32_t i = 0; i < count && status == PB_OK; i++) {
+        status = pb_cuda_launchers[ops[i]](args[i], stream);
+        if (status != PB_OK) status = pb_error_context(PB_ERR_UNSUPPORTED, "%s", pb_op_name(ops[i]));
+    }
+    // The capture is ended in any case; after a launch that was refused this fails as well, and says less.
+    const cudaError_t error = cudaStreamEndCapture(stream, &graph);
+    if (status != PB_OK) goto fail;
+    PB_TRY(refused(error, "the end of a capture"));
+    PB_TRY(refused(cudaGraphInstantiate(&captured->exec, graph, 0), "a graph's instance"));
+    PB_TRY(refused(cudaGraphUpload(captured->exec, stream), "a graph's upload"));
+    *result = captured;
+    captured = NULL;
+fail:
+    if (graph) cudaGraphDestroy(graph);
+    pb_cuda_graph_release(captured);
+    return status;
+}
+
+cudaError_t pb_cuda_graph_launch(const pb_captured *captured, cudaStream_t stream) {
+    return cudaGraphLaunch(captured->exec, stream);
+}
+
+void pb_cuda_graph_release(pb_captured *captured) {
+    if (!captured) return;
+    if (captured->exec) cudaGraphExecDestroy(captured->exec);
+    free(captured);
+}
