@@ -52,8 +52,8 @@ void pb_executor_profile_print(const pb_executor *executor, void (*line)(void *c
 // NULL ends it. What the backend cannot time stays 0.
 void pb_executor_trace(pb_executor *executor, pb_insn_times *times);
 
-// For measurements. From now on what is on one of these lanes (a bit each) counts as done as soon as it is its turn, but
-// is not done, so that the others can be timed alone. What the memory holds is of no step after that.
+// For measurements. From now on what is on one of these lanes (a bit each) counts as done as soon as it is its turn,
+// but is not done, so that the others can be timed alone. What the memory holds is of no step after that.
 void pb_executor_skip(pb_executor *executor, uint32_t lanes);
 
 // For tests of programs and of executors, on the CPU's device: everything that the lanes do is put off by random short

@@ -21,9 +21,10 @@ typedef enum pb_strategy {
 // What one attempt tries; the planner keeps the best of several.
 typedef struct pb_attempt {
     pb_strategy strategy;
-    double reserve;        // share of the device budget that is left for moves
-    bool gradients_stay;   // those that the host updates from wait on the device, where there is room
-    bool gradients_first;  // which leave the host first: pending gradients or optimizer state
+    double reserve;          // share of the budgets that is left for moves,
+    uint64_t most_reserved;  // but of each tier no more than these bytes
+    bool gradients_stay;     // those that the host updates from wait on the device, where there is room
+    bool gradients_first;    // which leave the host first: pending gradients or optimizer state
 } pb_attempt;
 
 typedef struct pb_place_of {

@@ -229,9 +229,13 @@ static void reset(pb_tier_problem *t, const bool *home, const bool *alternate) {
 }
 
 // Relieves, settles and places until the height fits, too: fragmentation takes a little more than what is alive.
-static pb_status fit(pb_pager *p, pb_tier_problem *t, relief_list *list, uint64_t budget, double reserve,
-                     uint64_t alignment, const uint64_t *scratch, uint64_t *scratch_offset, uint64_t *height,
-                     uint64_t *needed) {
+static uint64_t reserved(const pb_pager *p, uint64_t budget) {
+    const uint64_t bytes = (uint64_t)((double)budget * p->attempt.reserve);
+    return bytes < p->attempt.most_reserved ? bytes : p->attempt.most_reserved;
+}
+
+static pb_status fit(pb_pager *p, pb_tier_problem *t, relief_list *list, uint64_t budget, uint64_t alignment,
+                     const uint64_t *scratch, uint64_t *scratch_offset, uint64_t *height, uint64_t *needed) {
     pb_status status = PB_OK;
     bool *home = calloc(t->segment_count + 1, sizeof *home);
     bool *alternate = calloc(t->segment_count + 1, sizeof *alternate);
@@ -243,7 +247,7 @@ static pb_status fit(pb_pager *p, pb_tier_problem *t, relief_list *list, uint64_
     uint64_t target = budget;
     for (int attempt = 0;; attempt++) {
         reset(t, home, alternate);
-        bool fits = pb_tier_relieve(t, list->items, list->count, target - (uint64_t)((double)target * reserve));
+        bool fits = pb_tier_relieve(t, list->items, list->count, target - reserved(p, target));
         if (!fits) {
             reset(t, home, alternate);
             fits = pb_tier_relieve(t, list->items, list->count, target);
@@ -495,8 +499,8 @@ pb_status pb_pager_solve(pb_pager *p, uint64_t needed[PB_TIER_COUNT]) {
     if (!p->device.bundle) return NO_MEMORY;
     adopt_decisions(p);
     if (budget[PB_TIER_HOST] && !list_device_reliefs(p, &device)) PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
-    PB_TRY(fit(p, &p->device, &device, budget[PB_TIER_DEVICE], p->attempt.reserve, PB_ALIGNMENT, p->scratch,
-               p->scratch_offset, &p->device_bytes, &needed[PB_TIER_DEVICE]));
+    PB_TRY(fit(p, &p->device, &device, budget[PB_TIER_DEVICE], PB_ALIGNMENT, p->scratch, p->scratch_offset,
+               &p->device_bytes, &needed[PB_TIER_DEVICE]));
     PB_TRY(build_host(p));
     find_hyper(p, &extra);
     if (budget[PB_TIER_HOST] < extra) {
@@ -504,8 +508,8 @@ pb_status pb_pager_solve(pb_pager *p, uint64_t needed[PB_TIER_COUNT]) {
         PB_FAIL(PB_ERR_BUDGET, "too much for the budget");
     }
     if (budget[PB_TIER_NVME] && !list_host_reliefs(p, &host)) PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
-    PB_TRY(fit(p, &p->host, &host, budget[PB_TIER_HOST] - extra, p->attempt.reserve, PB_EXTENT_ALIGNMENT, NULL, NULL,
-               &p->host_bytes, &needed[PB_TIER_HOST]));
+    PB_TRY(fit(p, &p->host, &host, budget[PB_TIER_HOST] - extra, PB_EXTENT_ALIGNMENT, NULL, NULL, &p->host_bytes,
+               &needed[PB_TIER_HOST]));
     for (uint32_t i = 0; i < host.count; i++) p->host_relieved |= host.items[i].taken;
     // Behind all blocks, so that it is at nobody's way.
     p->control_offset = p->host_bytes;

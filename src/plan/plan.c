@@ -101,6 +101,9 @@ fail:
 static const double reserves[] = {0, 0.02, 0.1, 0.25};
 enum { RESERVES = sizeof reserves / sizeof *reserves, QUICK_LEVEL = 2 };
 
+// Of a large budget no more than so many units are: what is on its way at once is no more in a large memory.
+enum { MOST_MOVING = 24 };
+
 static int first_reserve(pb_strategy strategy) {
     return strategy == PB_STRATEGY_HOST ? 1 : 2;
 }
@@ -116,6 +119,7 @@ static pb_status look(const search *s, pb_strategy strategy, int level, bool gra
     outcome *o = s->o;
     const pb_attempt attempt = {.strategy = strategy,
                                 .reserve = reserves[level],
+                                .most_reserved = MOST_MOVING * unit_bytes(s->graph, s->request),
                                 .gradients_first = gradients_first,
                                 .gradients_stay = gradients_stay};
     const pb_program *best = o->program;
@@ -138,7 +142,8 @@ static pb_status try_strategies(const search *s, int level) {
         PB_RETURN_IF(look(s, (pb_strategy)i, used, false, false));
         order_matters[i] = s->o->order_matters;
         // Gradients that the host updates from wait on the device, where there is room.
-        if (nvme && on_host && !(request->quick && s->o->program)) PB_RETURN_IF(look(s, (pb_strategy)i, used, true, true));
+        if (nvme && on_host && !(request->quick && s->o->program))
+            PB_RETURN_IF(look(s, (pb_strategy)i, used, true, true));
     }
     // Gradients leave the host first rather than state.
     if (!nvme || !s->o->program || s->o->attempt.gradients_first || request->quick) return PB_OK;
