@@ -65,5 +65,12 @@ pb_status pb_architecture_step(const pb_architecture *a, const pb_config *config
         .sums = config->gradient_accumulation_steps > 1,
         .optimizer = {.states = config->optimizer.states, .master = config->optimizer.master},
     };
+    if (pb_config_validates(config) && a->has_clip) {
+        // As a pipeline makes them without being told a size, and no more at once than a step has pictures.
+        const int native = a->unet.sample_size ? a->unet.sample_size : latent, most = request->batch / 2;
+        const int pictures = config->num_validation_images < most ? (int)config->num_validation_images : most;
+        request->validation = (pb_validation_request){
+            .vae = &a->vae, .latent_h = native, .latent_w = native, .pictures = pictures > 1 ? pictures : 1};
+    }
     return PB_OK;
 }

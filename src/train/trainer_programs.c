@@ -4,6 +4,8 @@
 
 #include "train/trainer_parts.h"
 
+enum { PB_ALL_PROGRAMS = PB_PASS_PROGRAMS + 3 };
+
 pb_pass_program *pb_programs_find(pb_programs *programs, int64_t images, pb_pass pass) {
     for (int i = 0; i < programs->count; i++)
         if (programs->items[i].images == images && programs->items[i].pass == pass) return &programs->items[i];
@@ -50,6 +52,10 @@ static pb_status compile(const pb_step_request *request, const pb_plan_request *
     pb_plan_request plan = *limits;
     r.batch = (int)p->images;
     r.pass = p->pass;
+    if (p->pass == PB_PASS_SAMPLE || p->pass == PB_PASS_DECODE) {
+        r.latent_h = request->validation.latent_h;
+        r.latent_w = request->validation.latent_w;
+    }
     r.sums = programs->sums;
     r.deferred = programs->deferred;
     plan.like = like ? like->program : NULL;
@@ -70,6 +76,8 @@ static void drop(pb_pass_program *p) {
 static void drop_all(pb_programs *programs) {
     for (int i = 0; i < programs->count; i++) drop(&programs->items[i]);
     drop(&programs->flush);
+    drop(&programs->sample);
+    drop(&programs->decode);
 }
 
 // All programs work on the same bytes, so one of them decides where those are: the one that needs most, as a rule the
@@ -85,9 +93,16 @@ static pb_status compile_around(const pb_step_request *request, const pb_plan_re
     *others = true;
     for (int i = 0; i < programs->count; i++)
         if (i != first) PB_RETURN_IF(compile(request, limits, programs, &programs->items[first], &programs->items[i]));
+    const pb_pass_program *like = &programs->items[first];
+    if (request->validation.vae) {
+        programs->sample = (pb_pass_program){.images = 2 * request->validation.pictures, .pass = PB_PASS_SAMPLE};
+        programs->decode = (pb_pass_program){.images = 1, .pass = PB_PASS_DECODE};
+        PB_RETURN_IF(compile(request, limits, programs, like, &programs->sample));
+        PB_RETURN_IF(compile(request, limits, programs, like, &programs->decode));
+    }
     if (!programs->deferred) return PB_OK;
     programs->flush = (pb_pass_program){.images = 1, .pass = PB_PASS_FLUSH};
-    return compile(request, limits, programs, &programs->items[first], &programs->flush);
+    return compile(request, limits, programs, like, &programs->flush);
 }
 
 // Only one that updates knows what belongs to each parameter.
@@ -157,7 +172,7 @@ static pb_status compile_deferred(const pb_step_request *request, const pb_plan_
     pb_programs other = *programs;
     for (int i = 0; i < other.count; i++)
         other.items[i] = (pb_pass_program){.images = programs->items[i].images, .pass = programs->items[i].pass};
-    other.flush = (pb_pass_program){0};
+    other.flush = other.sample = other.decode = (pb_pass_program){0};
     pb_plan_request quicker = *budgets;
     quicker.quick = status == PB_OK;
     const pb_status second = compile_kind(&again, &quicker, quick, &other);
@@ -278,15 +293,26 @@ pb_status pb_programs_compile(const pb_step_request *request, const pb_batching 
     return status;
 }
 
-static int list_programs(const pb_programs *programs, const pb_program **list) {
+// All of them: list[PB_ALL_PROGRAMS].
+static int list_passes(pb_programs *programs, pb_pass_program **list) {
+    pb_pass_program *const others[] = {&programs->flush, &programs->sample, &programs->decode};
     int count = 0;
-    for (int i = 0; i < programs->count; i++) list[count++] = programs->items[i].program;
-    if (programs->deferred) list[count++] = programs->flush.program;
+    for (int i = 0; i < programs->count; i++) list[count++] = &programs->items[i];
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (others[i]->program) list[count++] = others[i];
+    return count;
+}
+
+static int list_programs(const pb_programs *programs, const pb_program **list) {
+    pb_programs copy = *programs;
+    pb_pass_program *passes[PB_ALL_PROGRAMS];
+    const int count = list_passes(&copy, passes);
+    for (int i = 0; i < count; i++) list[i] = passes[i]->program;
     return count;
 }
 
 void pb_programs_bytes(const pb_programs *programs, uint64_t bytes[PB_TIER_COUNT]) {
-    const pb_program *list[PB_PASS_PROGRAMS + 1];
+    const pb_program *list[PB_ALL_PROGRAMS];
     const int count = list_programs(programs, list);
     for (int t = 0; t < PB_TIER_COUNT; t++) {
         bytes[t] = 0;
@@ -297,7 +323,7 @@ void pb_programs_bytes(const pb_programs *programs, uint64_t bytes[PB_TIER_COUNT
 
 void pb_programs_peaks(const pb_programs *programs, uint64_t bytes[PB_TIER_COUNT],
                        uint64_t by_class[PB_TIER_COUNT][PB_CLASS_COUNT], uint64_t padding[PB_TIER_COUNT]) {
-    const pb_program *list[PB_PASS_PROGRAMS + 1];
+    const pb_program *list[PB_ALL_PROGRAMS];
     const int count = list_programs(programs, list);
     for (int t = 0; t < PB_TIER_COUNT; t++) {
         const pb_program *most = list[0];
@@ -310,12 +336,14 @@ void pb_programs_peaks(const pb_programs *programs, uint64_t bytes[PB_TIER_COUNT
 }
 
 pb_status pb_programs_start(pb_programs *programs) {
-    const pb_program *list[PB_PASS_PROGRAMS + 1];
+    const pb_program *list[PB_ALL_PROGRAMS];
     const int count = list_programs(programs, list);
     const pb_memory_options options = {.nvme = programs->tier_bytes[PB_TIER_NVME] ? programs->nvme : NULL};
     PB_RETURN_IF(pb_memory_create_for(programs->backend, list, (uint32_t)count, &options, &programs->memory));
+    pb_pass_program *passes[PB_ALL_PROGRAMS];
+    list_passes(programs, passes);
     for (int i = 0; i < count; i++) {
-        pb_pass_program *p = i < programs->count ? &programs->items[i] : &programs->flush;
+        pb_pass_program *p = passes[i];
         PB_RETURN_IF(pb_executor_create(programs->backend, p->step->graph, p->program, programs->memory, &p->executor));
     }
     return PB_OK;
