@@ -12,8 +12,8 @@ typedef pb_status (*pb_denoise_progress)(void *context, int64_t done, int64_t to
 
 // The caller fills in the upper half and lets pb_denoise_init make the rest.
 typedef struct pb_denoise {
-    pb_dtype dtype;                   // of the programs' inputs and outputs
-    int batch, copies;                // pictures in a UNet call; of each: 2 with guidance, [unconditioned, conditioned]
+    pb_dtype dtype;     // of the programs' inputs and outputs
+    int batch, copies;  // pictures in a UNet call; of each: 2 with guidance, [unconditioned, conditioned]
     double guidance;
     int width, height;                // of a picture
     int64_t channels, rows, columns;  // of a latent

@@ -79,8 +79,8 @@ static pb_status build_decoder(pb_generator *g) {
     network *const n = &g->decoder;
     pb_denoise *const d = &g->denoise;
     PB_RETURN_IF(begin(n, d->dtype));
-    d->latents = pb_graph_add_value(n->graph, PB_CLASS_INPUT, d->dtype,
-                                    PB_SHAPE4(1, d->rows, d->columns, d->channels), false, "latents");
+    d->latents = pb_graph_add_value(n->graph, PB_CLASS_INPUT, d->dtype, PB_SHAPE4(1, d->rows, d->columns, d->channels),
+                                    false, "latents");
     n->output = pb_vae_decode(n->module, &g->architecture.vae, d->latents);
     PB_RETURN_IF(finish(n, &g->options, PB_PART_VAE));
     d->decoder = n->executor;
@@ -268,7 +268,8 @@ pb_status pb_generate_class_images(const pb_generate_options *options, const cha
     latents = malloc((size_t)(batch * g->denoise.elements) * sizeof *latents);
     images = calloc((size_t)batch, sizeof *images);
     if (!latents || !images) PB_FAIL(PB_ERR_MEMORY, "no memory for class images");
-    part_of_all part = {.progress = progress, .context = context, .total = batches * pb_sampler_calls(g->denoise.sampler)};
+    part_of_all part = {
+        .progress = progress, .context = context, .total = batches * pb_sampler_calls(g->denoise.sampler)};
     (void)pb_rng_random(rng);  // the base seed of the loader that hands out the prompts
     for (int64_t at = 0; at < missing; at += batch) {
         const int count = (int)(missing - at < batch ? missing - at : batch);

@@ -111,6 +111,15 @@ static pb_status plan(pb_trainer *t) {
     return pb_programs_compile(&t->request, &t->batching, &t->limits, &t->programs);
 }
 
+static void describe_validation(const pb_trainer *t, FILE *file) {
+    const pb_validation_request *v = &t->request.validation;
+    const int factor = pb_vae_factor(&t->architecture.vae);
+    if (!v->vae) return;
+    fprintf(file, "validation: %lld pictures of %dx%d every %lld steps, in %s/validation; predicted to take %.1f s\n",
+            (long long)t->config->num_validation_images, v->latent_w * factor, v->latent_h * factor,
+            (long long)t->config->validation_steps, t->config->output_dir, pb_validation_seconds(t));
+}
+
 static void describe(const pb_trainer *t, FILE *file) {
     const pb_config *c = t->config;
     const pb_picture_set *sets = t->data.set;
@@ -128,6 +137,7 @@ static void describe(const pb_trainer *t, FILE *file) {
             (double)pb_step_graph_parameters(t->programs.items[0].step) / 1e6, pb_dtype_name(t->request.compute),
             t->limits.machine.name, (double)bytes[PB_TIER_DEVICE] / 0x1p30, (double)bytes[PB_TIER_HOST] / 0x1p30,
             (double)bytes[PB_TIER_NVME] / 0x1p30);
+    describe_validation(t, file);
 }
 
 static void name_skipped(pb_trainer *t) {

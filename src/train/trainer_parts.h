@@ -78,7 +78,8 @@ pb_status pb_programs_compile(const pb_step_request *request, const pb_batching 
                               const pb_memory_limits *limits, pb_programs *programs);
 // The most that any of them takes of each tier.
 void pb_programs_bytes(const pb_programs *programs, uint64_t bytes[PB_TIER_COUNT]);
-// The same by class; per tier those of the program that takes most of it (see pb_step_plan).
+// The same by class; per tier those of the step's program that takes most of it (see pb_step_plan). What validation
+// pictures take beyond it is padding.
 void pb_programs_peaks(const pb_programs *programs, uint64_t bytes[PB_TIER_COUNT],
                        uint64_t by_class[PB_TIER_COUNT][PB_CLASS_COUNT], uint64_t padding[PB_TIER_COUNT]);
 // Makes the memory and the executors.
@@ -270,6 +271,7 @@ pb_status pb_validation_init(pb_trainer *t);
 // an update that is due, which is made. A signal ends it early.
 pb_status pb_validation_run(pb_trainer *t);
 void pb_validation_deinit(pb_trainer *t);
+double pb_validation_seconds(const pb_trainer *t);  // that one time's pictures are predicted to take
 
 // --- The output folder (trainer_output.c) ---
 // Makes it, refuses links, takes the lock: a second process gets PB_ERR_IO at once.

@@ -216,6 +216,17 @@ static int64_t find_fit(const pb_step_request *request, const pb_batching *batch
     return 0;
 }
 
+static bool fits_without_validation(const pb_step_request *request, const pb_batching *batching,
+                                    const pb_memory_limits *limits) {
+    if (!request->validation.vae) return false;
+    pb_step_request without = *request;
+    without.validation.vae = NULL;
+    pb_programs programs;
+    const pb_status status = compile_all(&without, batching, limits, true, &programs);
+    pb_programs_deinit(&programs);
+    return status == PB_OK;
+}
+
 // Whether all of it fits when tier t has `budget`.
 static pb_status try_budget(const pb_step_request *request, const pb_batching *batching, const pb_memory_limits *limits,
                             pb_tier t, uint64_t budget) {
@@ -257,8 +268,13 @@ static void refuse(const pb_step_request *request, const pb_batching *batching, 
     static const char *const names[PB_TIER_COUNT] = {"device memory", "host memory", "NVMe"};
     const pb_plan_refusal lacks = *l->request.refusal;
     char smaller[64] = "", needs[32], given[32];
-    const int64_t fit = find_fit(request, batching, l);
-    if (fit) snprintf(smaller, sizeof smaller, "; memory.micro_batch: %lld would fit as it is", (long long)fit);
+    const char *const what = request->validation.vae ? "the step, with its validation pictures," : "the step";
+    if (fits_without_validation(request, batching, l)) {
+        snprintf(smaller, sizeof smaller, "; without validation_prompt it would fit as it is");
+    } else {
+        const int64_t fit = find_fit(request, batching, l);
+        if (fit) snprintf(smaller, sizeof smaller, "; memory.micro_batch: %lld would fit as it is", (long long)fit);
+    }
     const uint64_t works = lacks.needed ? find_smallest(request, batching, l, lacks.tier, lacks.needed) : 0;
     size_text(works ? works : lacks.needed, needs);
     size_text(l->request.budget[lacks.tier], given);
@@ -266,14 +282,14 @@ static void refuse(const pb_step_request *request, const pb_batching *batching, 
     programs->smallest = works;
     if (works)
         pb_error(PB_ERR_BUDGET,
-                 "the step needs %s of %s, and %s allows %s; the smallest budget that works is %llu bytes (a smaller "
+                 "%s needs %s of %s, and %s allows %s; the smallest budget that works is %llu bytes (a smaller "
                  "train_batch_size or resolution needs less)%s",
-                 needs, names[lacks.tier], keys[lacks.tier], given, (unsigned long long)works, smaller);
+                 what, needs, names[lacks.tier], keys[lacks.tier], given, (unsigned long long)works, smaller);
     else
         pb_error(PB_ERR_BUDGET,
-                 "the step needs at least %s of %s, and %s allows %s; that alone does not do, the other budgets of "
+                 "%s needs at least %s of %s, and %s allows %s; that alone does not do, the other budgets of "
                  "`memory` are too small as well%s",
-                 needs, names[lacks.tier], keys[lacks.tier], given, smaller);
+                 what, needs, names[lacks.tier], keys[lacks.tier], given, smaller);
 }
 
 pb_status pb_programs_compile(const pb_step_request *request, const pb_batching *batching,
@@ -324,13 +340,13 @@ void pb_programs_bytes(const pb_programs *programs, uint64_t bytes[PB_TIER_COUNT
 void pb_programs_peaks(const pb_programs *programs, uint64_t bytes[PB_TIER_COUNT],
                        uint64_t by_class[PB_TIER_COUNT][PB_CLASS_COUNT], uint64_t padding[PB_TIER_COUNT]) {
     const pb_program *list[PB_ALL_PROGRAMS];
-    const int count = list_programs(programs, list);
+    const int count = list_programs(programs, list), steps = programs->count + (programs->deferred ? 1 : 0);
+    pb_programs_bytes(programs, bytes);
     for (int t = 0; t < PB_TIER_COUNT; t++) {
         const pb_program *most = list[0];
-        for (int i = 1; i < count; i++)
+        for (int i = 1; i < count && i < steps; i++)
             if (list[i]->tier_bytes[t] > most->tier_bytes[t]) most = list[i];
-        bytes[t] = most->tier_bytes[t];
-        padding[t] = most->padding_bytes[t];
+        padding[t] = most->padding_bytes[t] + (bytes[t] - most->tier_bytes[t]);
         memcpy(by_class[t], most->peak_by_class[t], sizeof most->peak_by_class[t]);
     }
 }

@@ -63,13 +63,24 @@ pb_status pb_validation_init(pb_trainer *t) {
     if (!sample) return PB_OK;
     const pb_validation_request *r = &t->request.validation;
     const int factor = pb_vae_factor(r->vae);
-    *d = (pb_denoise){.dtype = t->request.compute, .batch = r->pictures, .copies = 2, .guidance = guidance,
-                      .width = r->latent_w * factor, .height = r->latent_h * factor,
-                      .channels = r->vae->latent_channels, .rows = r->latent_h, .columns = r->latent_w,
+    *d = (pb_denoise){.dtype = t->request.compute,
+                      .batch = r->pictures,
+                      .copies = 2,
+                      .guidance = guidance,
+                      .width = r->latent_w * factor,
+                      .height = r->latent_h * factor,
+                      .channels = r->vae->latent_channels,
+                      .rows = r->latent_h,
+                      .columns = r->latent_w,
                       .scaling_factor = r->vae->scaling_factor,
-                      .sample = sample->latents, .timesteps = sample->timesteps, .prediction = sample->result,
-                      .latents = decode->latents, .pixels = decode->result,
-                      .before_unet = before_unet, .before_decoder = before_decoder, .context = t};
+                      .sample = sample->latents,
+                      .timesteps = sample->timesteps,
+                      .prediction = sample->result,
+                      .latents = decode->latents,
+                      .pixels = decode->result,
+                      .before_unet = before_unet,
+                      .before_decoder = before_decoder,
+                      .context = t};
     PB_RETURN_IF(pb_denoise_init(d));
     PB_RETURN_IF(lay_out_texts(t));
     const pb_model_part_dir *scheduler = &t->model->parts[PB_PART_SCHEDULER];
@@ -91,6 +102,13 @@ void pb_validation_deinit(pb_trainer *t) {
     pb_denoise_deinit(&v->denoise);
     pb_weights_close(v->vae);
     free(v->texts);
+}
+
+// pndm makes one call more.
+double pb_validation_seconds(const pb_trainer *t) {
+    const int64_t all = t->config->num_validation_images, batch = t->request.validation.pictures;
+    const double calls = (double)((all + batch - 1) / batch) * SAMPLING_STEPS;
+    return calls * t->programs.sample.program->seconds + (double)all * t->programs.decode.program->seconds;
 }
 
 typedef struct progress_part {
