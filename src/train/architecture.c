@@ -31,7 +31,8 @@ pb_status pb_architecture_preset(pb_arena *arena, const char *preset, pb_archite
     PB_RETURN_IF(preset_part(arena, preset, "unet", &unet));
     PB_RETURN_IF(preset_part(arena, preset, "text_encoder", &clip));
     PB_RETURN_IF(preset_part(arena, preset, "vae", &vae));
-    if (!unet) return pb_error(PB_ERR_USAGE, "no preset is called %s; there are tiny, sd14, sd21 and sdxl", preset);
+    if (!unet)
+        return pb_error(PB_ERR_USAGE, "no preset is called %s; there are tiny, medium, sd14, sd21 and sdxl", preset);
     PB_RETURN_IF(pb_unet_config_read(unet, preset, &a->unet));
     if (vae)
         PB_RETURN_IF(pb_vae_config_read(vae, preset, &a->vae));

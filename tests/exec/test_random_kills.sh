@@ -7,7 +7,7 @@ set -uo pipefail
 program=$1 source=$2 wanted=${4:-10}
 memory=/dev/shm
 [ -w "$memory" ] && [ "$(df -k --output=avail "$memory" | tail -1)" -gt 400000 ] || memory=${TMPDIR:-/tmp}
-work=$(mktemp -d -p "$memory") swap=$(mktemp -d)
+work=$(mktemp -d -p "$memory" pagebooth-kills.XXXXXX) swap=$(mktemp -d)
 trap 'rm -rf "$work" "$swap"' EXIT
 "$program" init --preset tiny --seed 1 "$work/model" >/dev/null || exit 1
 RANDOM=11
