@@ -30,6 +30,7 @@ faults: test
 	build/tests/test_store_tampering 10000
 	build/tests/test_store_crash 1000
 	build/tests/test_store_faults 2000
+	build/tests/test_paged_faults 2000
 
 # Teaches the small model under demo/ a character that it has never seen; pictures in demo/out.
 demo: all

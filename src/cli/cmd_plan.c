@@ -86,7 +86,7 @@ pb_status pb_command_plan(int argc, char **argv) {
     };
     const pb_option options[] = {
         PB_OPTION_TEXT("--preset", NULL, "NAME", &o.preset,
-                       "plan for tiny, sd14, sd21 or sdxl instead of the configuration's model"),
+                       "plan for tiny, medium, sd14, sd21 or sdxl instead of the configuration's model"),
         PB_OPTION_LIST("--set", NULL, "KEY=VALUE", &o.sets, "set a key of the configuration; may be repeated"),
         PB_OPTION_TEXT("--machine", NULL, "NAME|FILE", &o.machine,
                        "plan for another machine: rtx3060, rtx3090, rtx4090, h200, or a profile that bench has\n"

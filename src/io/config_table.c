@@ -22,6 +22,12 @@ static const pb_config_choice lr_schedulers[] = {{"linear", 0},     {"cosine", 0
                                                  {"constant", 0},   {"constant_with_warmup", 0},
                                                  {NULL, 0}};
 
+static const pb_config_choice validation_schedulers[] = {{"DPMSolverMultistepScheduler", 0},
+                                                         {"DDIMScheduler", 0},
+                                                         {"PNDMScheduler", 0},
+                                                         {"EulerDiscreteScheduler", 0},
+                                                         {NULL, 0}};
+
 #define TEXT_OF(x) #x
 #define TEXT(x) TEXT_OF(x)
 #define KEY(name) .key = TEXT(PB_GROUP) #name

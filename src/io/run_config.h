@@ -68,6 +68,10 @@ pb_status pb_config_read(pb_config *config, const char *text, size_t bytes, cons
 pb_status pb_config_set(pb_config *config, const char *assignment);
 // Required keys and those that only make sense together. Errors: PB_ERR_USAGE.
 pb_status pb_config_check(pb_config *config);
+// Whether it asks for pictures during training.
+static inline bool pb_config_validates(const pb_config *config) {
+    return config->validation_prompt && *config->validation_prompt && config->num_validation_images > 0;
+}
 // The part of it that is about what the optimizer keeps; use_8bit_adam becomes optimizer.states.
 pb_status pb_config_check_optimizer(pb_config *config);
 // Defaults, the file at `path` (NULL: none), the assignments; unchecked, for commands that need no data.

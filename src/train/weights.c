@@ -141,13 +141,15 @@ static pb_status load_param(const pb_module *m, const pb_param *param, const pb_
     pb_status status = PB_OK;
     walk w = {0};
     PB_TRY(walk_begin(&w, param, pb_graph_value(m->graph, param->work)->dtype));
+    const pb_value *const work = pb_graph_value(m->graph, param->work);
+    const bool made_by_updates = !work->persistent && work->class_ != PB_CLASS_INPUT;  // from the master, each step
     const int64_t block = w.inputs * w.pixels;
     for (int64_t b = 0; b < w.blocks; b += w.step) {
         const int64_t blocks = w.blocks - b < w.step ? w.blocks - b : w.step;
         PB_TRY(pb_safetensors_read_range(weight->file, weight->entry, (uint64_t)(b * block), (uint64_t)(blocks * block),
                                          w.dtype, w.file));
         transpose(w.dtype, w.work, w.file, blocks, w.inputs, w.pixels);
-        if (pb_graph_value(m->graph, param->work)->persistent)  // else every step makes it from the master
+        if (!made_by_updates)
             PB_TRY(upload(&w, m->graph, executor, param->work, b * block, blocks * block));
         if (pb_optimizer_is_split(m->graph, param))
             PB_TRY(upload_residual(&w, m->graph, executor, param, b * block, blocks * block));

@@ -7,7 +7,7 @@ set -uo pipefail
 program=$1 source=$2 wanted=${4:-10}
 memory=/dev/shm
 [ -w "$memory" ] && [ "$(df -k --output=avail "$memory" | tail -1)" -gt 400000 ] || memory=${TMPDIR:-/tmp}
-work=$(mktemp -d -p "$memory") swap=$(mktemp -d)
+work=$(mktemp -d -p "$memory" pagebooth-kills.XXXXXX) swap=$(mktemp -d)
 trap 'rm -rf "$work" "$swap"' EXIT
 "$program" init --preset tiny --seed 1 "$work/model" >/dev/null || exit 1
 RANDOM=11
@@ -35,7 +35,18 @@ budget() {
     esac
 }
 
+now() {  # milliseconds
+    local t=${EPOCHREALTIME/[.,]/}
+    echo $((t / 1000))
+}
+
+begun=$(now)
 (train "$work/whole") >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
+# Kills come within `range` milliseconds: at first a half of what a whole run takes. On a machine that is busy with other
+# things a start may need longer than that for its first step: where several starts in a row have come no step further,
+# they get more time, and less again when they do. (With a fixed range a run that is slow is killed for ever.)
+least=$((($(now) - begun) / 2))
+range=$least stuck=0
 fingerprint "$work/whole" >"$work/expected"
 
 while [ "$kills" -lt "$wanted" ] && [ "$failures" = 0 ]; do
@@ -46,15 +57,27 @@ while [ "$kills" -lt "$wanted" ] && [ "$failures" = 0 ]; do
         # shellcheck disable=SC2046
         (train "$work/killed" $(budget)) >"$work/log" 2>&1 &
         pid=$!
-        sleep "0.$(printf %03d $((RANDOM % 1000)))"
-        kill -9 "$pid" 2>/dev/null && killed=yes || killed=no
+        killed=no
+        if [ "$kills" -lt "$wanted" ]; then
+            delay=$(((RANDOM * 32768 + RANDOM) % range))
+            sleep "$((delay / 1000)).$(printf %03d $((delay % 1000)))"
+            kill -9 "$pid" 2>/dev/null && killed=yes
+        fi
         wait "$pid" 2>/dev/null
         status=$?
         # A checkpoint that was there before is there still, or a later one is.
         after=$(newest "$work/killed")
         [ "${after:-0}" -ge "${before:-0}" ] || { losses=$((losses + 1)); failures=1; }
+        if [ "${after:-0}" -gt "${before:-0}" ]; then
+            stuck=0
+            [ $((range * 7 / 8)) -lt $least ] || range=$((range * 7 / 8))
+        elif [ $((++stuck)) -ge 4 ]; then
+            stuck=0
+            range=$((range * 5 / 4))
+        fi
         if [ "$status" = 137 ]; then
             kills=$((kills + 1))
+            [ $((kills % 100)) != 0 ] || echo "$kills kills in $runs runs, within $range ms"
             continue
         fi
         [ "$killed" = yes ] && [ "$status" = 0 ] && continue
