@@ -24,6 +24,7 @@ struct pb_checkpoint_writer {
     const char *names[FILES_MAX];
     const char *maps[FILES_MAX];  // of files of extents; else NULL
     int count;
+    uint64_t bytes;  // of files that are no files of extents
     bool committed;
 };
 
@@ -75,7 +76,7 @@ static pb_status size_of(const char *path, uint64_t *bytes) {
 
 static pb_status verify(const char *path, bool extents);
 
-static pb_status write_manifest(const pb_checkpoint_writer *w) {
+static pb_status write_manifest(pb_checkpoint_writer *w) {
     pb_status status = PB_OK;
     pb_text text = {0};
     int version = 1;
@@ -91,6 +92,7 @@ static pb_status write_manifest(const pb_checkpoint_writer *w) {
             PB_TRY(size_of(path, &bytes));
         else
             PB_TRY(pb_hash_file(path, false, hex, &bytes));
+        if (!w->maps[i]) w->bytes += bytes;
         pb_text_append(&text, "%s\n    {\"name\": ", i ? "," : "");
         pb_text_append_json_string(&text, w->names[i], strlen(w->names[i]));
         pb_text_append(&text, ", \"bytes\": %llu, \"%s\": \"%s\"}", (unsigned long long)bytes,
@@ -135,6 +137,10 @@ pb_status pb_checkpoint_commit(pb_checkpoint_writer *w) {
     const pb_status status = verify(w->path, false);
     if (status != PB_OK) pb_error_context(status, "the checkpoint that was just written cannot be read back");
     return status;
+}
+
+uint64_t pb_checkpoint_bytes(const pb_checkpoint_writer *w) {
+    return w->bytes;
 }
 
 void pb_checkpoint_end(pb_checkpoint_writer *w) {

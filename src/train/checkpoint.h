@@ -27,6 +27,8 @@ const char *pb_checkpoint_add(pb_checkpoint_writer *writer, const char *name);
 const char *pb_checkpoint_add_extents(pb_checkpoint_writer *writer, const char *name, const char *map);
 // After the last file. A checkpoint of the same name, left by an earlier run, is replaced.
 pb_status pb_checkpoint_commit(pb_checkpoint_writer *writer);
+// Bytes of its files, those of files of extents aside. After the commit.
+uint64_t pb_checkpoint_bytes(const pb_checkpoint_writer *writer);
 // Frees; removes what was not committed. NULL is allowed.
 void pb_checkpoint_end(pb_checkpoint_writer *writer);
 

@@ -70,12 +70,10 @@ static pb_status list_pieces(pb_state_values *values) {
         for (uint32_t k = 0; k < count; k++) {
             values->pieces[values->piece_count++] = (pb_state_piece){v, pieces[k]};
             if (v->derived) continue;
-            if (pieces[k].tier == PB_TIER_NVME)
-                values->swapped = true;
-            else
-                values->memory_bytes += pieces[k].bytes;
+            *(pieces[k].tier == PB_TIER_NVME ? &values->swap_bytes : &values->memory_bytes) += pieces[k].bytes;
         }
     }
+    values->swapped = values->swap_bytes > 0;
     qsort(values->pieces, values->piece_count, sizeof *values->pieces, compare_places);
     return PB_OK;
 }

@@ -28,6 +28,7 @@ typedef struct pb_state_values {
     pb_state_piece *pieces;  // of all of them, by place: tier, extent, offset
     size_t piece_count;
     bool swapped;            // whether a part of what is kept lies on NVMe
+    uint64_t swap_bytes;     // of what is kept and lies there
     uint64_t memory_bytes;   // of what is kept and lies in host or device memory
 } pb_state_values;
 

@@ -1,6 +1,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/fs.h"
 #include "base/parallel.h"
@@ -68,6 +69,44 @@ fail:
 
 // --- Saving ---
 
+static bool is_swap(const pb_trainer *t, const pb_state_values *values) {
+    const pb_checkpoint_format format = t->config->checkpoint_format;
+    return format == PB_CHECKPOINT_SWAP || (format == PB_CHECKPOINT_AUTO && values->swapped);
+}
+
+// Of an existing directory, or of the nearest parent that exists.
+static bool same_file_system(pb_trainer *t, const char *a, const char *b) {
+    struct stat info[2];
+    const char *paths[2] = {a, b};
+    for (int i = 0; i < 2; i++)
+        while (stat(paths[i], &info[i])) {
+            const char *parent = pb_fs_parent(t->arena, paths[i]);
+            if (!parent || !strcmp(parent, paths[i])) return false;
+            paths[i] = parent;
+        }
+    return info[0].st_dev == info[1].st_dev;
+}
+
+// A swap file that a checkpoint keeps is followed by another one, or shares its blocks until they are written anew:
+// where both lie on one file system that takes twice the file; where they do not, a copy goes to the other.
+pb_status pb_state_require_room(pb_trainer *t) {
+    pb_state_values values;
+    const uint64_t file = t->programs.tier_bytes[PB_TIER_NVME];
+    if (t->measuring || !file || t->max_steps < t->config->checkpointing_steps) return PB_OK;
+    pb_status status = pb_state_values_list(&t->programs, &values);
+    if (status == PB_OK && values.swapped && is_swap(t, &values)) {
+        const bool same = same_file_system(t, t->programs.nvme, t->config->output_dir);
+        if (same)
+            status = pb_fs_require_space(t->programs.nvme, 2 * file + values.memory_bytes,
+                                         "the swap file with the one that follows it after a checkpoint");
+        else
+            status = pb_fs_require_space(t->config->output_dir, values.swap_bytes + values.memory_bytes,
+                                         "a checkpoint with a copy of the swap file");
+    }
+    pb_state_values_deinit(&values);
+    return status;
+}
+
 static uint64_t checkpoint_bytes(const pb_trainer *t, const pb_state_values *values, bool swap) {
     enum { OTHER = 1 << 20 };
     const uint64_t state = swap ? values->memory_bytes + 1024 * values->count
@@ -85,15 +124,28 @@ static pb_status save_files(pb_trainer *t, pb_checkpoint_writer *writer, const p
     return swap ? pb_state_swap_save(values, writer, how) : pb_state_portable_save(t, writer);
 }
 
+static void tell(pb_trainer *t, const pb_checkpoint_writer *writer, const pb_state_values *values, bool swap,
+                 pb_kept_as how, double seconds) {
+    static const char *const ways[] = {
+        [PB_KEPT_SHARED] = "shared", [PB_KEPT_HANDED_OVER] = "handed over", [PB_KEPT_COPIED] = "copied"};
+    const double written = (double)pb_checkpoint_bytes(writer);
+    if (swap && values->swapped)
+        pb_progress_note(&t->progress, "checkpoint-%" PRId64 ": %.3f GiB written, %.3f GiB of the swap file %s, %.1f s",
+                         t->step, written / 0x1p30, (double)values->swap_bytes / 0x1p30, ways[how], seconds);
+    else
+        pb_progress_note(&t->progress, "checkpoint-%" PRId64 ": %.3f GiB written, %.1f s", t->step, written / 0x1p30,
+                         seconds);
+}
+
 pb_status pb_state_save(pb_trainer *t) {
     pb_status status = PB_OK;
+    const double begun = pb_seconds_now();
     pb_checkpoint_writer *writer = NULL;
     pb_state_values values = {0};
     pb_kept_as how = PB_KEPT_SHARED;
     PB_TRY(pb_trainer_flush(t));
     PB_TRY(pb_state_values_list(&t->programs, &values));
-    const pb_checkpoint_format format = t->config->checkpoint_format;
-    const bool swap = format == PB_CHECKPOINT_SWAP || (format == PB_CHECKPOINT_AUTO && values.swapped);
+    const bool swap = is_swap(t, &values);
     PB_TRY(pb_state_check(&values));
     PB_TRY(pb_metrics_sync(t->metrics));
     PB_TRY(pb_checkpoint_begin(t->config->output_dir, t->step, checkpoint_bytes(t, &values, swap), &writer));
@@ -102,6 +154,7 @@ pb_status pb_state_save(pb_trainer *t) {
     // One must survive whatever befalls the other, so two are the least that is kept.
     const int64_t limit = t->config->checkpoints_total_limit;
     PB_TRY(pb_checkpoint_prune(t->config->output_dir, limit == 1 ? 2 : limit));
+    tell(t, writer, &values, swap, how, pb_seconds_now() - begun);
 fail:
     pb_checkpoint_end(writer);
     pb_state_values_deinit(&values);
