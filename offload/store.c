@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "offload/store_internal.h"
 
@@ -47,6 +48,7 @@ static pb_status allocate_store(const pb_store_options *o, pb_store **out) {
     pb_store *s = calloc(1, sizeof *s);
     if (!s) return pb_error(PB_ERR_MEMORY, "no memory for a swap file");
     s->file = s->old = PB_SWAP_FILE_NONE;
+    s->handed = -1;
     *out = s;
     s->buffered = o->buffered;
     if (!(s->directory = strdup(o->directory))) return pb_error(PB_ERR_MEMORY, "no memory for a swap file");
@@ -183,6 +185,7 @@ static void destroy(pb_store *s) {
     if (s->engine) s->engine->kind->destroy(s->engine);
     pb_swap_file_close(&s->file, !s->lost);
     pb_swap_file_close(&s->old, !s->lost);
+    if (s->handed >= 0) close(s->handed);
     free(s->directory);
     free(s->extents);
     free(s->operations);

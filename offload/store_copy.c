@@ -294,6 +294,8 @@ pb_status pb_store_hand_over(pb_store *store, const char *path) {
     free(s->file.path);
     s->info.path = s->file.path = new_path;
     new_path = NULL;
+    if (s->handed >= 0) close(s->handed);
+    s->handed = openat(t.directory, t.name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     if (!named) give_back(s, s->file.fd);
     PB_TRY(sync_all(&t));
     if (!named) goto fail;

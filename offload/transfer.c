@@ -22,8 +22,8 @@ static bool is_under_way(const pb_store *store, pb_ticket ticket) {
 static const char *path_of(const pb_store *store, const pb_operation *op, char *path, size_t room) {
     char link[32];
     if (op->fd < 0 || (op->fd != store->old.fd && !store->handed_over)) return store->file.path;
-    snprintf(link, sizeof link, "/proc/self/fd/%d", op->fd);
-    const ssize_t bytes = readlink(link, path, room - 1);
+    snprintf(link, sizeof link, "/proc/self/fd/%d", store->handed);
+    const ssize_t bytes = store->handed < 0 ? -1 : readlink(link, path, room - 1);
     if (bytes <= 0) return op->fd == store->old.fd ? store->old.path : store->file.path;
     path[bytes] = '\0';
     return path;
