@@ -38,8 +38,7 @@ static long make(const pb_store_call *call) {
         return linkat(AT_FDCWD, file, call->fd, call->name, AT_SYMLINK_FOLLOW);
     }
     case PB_STORE_PUNCH:
-        return fallocate(call->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)call->offset,
-                         (off_t)call->bytes);
+        return fallocate(call->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)call->offset, (off_t)call->bytes);
     default: errno = ENOSYS; return -1;  // the ring's calls are made by its engine
     }
 }

@@ -66,7 +66,6 @@ static pb_status close_target(target *t, pb_status status) {
     return status;
 }
 
-
 static pb_status read_back(const target *t, uint64_t offset, void *data, size_t bytes) {
     const pb_store_call call = {.op = PB_STORE_READ, .fd = t->fd, .data = data, .bytes = bytes, .offset = offset};
     const long result = pb_store_call_whole(t->hook, call);
@@ -143,7 +142,8 @@ static pb_status copy_range(pb_store *s, pb_swap_file *from, const target *t, ui
 static uint64_t committed_bytes(const pb_store *s) {
     uint64_t bytes = 2 * (uint64_t)s->record_room;
     for (size_t i = 0; i < s->extent_count; i++)
-        if (kept_slot(s, &s->extents[i]) != PB_NO_SLOT) bytes += s->extents[i].entry[kept_slot(s, &s->extents[i])].bytes;
+        if (kept_slot(s, &s->extents[i]) != PB_NO_SLOT)
+            bytes += s->extents[i].entry[kept_slot(s, &s->extents[i])].bytes;
     return bytes;
 }
 
@@ -187,10 +187,9 @@ static void give_back(const pb_store *s, int fd) {
         for (next = i; next < s->extent_count && s->extents[next].state == PB_EXTENT_EMPTY; next++)
             bytes += s->extents[next].capacity;
         if (bytes)
-            pb_store_call_persist(s->hook, (pb_store_call){.op = PB_STORE_PUNCH,
-                                                           .fd = fd,
-                                                           .bytes = bytes,
-                                                           .offset = s->extents[i].offset});
+            pb_store_call_persist(
+                s->hook,
+                (pb_store_call){.op = PB_STORE_PUNCH, .fd = fd, .bytes = bytes, .offset = s->extents[i].offset});
         if (next == i) next++;
     }
 }
@@ -245,8 +244,7 @@ pb_status pb_store_copy(pb_store *store, const char *path) {
     for (size_t i = 0; i < s->extent_count; i++) {
         const pb_extent *extent = &s->extents[i];
         const unsigned slot = kept_slot(s, extent);
-        if (slot != PB_NO_SLOT)
-            PB_TRY(copy_range(s, &s->file, &t, slot_offset(s, extent), extent->entry[slot].bytes));
+        if (slot != PB_NO_SLOT) PB_TRY(copy_range(s, &s->file, &t, slot_offset(s, extent), extent->entry[slot].bytes));
     }
     // The record is last, so that it never names bytes that are not there; a hole in the other's place is no record.
     if (s->run_id[0]) {

@@ -34,10 +34,10 @@ __attribute__((format(printf, 3, 4))) static void fail(pb_store *store, pb_opera
     op->failing = true;
     const pb_entry *e = &op->entry;
     char path[PB_STORE_MESSAGE / 2];
-    int at = snprintf(op->message, sizeof op->message,
-                      "%s: extent %u (owner %llu, step %llu, generation %llu, %u bytes at %llu): ", path_of(store, op, path, sizeof path),
-                      op->extent, (unsigned long long)e->owner, (unsigned long long)e->step,
-                      (unsigned long long)e->generation, e->bytes, (unsigned long long)op->offset);
+    int at = snprintf(
+        op->message, sizeof op->message, "%s: extent %u (owner %llu, step %llu, generation %llu, %u bytes at %llu): ",
+        path_of(store, op, path, sizeof path), op->extent, (unsigned long long)e->owner, (unsigned long long)e->step,
+        (unsigned long long)e->generation, e->bytes, (unsigned long long)op->offset);
     if (at < 0 || at >= (int)sizeof op->message) return;
     va_list arguments;
     va_start(arguments, format);

@@ -218,7 +218,8 @@ pb_status pb_command_inspect(int argc, char **argv) {
                        "Which weights: fp16 for *.fp16.safetensors (the plain ones)."),
         PB_OPTION_TEXT("--revision", NULL, "NAME", &revision, "Which snapshot of a cached model (main)."),
     };
-    const pb_command_line line = {.summary = "Lists what is in a model or a checkpoint: parts, configurations, tensors.",
+    const pb_command_line line = {.summary =
+                                      "Lists what is in a model or a checkpoint: parts, configurations, tensors.",
                                   .positionals = positionals,
                                   .positional_count = PB_COUNT_OF(positionals),
                                   .options = options,

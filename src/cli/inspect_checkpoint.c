@@ -52,12 +52,15 @@ static void as_lines(pb_text *text, const pb_saved_state *s, int64_t step, bool 
             sum = (share){sum.tensors + 1, sum.swapped + one.swapped, sum.in_memory + one.in_memory};
         }
         if (!sum.tensors) continue;
-        pb_text_append(text, "  %-18s %5zu tensors  %14" PRIu64 " B in " PB_SAVED_SWAP "  %14" PRIu64 " B in " PB_SAVED_MEMORY "\n",
+        pb_text_append(text,
+                       "  %-18s %5zu tensors  %14" PRIu64 " B in " PB_SAVED_SWAP "  %14" PRIu64 " B in " PB_SAVED_MEMORY
+                       "\n",
                        kinds[kind], sum.tensors, sum.swapped, sum.in_memory);
         all = (share){all.tensors + sum.tensors, all.swapped + sum.swapped, all.in_memory + sum.in_memory};
     }
-    pb_text_append(text, "  %-18s %5zu tensors  %14" PRIu64 " B in " PB_SAVED_SWAP "  %14" PRIu64 " B in " PB_SAVED_MEMORY "\n",
-                   "all", all.tensors, all.swapped, all.in_memory);
+    pb_text_append(
+        text, "  %-18s %5zu tensors  %14" PRIu64 " B in " PB_SAVED_SWAP "  %14" PRIu64 " B in " PB_SAVED_MEMORY "\n",
+        "all", all.tensors, all.swapped, all.in_memory);
     if (s->swap_bytes)
         pb_text_append(text, "  " PB_SAVED_SWAP ": %" PRIu64 " B, %zu extents\n", s->swap_bytes, s->extent_count);
     for (size_t i = 0; tensors && i < s->count; i++) {

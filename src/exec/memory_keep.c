@@ -18,8 +18,9 @@ uint64_t pb_memory_store_bytes(const pb_memory *m) {
 }
 
 pb_status pb_memory_keep(pb_memory *m, const bool *wanted, const char *path, pb_kept_as *how) {
-    static pb_status (*const ways[])(pb_store *, const char *) = {
-        [PB_KEPT_SHARED] = pb_store_clone, [PB_KEPT_HANDED_OVER] = pb_store_hand_over, [PB_KEPT_COPIED] = pb_store_copy};
+    static pb_status (*const ways[])(pb_store *, const char *) = {[PB_KEPT_SHARED] = pb_store_clone,
+                                                                  [PB_KEPT_HANDED_OVER] = pb_store_hand_over,
+                                                                  [PB_KEPT_COPIED] = pb_store_copy};
     if (m->failed) return pb_error(m->failed, "%s", m->failure);
     if (!m->store) return pb_error(PB_ERR_INTERNAL, "this run has no swap file to keep");
     PB_RETURN_IF(pb_memory_flush(m));

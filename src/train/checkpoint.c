@@ -207,7 +207,8 @@ static pb_status verify_in(pb_arena *arena, const char *path, bool read_extents)
         return pb_error(PB_ERR_FORMAT, "%s: not the manifest of a checkpoint", manifest);
     for (const pb_json *item = files->first; item; item = item->next)
         PB_RETURN_IF(verify_file(arena, path, manifest, item, &extents));
-    if (extents != (version == 2)) return pb_error(PB_ERR_FORMAT, "%s: its version and its files do not agree", manifest);
+    if (extents != (version == 2))
+        return pb_error(PB_ERR_FORMAT, "%s: its version and its files do not agree", manifest);
     return extents && read_extents ? verify_extents(path) : PB_OK;
 }
 

@@ -31,8 +31,8 @@ bool pb_saved_state_is_there(const char *checkpoint) {
 }
 
 static pb_status wrong(const struct pb_saved_state_private *s, const char *what, const char *name) {
-    return pb_error(PB_ERR_FORMAT, "%s: %s (%.200s): it is not what a run wrote; resume from another checkpoint", s->map,
-                    what, name);
+    return pb_error(PB_ERR_FORMAT, "%s: %s (%.200s): it is not what a run wrote; resume from another checkpoint",
+                    s->map, what, name);
 }
 
 // A count of bytes or an offset of the map; -1 where it is absent, negative or no whole number.
@@ -43,12 +43,14 @@ static int64_t get(const pb_json *object, const char *key) {
 
 static const char *get_text(const pb_json *object, const char *key) {
     const pb_json *value = pb_json_get(object, key);
-    return value && value->type == PB_JSON_STRING && strlen(value->string) == value->string_bytes ? value->string : NULL;
+    return value && value->type == PB_JSON_STRING && strlen(value->string) == value->string_bytes ? value->string
+                                                                                                  : NULL;
 }
 
 static pb_status read_extents(struct pb_saved_state_private *s, const pb_json *list) {
     if (!list) return PB_OK;
-    if (list->type != PB_JSON_ARRAY || list->count > EXTENTS_MAX) return wrong(s, "extents that are no list", "extents");
+    if (list->type != PB_JSON_ARRAY || list->count > EXTENTS_MAX)
+        return wrong(s, "extents that are no list", "extents");
     pb_saved_extent *extents = pb_arena_array(s->arena, list->count + 1, sizeof *extents);
     if (!extents) return pb_error(PB_ERR_MEMORY, "no memory to read %s", s->map);
     for (const pb_json *item = list->first; item; item = item->next) {
@@ -66,7 +68,8 @@ static pb_status read_extents(struct pb_saved_state_private *s, const pb_json *l
 static pb_status read_piece(const struct pb_saved_state_private *s, const pb_saved_tensor *t, const pb_json *item,
                             pb_saved_piece *piece) {
     const int64_t bytes = get(item, "bytes"), at = get(item, "at"), extent = get(item, "extent");
-    if (bytes < 1 || at < 0 || (uint64_t)bytes > t->bytes - piece->begin) return wrong(s, "a piece of no place", t->name);
+    if (bytes < 1 || at < 0 || (uint64_t)bytes > t->bytes - piece->begin)
+        return wrong(s, "a piece of no place", t->name);
     piece->bytes = (uint64_t)bytes;
     piece->at = (uint64_t)at;
     piece->swapped = pb_json_get(item, "extent") != NULL;
@@ -145,8 +148,8 @@ static pb_status open_swap(struct pb_saved_state_private *s) {
     if (fstat(s->fd, &info)) return pb_error(PB_ERR_IO, "cannot look at %s: %s", s->swap, strerror(errno));
     if (!S_ISREG(info.st_mode)) return pb_error(PB_ERR_IO, "%s is not a regular file: no run made it", s->swap);
     if ((uint64_t)info.st_size == s->state.swap_bytes) return PB_OK;
-    return pb_error(PB_ERR_FORMAT, "%s: damaged: %llu bytes, where %s has %llu; resume from another checkpoint", s->swap,
-                    (unsigned long long)info.st_size, PB_SAVED_MAP, (unsigned long long)s->state.swap_bytes);
+    return pb_error(PB_ERR_FORMAT, "%s: damaged: %llu bytes, where %s has %llu; resume from another checkpoint",
+                    s->swap, (unsigned long long)info.st_size, PB_SAVED_MAP, (unsigned long long)s->state.swap_bytes);
 }
 
 static pb_status read_map(struct pb_saved_state_private *s, const char *checkpoint) {
@@ -219,11 +222,12 @@ pb_status pb_saved_state_verify(const pb_saved_state *state) {
         char hex[PB_HASH_TEXT];
         PB_RETURN_IF(pb_hash_range(s->fd, e->offset, e->bytes, s->swap, hex));
         if (strcmp(hex, e->hash))
-            return pb_error(PB_ERR_FORMAT,
-                            "%s: damaged: bytes %llu to %llu (extent %zu, with %.200s) have the hash %s, where %s has %s; "
-                            "resume from another checkpoint",
-                            s->swap, (unsigned long long)e->offset, (unsigned long long)(e->offset + e->bytes), i,
-                            tensor_in(state, i), hex, PB_SAVED_MAP, e->hash);
+            return pb_error(
+                PB_ERR_FORMAT,
+                "%s: damaged: bytes %llu to %llu (extent %zu, with %.200s) have the hash %s, where %s has %s; "
+                "resume from another checkpoint",
+                s->swap, (unsigned long long)e->offset, (unsigned long long)(e->offset + e->bytes), i,
+                tensor_in(state, i), hex, PB_SAVED_MAP, e->hash);
     }
     return PB_OK;
 }
@@ -233,8 +237,8 @@ const pb_saved_tensor *pb_saved_state_find(const pb_saved_state *state, const ch
     return bsearch(&key, state->tensors, state->count, sizeof key, compare_names);
 }
 
-pb_status pb_saved_state_read(const pb_saved_state *state, const pb_saved_tensor *tensor, uint64_t begin, uint64_t bytes,
-                              void *data) {
+pb_status pb_saved_state_read(const pb_saved_state *state, const pb_saved_tensor *tensor, uint64_t begin,
+                              uint64_t bytes, void *data) {
     const struct pb_saved_state_private *s = state->private_;
     unsigned char *to = data;
     if (begin > tensor->bytes || bytes > tensor->bytes - begin)

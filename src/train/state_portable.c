@@ -75,8 +75,8 @@ static pb_status save_moments(const pb_pass_program *p, void *buffer, const char
     PB_TRY(pb_safetensors_writer_create(&writer));
     for (size_t i = 0; i < count; i++) {
         const pb_value *value = pb_graph_value(p->step->graph, moments[i].value);
-        PB_TRY(pb_safetensors_writer_declare(writer, moments[i].name, value->dtype, value->shape.rank,
-                                             value->shape.dim));
+        PB_TRY(
+            pb_safetensors_writer_declare(writer, moments[i].name, value->dtype, value->shape.rank, value->shape.dim));
     }
     PB_TRY(pb_safetensors_writer_open(writer, path));
     for (size_t i = 0; i < count; i++) {

@@ -1,5 +1,5 @@
-// Checkpoints in the format `swap`: the state as it is kept. What lies on NVMe stays in the swap file, which becomes the
-// checkpoint's; the rest is written to a safetensors file; a map says what is where (train/saved_state.h).
+// Checkpoints in the format `swap`: the state as it is kept. What lies on NVMe stays in the swap file, which becomes
+// the checkpoint's; the rest is written to a safetensors file; a map says what is where (train/saved_state.h).
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,10 +15,10 @@
 
 typedef struct saver {
     const pb_state_values *values;
-    uint32_t extents;        // of the store
-    bool *wanted;            // by extent
-    uint32_t *number;        // by extent: its place in the map's list
-    uint64_t *in_memory;     // by value: bytes of it that lie in memory
+    uint32_t extents;     // of the store
+    bool *wanted;         // by extent
+    uint32_t *number;     // by extent: its place in the map's list
+    uint64_t *in_memory;  // by value: bytes of it that lie in memory
     pb_text map;
 } saver;
 
@@ -66,8 +66,10 @@ static const pb_state_value *find(const saver *s, const char *name) {
         const pb_state_value *v = &s->values->items[middle];
         const int order = strcmp(name, v->name);
         if (!order) return v->derived ? v - 1 : v;
-        if (order < 0) high = middle;
-        else low = middle + 1;
+        if (order < 0)
+            high = middle;
+        else
+            low = middle + 1;
     }
     return NULL;
 }

@@ -133,8 +133,7 @@ pb_status pb_state_check(const pb_state_values *values) {
     for (size_t i = 0; i < values->piece_count; i++) {
         const pb_state_piece *piece = &values->pieces[i];
         if (piece->value->derived) continue;
-        if (piece->at.tier == PB_TIER_NVME)
-            PB_TRY(pb_memory_check_extent(values->memory, piece->at.extent));
+        if (piece->at.tier == PB_TIER_NVME) PB_TRY(pb_memory_check_extent(values->memory, piece->at.extent));
         if (piece->value->weight) PB_TRY(check_piece(values, piece, buffer));
     }
 fail:

@@ -10,8 +10,8 @@ enum { PB_STATE_NAME = 320, PB_STATE_CHUNK = 1 << 22 };
 typedef struct pb_state_value {
     char name[PB_STATE_NAME];  // "unet.conv_in.weight.exp_avg"
     pb_vid value;
-    bool weight;               // must be finite
-    bool derived;              // a working copy that is made from the master of this name: not kept
+    bool weight;   // must be finite
+    bool derived;  // a working copy that is made from the master of this name: not kept
 } pb_state_value;
 
 // A stretch of a value that lies in one place.
@@ -27,9 +27,9 @@ typedef struct pb_state_values {
     size_t count;
     pb_state_piece *pieces;  // of all of them, by place: tier, extent, offset
     size_t piece_count;
-    bool swapped;            // whether a part of what is kept lies on NVMe
-    uint64_t swap_bytes;     // of what is kept and lies there
-    uint64_t memory_bytes;   // of what is kept and lies in host or device memory
+    bool swapped;           // whether a part of what is kept lies on NVMe
+    uint64_t swap_bytes;    // of what is kept and lies there
+    uint64_t memory_bytes;  // of what is kept and lies in host or device memory
 } pb_state_values;
 
 // Errors: PB_ERR_MEMORY.
@@ -48,8 +48,8 @@ pb_status pb_state_check(const pb_state_values *values);
 
 struct pb_checkpoint_writer;
 
-// state_portable.c: weights in fp32 by the names and layouts of the model's own files, and the moments beside them; what
-// lay where does not show.
+// state_portable.c: weights in fp32 by the names and layouts of the model's own files, and the moments beside them;
+// what lay where does not show.
 pb_status pb_state_portable_save(pb_trainer *trainer, struct pb_checkpoint_writer *writer);
 pb_status pb_state_portable_load(pb_trainer *trainer, const char *path);
 

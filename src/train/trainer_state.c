@@ -109,8 +109,8 @@ pb_status pb_state_require_room(pb_trainer *t) {
 
 static uint64_t checkpoint_bytes(const pb_trainer *t, const pb_state_values *values, bool swap) {
     enum { OTHER = 1 << 20 };
-    const uint64_t state = swap ? values->memory_bytes + 1024 * values->count
-                                : 12 * pb_step_graph_parameters(t->programs.items[0].step);
+    const uint64_t state =
+        swap ? values->memory_bytes + 1024 * values->count : 12 * pb_step_graph_parameters(t->programs.items[0].step);
     return state + OTHER;
 }
 

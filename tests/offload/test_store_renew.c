@@ -1,6 +1,6 @@
 // test: links=offload,base
-// Scratch that is kept: cloned, copied, handed over and renewed; what is read from which file, what is forgotten, what is
-// in the way, and every call of it failing.
+// Scratch that is kept: cloned, copied, handed over and renewed; what is read from which file, what is forgotten, what
+// is in the way, and every call of it failing.
 #include "check.h"
 
 #include <errno.h>

@@ -29,7 +29,8 @@ static bool write_checkpoint(const char *folder) {
     for (size_t i = 0; i < sizeof swap_bytes; i++) swap_bytes[i] = (unsigned char)(i * 7 + i / 251);
     for (int i = 0; i < 100; i++) memory_values[i] = (uint16_t)(3 * i);
     if (pb_checkpoint_begin(folder, 5, 1 << 16, &writer) != PB_OK) return false;
-    bool good = (path = pb_checkpoint_add(writer, "trainer.json")) && pb_fs_write_file(path, "{\"step\": 5}", 11) == PB_OK;
+    bool good =
+        (path = pb_checkpoint_add(writer, "trainer.json")) && pb_fs_write_file(path, "{\"step\": 5}", 11) == PB_OK;
     const pb_safetensors_array arrays[] = {{"b", PB_BF16, 1, {100}, memory_values}, {"c", PB_U8, 1, {10}, swap_bytes}};
     good = good && (path = pb_checkpoint_add(writer, PB_SAVED_MEMORY)) && pb_safetensors_save(path, arrays, 2) == PB_OK;
     const char *map_path = pb_checkpoint_add(writer, PB_SAVED_MAP);
