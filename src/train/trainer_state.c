@@ -87,22 +87,42 @@ static bool same_file_system(pb_trainer *t, const char *a, const char *b) {
     return info[0].st_dev == info[1].st_dev;
 }
 
-// A swap file that a checkpoint keeps is followed by another one, or shares its blocks until they are written anew:
-// where both lie on one file system that takes twice the file; where they do not, a copy goes to the other.
+// One must survive whatever befalls the other, so two are the least that is kept. 0: all.
+static int64_t kept_checkpoints(const pb_trainer *t) {
+    return t->config->checkpoints_total_limit == 1 ? 2 : t->config->checkpoints_total_limit;
+}
+
+// How many more checkpoints than now the folder will have, as far as that can be known: of a run that keeps all, two.
+static pb_status more_checkpoints(pb_trainer *t, uint64_t *more) {
+    pb_checkpoint_entry *entries;
+    size_t count;
+    const int64_t kept = kept_checkpoints(t) ? kept_checkpoints(t) : INT64_MAX;
+    const int64_t planned = t->max_steps / t->config->checkpointing_steps;
+    PB_RETURN_IF(pb_checkpoint_list(t->arena, t->config->output_dir, &entries, &count));
+    const int64_t room = kept > (int64_t)count ? kept - (int64_t)count : 0, most = kept == INT64_MAX ? 2 : room;
+    *more = (uint64_t)(planned < most ? planned : most);
+    return PB_OK;
+}
+
+// The run's swap file, one more in each checkpoint, and in each what lies in memory; of what is written before the
+// oldest is deleted (of what lies in memory, or of all where it is copied to another file system) once more.
+static pb_status require_room(pb_trainer *t, const pb_state_values *values) {
+    uint64_t more;
+    const uint64_t file = t->programs.tier_bytes[PB_TIER_NVME], each = values->swap_bytes + values->memory_bytes;
+    const char *what = "the swap file with one more in each checkpoint";
+    PB_RETURN_IF(more_checkpoints(t, &more));
+    if (same_file_system(t, t->programs.nvme, t->config->output_dir))
+        return pb_fs_require_space(t->programs.nvme, file + more * each + values->memory_bytes, what);
+    return pb_fs_require_space(t->config->output_dir, (more + 1) * each,
+                               "a copy of the swap file in each checkpoint (it lies on another disk)");
+}
+
 pb_status pb_state_require_room(pb_trainer *t) {
     pb_state_values values;
-    const uint64_t file = t->programs.tier_bytes[PB_TIER_NVME];
-    if (t->measuring || !file || t->max_steps < t->config->checkpointing_steps) return PB_OK;
+    if (t->measuring || !t->programs.tier_bytes[PB_TIER_NVME] || t->max_steps < t->config->checkpointing_steps)
+        return PB_OK;
     pb_status status = pb_state_values_list(&t->programs, &values);
-    if (status == PB_OK && values.swapped && is_swap(t, &values)) {
-        const bool same = same_file_system(t, t->programs.nvme, t->config->output_dir);
-        if (same)
-            status = pb_fs_require_space(t->programs.nvme, 2 * file + values.memory_bytes,
-                                         "the swap file with the one that follows it after a checkpoint");
-        else
-            status = pb_fs_require_space(t->config->output_dir, values.swap_bytes + values.memory_bytes,
-                                         "a checkpoint with a copy of the swap file");
-    }
+    if (status == PB_OK && values.swapped && is_swap(t, &values)) status = require_room(t, &values);
     pb_state_values_deinit(&values);
     return status;
 }
@@ -151,9 +171,7 @@ pb_status pb_state_save(pb_trainer *t) {
     PB_TRY(pb_checkpoint_begin(t->config->output_dir, t->step, checkpoint_bytes(t, &values, swap), &writer));
     PB_TRY(save_files(t, writer, &values, swap, &how));
     PB_TRY(pb_checkpoint_commit(writer));
-    // One must survive whatever befalls the other, so two are the least that is kept.
-    const int64_t limit = t->config->checkpoints_total_limit;
-    PB_TRY(pb_checkpoint_prune(t->config->output_dir, limit == 1 ? 2 : limit));
+    PB_TRY(pb_checkpoint_prune(t->config->output_dir, kept_checkpoints(t)));
     tell(t, writer, &values, swap, how, pb_seconds_now() - begun);
 fail:
     pb_checkpoint_end(writer);
