@@ -248,7 +248,8 @@ pb_store_place pb_store_get_place(const pb_store *store, size_t extent) {
     const pb_extent *e = &store->extents[extent];
     if (e->state != PB_EXTENT_VALID) return (pb_store_place){0};
     const pb_entry *entry = &e->entry[e->current];
-    return (pb_store_place){.offset = e->offset + (uint64_t)e->current * e->capacity,
+    return (pb_store_place){.owner = entry->owner,
+                            .offset = e->offset + (uint64_t)e->current * e->capacity,
                             .hash = {entry->hash[0], entry->hash[1]},
                             .bytes = entry->bytes};
 }

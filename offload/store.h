@@ -141,7 +141,7 @@ pb_store_tag pb_store_get_tag(const pb_store *store, size_t extent);
 
 // Where those bytes lie in the file, and their XXH3-128, low half first. bytes 0: nothing.
 typedef struct pb_store_place {
-    uint64_t offset, hash[2];
+    uint64_t owner, offset, hash[2];
     uint32_t bytes;
 } pb_store_place;
 
@@ -210,5 +210,10 @@ void pb_store_forget(pb_store *store, size_t extent);
 // file that was handed over, is read from there, and stays readable even when that loses its name. Errors as
 // pb_store_open; the store can be read as before then.
 pb_status pb_store_renew(pb_store *store);
+// Scratch that nothing was written to yet begins with what an earlier one of the same layout left in the file `path`:
+// extent i with places[i], where that has bytes. It is read from there, against its hash, until it is written, as after
+// pb_store_renew, and the file is not written. PB_ERR_UNSUPPORTED where the places are not those that this store gives
+// its extents. PB_ERR_IO: it cannot be opened, is no regular file, or a link.
+pb_status pb_store_adopt(pb_store *store, const char *path, const pb_store_place *places);
 
 #endif

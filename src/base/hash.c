@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -12,6 +13,15 @@ enum { HASH_BUFFER = 1 << 20 };
 
 void pb_hash_text(const uint64_t hash[2], char hex[PB_HASH_TEXT]) {
     snprintf(hex, PB_HASH_TEXT, "%016llx%016llx", (unsigned long long)hash[1], (unsigned long long)hash[0]);
+}
+
+bool pb_hash_parse(const char *hex, uint64_t hash[2]) {
+    if (strspn(hex, "0123456789abcdef") != PB_HASH_TEXT - 1 || hex[PB_HASH_TEXT - 1]) return false;
+    char half[17] = "";
+    memcpy(half, hex, 16);
+    hash[1] = strtoull(half, NULL, 16);
+    hash[0] = strtoull(hex + 16, NULL, 16);
+    return true;
 }
 
 pb_status pb_hash_range(int fd, uint64_t offset, uint64_t bytes, const char *path, char hex[PB_HASH_TEXT]) {

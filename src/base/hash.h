@@ -16,5 +16,7 @@ pb_status pb_hash_file(const char *path, bool drop_cache, char hex[PB_HASH_TEXT]
 pb_status pb_hash_range(int fd, uint64_t offset, uint64_t bytes, const char *path, char hex[PB_HASH_TEXT]);
 // The text of an XXH3-128, low half first.
 void pb_hash_text(const uint64_t hash[2], char hex[PB_HASH_TEXT]);
+// And back; false where it is no 32 hexadecimal digits.
+bool pb_hash_parse(const char *hex, uint64_t hash[2]);
 
 #endif

@@ -1,4 +1,6 @@
 // What lies in the store as a file that outlives it: shared, handed over or copied, whatever the file system allows.
+#include <stdlib.h>
+
 #include "exec/memory_parts.h"
 
 pb_status pb_memory_check_extent(pb_memory *m, uint32_t extent) {
@@ -11,6 +13,30 @@ pb_status pb_memory_check_extent(pb_memory *m, uint32_t extent) {
 pb_kept_extent pb_memory_kept_extent(const pb_memory *m, uint32_t extent) {
     const pb_store_place place = pb_store_get_place(m->store, extent);
     return (pb_kept_extent){place.offset, place.bytes, {place.hash[0], place.hash[1]}};
+}
+
+pb_status pb_memory_adopt(pb_memory *m, const char *path, const pb_kept_extent *extents) {
+    if (m->failed) return pb_error(m->failed, "%s", m->failure);
+    if (!m->store) return pb_error(PB_ERR_UNSUPPORTED, "this run has no swap file");
+    pb_store_place *places = calloc((size_t)m->extent_count + 1, sizeof *places);
+    if (!places) return pb_error(PB_ERR_MEMORY, "no memory to resume");
+    pb_status status = m->dirty ? PB_ERR_UNSUPPORTED : PB_OK;
+    for (uint32_t x = 0; x < m->extent_count && status == PB_OK; x++) {
+        const pb_kept_extent *e = &extents[x];
+        // A read takes exactly the bytes that were written.
+        if (pb_store_get_tag(m->store, x).bytes || (e->bytes && e->bytes != m->content[x])) status = PB_ERR_UNSUPPORTED;
+        if (e->bytes)
+            places[x] = (pb_store_place){
+                .owner = x, .offset = e->offset, .hash = {e->hash[0], e->hash[1]}, .bytes = (uint32_t)e->bytes};
+    }
+    if (status == PB_OK) status = pb_store_adopt(m->store, path, places);
+    if (status == PB_OK) pb_memory_unstage(m);
+    free(places);
+    return status;
+}
+
+uint32_t pb_memory_extents(const pb_memory *m) {
+    return m->extent_count;
 }
 
 uint64_t pb_memory_store_bytes(const pb_memory *m) {

@@ -56,10 +56,11 @@ static pb_status read_extents(struct pb_saved_state_private *s, const pb_json *l
     for (const pb_json *item = list->first; item; item = item->next) {
         const int64_t offset = get(item, "offset"), bytes = get(item, "bytes");
         const char *hash = get_text(item, "xxh3_128");
-        if (offset < 0 || bytes < 1 || !hash || strlen(hash) != PB_HASH_TEXT - 1 ||
-            (uint64_t)offset > s->state.swap_bytes || (uint64_t)bytes > s->state.swap_bytes - (uint64_t)offset)
+        pb_saved_extent *e = &extents[s->state.extent_count++];
+        *e = (pb_saved_extent){.offset = (uint64_t)offset, .bytes = (uint64_t)bytes};
+        if (offset < 0 || bytes < 1 || !hash || !pb_hash_parse(hash, e->hash) || e->offset > s->state.swap_bytes ||
+            e->bytes > s->state.swap_bytes - e->offset)
             return wrong(s, "an extent without place or hash, or outside the file", PB_SAVED_SWAP);
-        extents[s->state.extent_count++] = (pb_saved_extent){(uint64_t)offset, (uint64_t)bytes, hash};
     }
     s->state.extents = extents;
     return PB_OK;
@@ -161,6 +162,7 @@ static pb_status read_map(struct pb_saved_state_private *s, const char *checkpoi
     s->map = pb_fs_join(s->arena, checkpoint, PB_SAVED_MAP);
     s->swap = pb_fs_join(s->arena, checkpoint, PB_SAVED_SWAP);
     s->state.path = pb_arena_string(s->arena, checkpoint);
+    s->state.swap_path = s->swap;
     const char *memory = pb_fs_join(s->arena, checkpoint, PB_SAVED_MEMORY);
     if (!s->map || !s->swap || !s->state.path || !memory)
         return pb_error(PB_ERR_MEMORY, "no memory to read %s", checkpoint);
@@ -219,15 +221,15 @@ pb_status pb_saved_state_verify(const pb_saved_state *state) {
     if (s->fd >= 0) posix_fadvise(s->fd, 0, 0, POSIX_FADV_DONTNEED);
     for (size_t i = 0; i < state->extent_count; i++) {
         const pb_saved_extent *e = &state->extents[i];
-        char hex[PB_HASH_TEXT];
-        PB_RETURN_IF(pb_hash_range(s->fd, e->offset, e->bytes, s->swap, hex));
-        if (strcmp(hex, e->hash))
-            return pb_error(
-                PB_ERR_FORMAT,
-                "%s: damaged: bytes %llu to %llu (extent %zu, with %.200s) have the hash %s, where %s has %s; "
-                "resume from another checkpoint",
-                s->swap, (unsigned long long)e->offset, (unsigned long long)(e->offset + e->bytes), i,
-                tensor_in(state, i), hex, PB_SAVED_MAP, e->hash);
+        char found[PB_HASH_TEXT], expected[PB_HASH_TEXT];
+        pb_hash_text(e->hash, expected);
+        PB_RETURN_IF(pb_hash_range(s->fd, e->offset, e->bytes, s->swap, found));
+        if (strcmp(found, expected))
+            return pb_error(PB_ERR_FORMAT,
+                            "%s: damaged: bytes %llu to %llu (extent %zu, with %.200s) have the hash %s, where %s has "
+                            "%s; resume from another checkpoint",
+                            s->swap, (unsigned long long)e->offset, (unsigned long long)(e->offset + e->bytes), i,
+                            tensor_in(state, i), found, PB_SAVED_MAP, expected);
     }
     return PB_OK;
 }

@@ -13,7 +13,7 @@
 
 typedef struct pb_saved_extent {
     uint64_t offset, bytes;  // in state.swap
-    const char *hash;        // XXH3-128, 32 hexadecimal digits
+    uint64_t hash[2];        // XXH3-128, low half first
 } pb_saved_extent;
 
 typedef struct pb_saved_piece {
@@ -34,7 +34,7 @@ typedef struct pb_saved_tensor {
 } pb_saved_tensor;
 
 typedef struct pb_saved_state {
-    const char *path;                // of the checkpoint
+    const char *path, *swap_path;    // of the checkpoint, of its state.swap
     const pb_saved_tensor *tensors;  // by name
     size_t count;
     const pb_saved_extent *extents;

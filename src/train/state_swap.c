@@ -215,8 +215,45 @@ static pb_status check_tensor(const pb_state_values *values, const pb_saved_stat
                            state->path, v->name);
 }
 
+// Whether a piece lies in the saved file where this run's swap file has it; then *extent is what it lies in.
+static bool lies_alike(const pb_state_piece *piece, const pb_saved_tensor *tensor, uint32_t *extent) {
+    for (size_t k = 0; k < tensor->piece_count && !piece->value->derived; k++) {
+        const pb_saved_piece *p = &tensor->pieces[k];
+        *extent = p->extent;
+        if (p->begin == piece->at.begin) return p->swapped && p->bytes == piece->at.bytes && p->at == piece->at.offset;
+    }
+    return false;
+}
+
+// Where everything on NVMe lies as it did, the run reads the checkpoint's swap file until it has written its own: then
+// nothing of it is copied. *adopted: that is so.
+static pb_status adopt(const pb_state_values *values, const pb_saved_state *state, bool *adopted) {
+    const uint32_t count = values->program->program->extent_count;
+    *adopted = false;
+    if (!values->swapped || state->swap_bytes != pb_memory_store_bytes(values->memory)) return PB_OK;
+    pb_kept_extent *extents = calloc((size_t)pb_memory_extents(values->memory) + 1, sizeof *extents);
+    if (!extents) return pb_error(PB_ERR_MEMORY, "no memory to resume");
+    bool alike = true;
+    for (size_t i = 0; alike && i < values->piece_count; i++) {
+        const pb_state_piece *piece = &values->pieces[i];
+        uint32_t from = 0;
+        if (piece->at.tier != PB_TIER_NVME) continue;
+        alike = piece->at.extent < count && lies_alike(piece, pb_saved_state_find(state, piece->value->name), &from);
+        if (!alike) break;
+        const pb_saved_extent *e = &state->extents[from];
+        pb_kept_extent *to = &extents[piece->at.extent];
+        alike = !to->bytes || (to->offset == e->offset && to->bytes == e->bytes);
+        *to = (pb_kept_extent){e->offset, e->bytes, {e->hash[0], e->hash[1]}};
+    }
+    pb_status status = alike ? pb_memory_adopt(values->memory, state->swap_path, extents) : PB_ERR_UNSUPPORTED;
+    *adopted = status == PB_OK;
+    if (status == PB_ERR_UNSUPPORTED) status = PB_OK;
+    free(extents);
+    return status;
+}
+
 // By place, so that each extent of this run's store is written once.
-pb_status pb_state_swap_load(const pb_state_values *values, const char *path) {
+pb_status pb_state_swap_load(const pb_state_values *values, const char *path, bool *adopted) {
     pb_status status = PB_OK;
     pb_saved_state *state = NULL;
     void *buffer = malloc(PB_STATE_CHUNK), *narrow = malloc(PB_STATE_CHUNK);
@@ -224,8 +261,10 @@ pb_status pb_state_swap_load(const pb_state_values *values, const char *path) {
     PB_TRY(pb_saved_state_open(path, &state));
     for (size_t i = 0; i < values->count; i++)
         PB_TRY(check_tensor(values, state, &values->items[i], pb_saved_state_find(state, values->items[i].name)));
+    PB_TRY(adopt(values, state, adopted));
     for (size_t i = 0; i < values->piece_count; i++) {
         const pb_state_piece *piece = &values->pieces[i];
+        if (*adopted && piece->at.tier == PB_TIER_NVME) continue;
         PB_TRY(load_piece(values, state, pb_saved_state_find(state, piece->value->name), piece, buffer, narrow));
     }
 fail:

@@ -56,6 +56,8 @@ pb_status pb_state_portable_load(pb_trainer *trainer, const char *path);
 // state_swap.c: everything as it is kept (state.safetensors, state.swap, and state.json that says what is where).
 // `how` says how the swap file became the checkpoint's.
 pb_status pb_state_swap_save(const pb_state_values *values, struct pb_checkpoint_writer *writer, pb_kept_as *how);
-pb_status pb_state_swap_load(const pb_state_values *values, const char *path);
+// *adopted: where the state lies as it did, the checkpoint's swap file is read as this run's, and nothing of it is
+// copied.
+pb_status pb_state_swap_load(const pb_state_values *values, const char *path, bool *adopted);
 
 #endif

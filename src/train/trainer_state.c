@@ -288,7 +288,9 @@ pb_status pb_state_load(pb_trainer *t, const char *path) {
     PB_RETURN_IF(load_json(t, json));
     if (!pb_saved_state_is_there(path)) return pb_state_portable_load(t, path);
     pb_status status = pb_state_values_list(&t->programs, &values);
-    if (status == PB_OK) status = pb_state_swap_load(&values, path);
+    bool adopted = false;
+    if (status == PB_OK) status = pb_state_swap_load(&values, path, &adopted);
+    if (adopted) pb_progress_note(&t->progress, "takes the swap file of %s over as it is", path);
     pb_state_values_deinit(&values);
     return status;
 }

@@ -57,11 +57,13 @@ for format in "mixed_precision=no" "mixed_precision=bf16 optimizer.states=8bit o
     # shellcheck disable=SC2086
     train "$work/half" $format $nvme max_train_steps=2 || fail "$format, first half"
     check "$format: no swap file in the checkpoint" [ -f "$work/half/checkpoint-2/state.swap" ]
-    for rest in "seed=7" "$host" "$smaller"; do
+    for rest in "seed=7" "$host" "$smaller" "$nvme"; do
         cp -r "$work/half" "$work/rest"
         # shellcheck disable=SC2086
         train "$work/rest" $format $rest || fail "$format, resumed with $rest"
         says "goes on from $work/rest/checkpoint-2"
+        # Where everything lies as it did, nothing of the swap file is copied.
+        [ "$rest" != "$nvme" ] || says "takes the swap file of $work/rest/checkpoint-2 over"
         same "$work/rest" "$format, resumed with $rest"
         rm -rf "$work/rest"
     done

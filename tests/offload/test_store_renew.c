@@ -129,6 +129,50 @@ static void test_hand_over(pb_store_engine engine, void *data) {
     CHECK_OK(pb_fs_remove(scratch_path("kept")));
 }
 
+// A new store begins with what an earlier one left.
+static void test_adopt(pb_store_engine engine, void *data) {
+    pb_store *store = open_scratch(engine, NULL);
+    pb_store_place places[EXTENTS];
+    char first[1024], second[1024];
+    if (!store) return;
+    snprintf(first, sizeof first, "%s", scratch_path("first"));
+    snprintf(second, sizeof second, "%s", scratch_path("second"));
+    for (size_t i = 0; i < 3; i++) CHECK_OK(put(store, i, 10 + i, data));
+    CHECK_OK(pb_store_hand_over(store, first));
+    for (size_t i = 0; i < EXTENTS; i++) places[i] = pb_store_get_place(store, i);
+    CHECK_OK(pb_store_close(store, false));
+
+    store = open_scratch(engine, NULL);
+    CHECK(pb_store_adopt(store, scratch_path("none"), places) == PB_ERR_IO);
+    CHECK(!symlink(first, second) && pb_store_adopt(store, second, places) == PB_ERR_IO && !unlink(second));
+    CHECK(!mkfifo(second, 0600) && pb_store_adopt(store, second, places) == PB_ERR_IO && !unlink(second));
+    places[2].offset += 4096;
+    CHECK(pb_store_adopt(store, first, places) == PB_ERR_UNSUPPORTED);
+    places[2].offset -= 4096;
+    CHECK(pb_store_get_tag(store, 0).bytes == 0);  // none of that changed anything
+    CHECK_OK(pb_store_adopt(store, first, places));
+    CHECK(pb_store_adopt(store, first, places) == PB_ERR_USAGE);
+    for (size_t i = 0; i < 3; i++) CHECK(holds(store, i, 10 + i, data));
+    CHECK(pb_store_get_tag(store, 3).bytes == 0);
+    CHECK_OK(put(store, 1, 21, data));
+    CHECK(holds(store, 0, 10, data) && holds(store, 1, 21, data) && file_holds(first, places[1], 11, data));
+    CHECK_OK(pb_store_hand_over(store, second));
+    CHECK(file_holds(second, places[0], 10, data) && file_holds(second, places[1], 21, data));
+    CHECK_OK(pb_store_close(store, false));
+
+    // Damage shows when it is read, and names the file.
+    store = open_scratch(engine, NULL);
+    places[2].hash[1] ^= 1;
+    CHECK_OK(pb_store_adopt(store, first, places));
+    CHECK(holds(store, 0, 10, data) && !holds(store, 2, 12, data) && strstr(pb_error_message(), first));
+    CHECK_OK(pb_store_close(store, false));
+    store = open_scratch(engine, NULL);
+    CHECK_OK(put(store, 0, 10, data));
+    CHECK(pb_store_adopt(store, first, places) == PB_ERR_USAGE);
+    CHECK_OK(pb_store_close(store, false));
+    CHECK(!unlink(first) && !unlink(second));
+}
+
 // --- Clones and copies ---
 
 // Does what a file system with shared blocks does.
@@ -242,14 +286,18 @@ static bool is_state(const char *name, uint64_t state, const pb_store_place at[3
     return true;
 }
 
-static void test_faults(bool clones, bool nameless, void *data) {
+static void test_faults(pb_store_engine engine, bool clones, bool nameless, void *data) {
     unsigned cases = 0, errors = 0;
     void *flipped = store_memory(STORE_FLIPPED_BYTES);
     for (int fault = 0; fault < FAULT_KINDS; fault++)
         for (long at = 1;; at++) {
             layered l = {.clones = clones, .nameless = nameless};
             const pb_store_hook hook = {&l, layered_before, layered_after};
-            pb_store *store = open_scratch(PB_STORE_THREADS, &hook);
+            pb_store *store = open_scratch(engine, &hook);
+            if (!store) {
+                free(flipped);
+                return;
+            }
             for (size_t i = 0; i < 3; i++) CHECK_OK(put(store, i, 10 + i, data));
             pb_store_place places[3];
             for (size_t i = 0; i < 3; i++) places[i] = pb_store_get_place(store, i);
@@ -290,13 +338,16 @@ int main(void) {
     store_delay_ms = 1;
     test_hand_over(PB_STORE_THREADS, data);
     test_hand_over(PB_STORE_URING, data);
+    test_adopt(PB_STORE_THREADS, data);
+    test_adopt(PB_STORE_URING, data);
     test_copies(pb_store_copy, data);
     test_copies(pb_store_clone, data);
     test_refusals(pb_store_copy, data);
     test_refusals(pb_store_hand_over, data);
-    test_faults(false, false, data);
-    test_faults(true, false, data);
-    test_faults(false, true, data);
+    test_faults(PB_STORE_THREADS, false, false, data);
+    test_faults(PB_STORE_URING, false, false, data);
+    test_faults(PB_STORE_THREADS, true, false, data);
+    test_faults(PB_STORE_THREADS, false, true, data);
     free(data);
     scratch_remove();
     return CHECK_DONE();
