@@ -49,6 +49,7 @@ pb_status pb_memory_keep(pb_memory *m, const bool *wanted, const char *path, pb_
                                                                   [PB_KEPT_COPIED] = pb_store_copy};
     if (m->failed) return pb_error(m->failed, "%s", m->failure);
     if (!m->store) return pb_error(PB_ERR_INTERNAL, "this run has no swap file to keep");
+    PB_RETURN_IF(pb_memory_writable(m));
     PB_RETURN_IF(pb_memory_flush(m));
     pb_memory_unstage(m);
     for (uint32_t x = 0; x < m->extent_count; x++)

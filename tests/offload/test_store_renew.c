@@ -240,6 +240,59 @@ static void test_refusals(copier *copy, void *data) {
     CHECK_OK(pb_fs_remove(scratch_path("refusals")));
 }
 
+// --- What is on the disk when ---
+
+typedef struct record {
+    int count;
+    pb_store_op ops[512];
+    int fds[512];
+} record;
+
+static long note(void *context, const pb_store_call *call, long result) {
+    record *r = context;
+    if (r->count < 512) {
+        r->ops[r->count] = call->op;
+        r->fds[r->count++] = call->fd;
+    }
+    return result;
+}
+
+static int last_of(const record *r, pb_store_op op) {
+    for (int i = r->count - 1; i >= 0; i--)
+        if (r->ops[i] == op) return i;
+    return -1;
+}
+
+static bool clone_and_note(void *context, pb_store_call *call, long *result) {
+    (void)context;
+    return clone_for_real(NULL, call, result);
+}
+
+// Whether there is an fsync between two calls.
+static bool synced_between(const record *r, int from, int to) {
+    for (int i = from + 1; i < to; i++)
+        if (r->ops[i] == PB_STORE_SYNC) return true;
+    return false;
+}
+
+// Data are fsynced before the file has its name, and the directory after it: at no instant can a power cut leave the
+// name without the bytes, and when the call returns all of it is there.
+static void test_order(copier *keep, pb_store_op makes, bool syncs_made, void *data) {
+    record r = {0};
+    const pb_store_hook hook = {&r, clone_and_note, note};
+    pb_store *store = open_scratch(PB_STORE_THREADS, &hook);
+    for (size_t i = 0; i < 3; i++) CHECK_OK(put(store, i, 10 + i, data));
+    const int written = last_of(&r, PB_STORE_WRITE);
+    CHECK_OK(keep(store, kept("ordered")));
+    const int made = last_of(&r, makes), end = r.count;
+    CHECK(written >= 0 && made > written && synced_between(&r, written, made));
+    int syncs = 0;
+    for (int i = made + 1; i < end; i++) syncs += r.ops[i] == PB_STORE_SYNC;
+    CHECK(syncs == (syncs_made ? 2 : 1));  // the new file, where it is one, and its directory
+    CHECK_OK(pb_store_close(store, false));
+    CHECK(!unlink(kept("ordered")));
+}
+
 // --- Faults at each call from a hand-over to the next, over a file system that clones, or gives no names ---
 
 typedef struct layered {
@@ -342,6 +395,9 @@ int main(void) {
     test_adopt(PB_STORE_URING, data);
     test_copies(pb_store_copy, data);
     test_copies(pb_store_clone, data);
+    test_order(pb_store_hand_over, PB_STORE_LINK, false, data);
+    test_order(pb_store_clone, PB_STORE_CLONE, true, data);
+    test_order(pb_store_copy, PB_STORE_COPY, true, data);
     test_refusals(pb_store_copy, data);
     test_refusals(pb_store_hand_over, data);
     test_faults(PB_STORE_THREADS, false, false, data);
