@@ -27,7 +27,7 @@ static const pb_piece *pieces_of(const saver *s, const pb_state_value *v, uint32
 }
 
 static pb_status saver_init(saver *s, const pb_state_values *values) {
-    *s = (saver){.values = values, .extents = values->program->program->extent_count};
+    *s = (saver){.values = values, .extents = pb_memory_extents(values->memory)};
     s->wanted = calloc((size_t)s->extents + 1, sizeof *s->wanted);
     s->number = calloc((size_t)s->extents + 1, sizeof *s->number);
     s->in_memory = calloc(values->count + 1, sizeof *s->in_memory);
@@ -228,10 +228,10 @@ static bool lies_alike(const pb_state_piece *piece, const pb_saved_tensor *tenso
 // Where everything on NVMe lies as it did, the run reads the checkpoint's swap file until it has written its own: then
 // nothing of it is copied. *adopted: that is so.
 static pb_status adopt(const pb_state_values *values, const pb_saved_state *state, bool *adopted) {
-    const uint32_t count = values->program->program->extent_count;
+    const uint32_t count = pb_memory_extents(values->memory);
     *adopted = false;
     if (!values->swapped || state->swap_bytes != pb_memory_store_bytes(values->memory)) return PB_OK;
-    pb_kept_extent *extents = calloc((size_t)pb_memory_extents(values->memory) + 1, sizeof *extents);
+    pb_kept_extent *extents = calloc((size_t)count + 1, sizeof *extents);
     if (!extents) return pb_error(PB_ERR_MEMORY, "no memory to resume");
     bool alike = true;
     for (size_t i = 0; alike && i < values->piece_count; i++) {
