@@ -70,8 +70,25 @@ for format in "mixed_precision=no" "mixed_precision=bf16 optimizer.states=8bit o
     rm -rf "$work/half"
 done
 
-# --- The key checkpoint_format; from memory to NVMe; what is private ---
+# --- Accumulated gradients and activations lie in the swap file as well, and are not kept ---
 bf16=mixed_precision=bf16
+sums="$bf16 train_batch_size=1 gradient_accumulation_steps=2"
+# shellcheck disable=SC2086
+train "$work/whole" $sums || fail "accumulation, resident"
+fingerprint "$work/whole" >"$work/expected"
+rm -rf "$work/whole"
+for sizes in "memory.device=5MiB memory.host=7MiB" "memory.device=5MiB memory.host=5MiB"; do
+    # shellcheck disable=SC2086
+    train "$work/sums" $sums $sizes "memory.nvme=$work/swap" max_train_steps=2 || fail "accumulation at $sizes"
+    kept=$((1024 * $(du -k "$work/sums/checkpoint-2/state.swap" | cut -f1)))
+    check "what nobody needs is kept at $sizes" [ "$kept" -lt "$(stat -c %s "$work/sums/checkpoint-2/state.swap")" ]
+    # shellcheck disable=SC2086
+    train "$work/sums" $sums $sizes "memory.nvme=$work/swap" || fail "accumulation at $sizes, resumed"
+    same "$work/sums" "accumulation at $sizes"
+    rm -rf "$work/sums"
+done
+
+# --- The key checkpoint_format; from memory to NVMe; what is private ---
 train "$work/whole" $bf16 || fail "resident"
 fingerprint "$work/whole" >"$work/expected"
 check "a resident run's checkpoints are portable" [ -f "$work/whole/checkpoint-4/optimizer.safetensors" ]
