@@ -24,6 +24,7 @@ test: all
 # Every fault at every operation of a run; hours.
 faults: test
 	bash tests/fault/test_checkpoint_faults.sh build/pagebooth . build all
+	bash tests/fault/test_swap_checkpoint_faults.sh build/pagebooth . build all
 	bash tests/exec/test_placement_exact.sh build/pagebooth . build all
 	bash tests/exec/test_random_kills.sh build/pagebooth . build 1000
 	build/tests/test_store_power 2000 20000

@@ -16,6 +16,12 @@
 
 typedef enum pb_placement { PB_PLACEMENT_AUTO, PB_PLACEMENT_DEVICE, PB_PLACEMENT_HOST, PB_PLACEMENT_NVME } pb_placement;
 
+typedef enum pb_checkpoint_format {
+    PB_CHECKPOINT_AUTO,
+    PB_CHECKPOINT_PORTABLE,
+    PB_CHECKPOINT_SWAP
+} pb_checkpoint_format;
+
 typedef enum pb_optimizer_states { PB_STATES_FP32, PB_STATES_16BIT, PB_STATES_8BIT } pb_optimizer_states;
 typedef enum pb_optimizer_master {
     PB_MASTER_FP32,

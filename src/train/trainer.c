@@ -346,6 +346,7 @@ static pb_status train_into(pb_trainer *t) {
         return PB_OK;
     }
     PB_RETURN_IF(pb_state_find(t, &checkpoint));
+    PB_RETURN_IF(pb_state_require_room(t));
     t->run = larger((int64_t)time(NULL), earlier + 1);
     pb_signals_catch();
     return run(t, checkpoint);

@@ -288,6 +288,8 @@ pb_status pb_output_write_config(pb_trainer *t, const char *path);
 pb_status pb_output_write_model(pb_trainer *t);
 
 // --- Checkpoints (trainer_state.c) ---
+// Before anything is made: PB_ERR_IO where the run has checkpoints to make whose part on NVMe would not find room.
+pb_status pb_state_require_room(pb_trainer *t);
 // Flushes an update that is due first.
 pb_status pb_state_save(pb_trainer *t);
 // What resume_from_checkpoint asks for: *path is NULL where the run is to start afresh.
