@@ -2,8 +2,8 @@
 // A UNet of twice the width that computes the same function, for scripts/fidelity.sh: so a medium model can be made of
 // the demo's small one, and starts from something that has been learned. Every channel is there twice; a weight that
 // reads it is split in two unequal parts, so that the two come apart as soon as they are trained.
-// Usage: bench_widen IN.safetensors OUT.safetensors: a diffusers UNet; block_out_channels in its config.json are doubled
-// by the caller
+// Usage: bench_widen IN.safetensors OUT.safetensors: the weights of a diffusers UNet; the caller doubles
+// block_out_channels in its config.json
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -12,12 +12,12 @@
 
 #include "io/safetensors.h"
 
-#define TRY(call)                                        \
-    do {                                                 \
-        if ((call) != PB_OK) {                           \
+#define TRY(call) \
+    do { \
+        if ((call) != PB_OK) { \
             fprintf(stderr, "%s\n", pb_error_message()); \
-            exit(1);                                     \
-        }                                                \
+            exit(1); \
+        } \
     } while (0)
 
 static bool ends(const char *name, const char *tail) {
