@@ -26,6 +26,7 @@ faults: test
 	bash tests/fault/test_checkpoint_faults.sh build/pagebooth . build all
 	bash tests/exec/test_placement_exact.sh build/pagebooth . build all
 	bash tests/exec/test_random_kills.sh build/pagebooth . build 1000
+	bash tests/exec/test_mode_kills.sh build/pagebooth . build 100
 	build/tests/test_store_power 2000 20000
 	build/tests/test_store_tampering 10000
 	build/tests/test_store_crash 1000
