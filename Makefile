@@ -58,9 +58,10 @@ coverage: setup
 	cmake --build build-coverage -j $(JOBS)
 	scripts/coverage.sh build-coverage
 
-# What formats of the optimizer's state do to training: a table and pictures in fidelity-out. Hours; see the script.
+# What formats of the optimizer's state do to training, on two models: tables, loss curves and pictures in fidelity-out.
+# Hours; see the script for how to ask for less.
 fidelity: all
-	cmake --build build -j $(JOBS) --target bench_fidelity
+	cmake --build build -j $(JOBS) --target bench_fidelity --target bench_widen --target bench_curves
 	scripts/fidelity.sh
 
 bench: all
