@@ -43,7 +43,8 @@ static void check_bound(bool is_signed) {
         for (int i = 0; i < n; i++) {
             state = state * 6364136223846793005u + 1442695040888963407u;
             const float part = (float)(int32_t)(state >> 32) * 0x1p-31f;
-            x[i] = (is_signed ? part : fabsf(part)) * exp2f((float)(round % 250 - 125) - (float)(state >> 8 & 15) * 1.6f);
+            x[i] =
+                (is_signed ? part : fabsf(part)) * exp2f((float)(round % 250 - 125) - (float)(state >> 8 & 15) * 1.6f);
         }
         pb_codecs_here()->encode8(is_signed, x, n, codes, scales);
         pb_codecs_here()->decode8(is_signed, codes, scales, n, decoded);

@@ -1,6 +1,6 @@
 // test: links=train,exec,nn,io,plan,graph,cpu,ref,quant,base
-// frozen_weights: 8bit. The demo model's VAE and text encoder from codes: less room on the device, results near those of
-// the whole weights and the same each time; a weight is what the codec makes of it.
+// frozen_weights: 8bit. The demo model's VAE and text encoder from codes: less room on the device, results near those
+// of the whole weights and the same each time; a weight is what the codec makes of it.
 #include <stdlib.h>
 
 #include "check.h"
