@@ -88,10 +88,10 @@ for mode in "${modes[@]}"; do
         before=$(newest "$work/killed")
         # shellcheck disable=SC2046
         (train "$work/killed" "${keys[@]}" $(budget)) >"$work/log" 2>&1 &
-        pid=$! killed=no
+        pid=$!
         if [ "$kills" -lt "$wanted" ]; then
             sleep "0.$(printf %03d $((RANDOM % 1000)))"
-            kill -9 "$pid" 2>/dev/null && killed=yes
+            kill -9 "$pid" 2>/dev/null
         fi
         wait "$pid" 2>/dev/null
         status=$?
