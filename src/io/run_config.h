@@ -22,6 +22,7 @@ typedef enum pb_checkpoint_format {
     PB_CHECKPOINT_SWAP
 } pb_checkpoint_format;
 
+typedef enum pb_frozen_weights { PB_FROZEN_FULL, PB_FROZEN_8BIT } pb_frozen_weights;
 typedef enum pb_optimizer_states { PB_STATES_FP32, PB_STATES_16BIT, PB_STATES_8BIT } pb_optimizer_states;
 typedef enum pb_optimizer_master {
     PB_MASTER_FP32,

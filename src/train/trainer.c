@@ -150,6 +150,7 @@ static void name_skipped(pb_trainer *t) {
 // --- Setting up ---
 
 static pb_status encode_prompts(pb_trainer *t) {
+    uint64_t device_bytes = 0;
     if (t->request.clip) return PB_OK;  // trained: the step itself runs it
     const size_t bytes = (size_t)t->tokens * (size_t)t->architecture.clip.hidden * pb_dtype_size(t->request.compute);
     for (int i = 0; i < PB_PROMPTS; i++) {
@@ -157,8 +158,11 @@ static pb_status encode_prompts(pb_trainer *t) {
         t->context[i] = pb_arena_alloc(t->arena, bytes);
         if (!t->context[i]) return pb_error(PB_ERR_MEMORY, "no memory for the prompts");
         PB_RETURN_IF(pb_encode_prompts(t->limits.backend, t->model, &t->architecture.clip, t->config->variant,
-                                       t->request.compute, t->ids[i], 1, t->tokens, t->context[i]));
+                                       t->request.compute, t->config->frozen_weights, t->ids[i], 1, t->tokens,
+                                       t->context[i], &device_bytes));
     }
+    pb_progress_note(&t->progress, "the prompts are encoded; the text encoder took %.1f MiB of the device",
+                     (double)device_bytes / 0x1p20);
     return PB_OK;
 }
 

@@ -136,15 +136,17 @@ typedef struct pb_vae_encoder {
 } pb_vae_encoder;
 
 pb_status pb_vae_encoder_create(const pb_backend *backend, const pb_model_dir *model, const pb_vae_config *config,
-                                const char *variant, pb_dtype dtype, int32_t size, pb_vae_encoder **encoder);
+                                const char *variant, pb_dtype dtype, pb_frozen_weights frozen, int32_t size,
+                                pb_vae_encoder **encoder);
 void pb_vae_encoder_destroy(pb_vae_encoder *encoder);  // NULL is allowed
 // Of the size x size pixels at (top, left). `moments` has room for C * h * w floats twice.
 pb_status pb_vae_encoder_run(pb_vae_encoder *encoder, const pb_image *image, pb_crop crop, pb_moments *moments);
 
 // The hidden states of `count` prompts, each (T,D) in `dtype`, one after another into `hidden`. ids: (count,T).
+// *device_bytes (or NULL): what it took of the device meanwhile.
 pb_status pb_encode_prompts(const pb_backend *backend, const pb_model_dir *model, const pb_clip_config *config,
-                            const char *variant, pb_dtype dtype, const int32_t *ids, int count, int tokens,
-                            void *hidden);
+                            const char *variant, pb_dtype dtype, pb_frozen_weights frozen, const int32_t *ids,
+                            int count, int tokens, void *hidden, uint64_t *device_bytes);
 
 // --- Pictures as latents (trainer_data.c) ---
 

@@ -19,6 +19,7 @@ static void append_fixed(const pb_trainer *t, pb_text *text) {
     pb_text_append(text, "{\"compute\": \"%s\", \"train_text_encoder\": %d, \"with_prior_preservation\": %d, ",
                    pb_dtype_name(t->request.compute), c->train_text_encoder, c->with_prior_preservation);
     pb_text_append(text, "\"optimizer\": [%d, %d], ", (int)c->optimizer.states, (int)c->optimizer.master);
+    pb_text_append(text, "\"frozen_weights\": %d, ", (int)c->frozen_weights);
     pb_text_append(text, "\"train_batch_size\": %" PRId64 ", \"gradient_accumulation_steps\": %" PRId64 ", ",
                    c->train_batch_size, c->gradient_accumulation_steps);
     pb_text_append(text, "\"resolution\": %" PRId64 ", \"center_crop\": %d, \"offset_noise\": %d", c->resolution,

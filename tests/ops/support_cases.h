@@ -10,6 +10,7 @@ typedef enum arg_role {
     ARG_WIDE,  // fp32; double when the storage dtype is double
     ARG_IDS,   // int32
     ARG_F64,
+    ARG_CODES,  // uint8
 } arg_role;
 
 typedef struct op_case {
