@@ -55,6 +55,16 @@ static void print_heading(int64_t steps) {
            "measured", "ratio", "process", "result");
 }
 
+// What the step's parts take by themselves, timed in the same run, and how far from the longer one the step is.
+static void print_alone(const pb_train_report *r) {
+    char compute[32], io[32];
+    const double longer = r->compute_alone > r->io_alone ? r->compute_alone : r->io_alone;
+    if (longer <= 0) return;
+    printf("%10s ops, copies and updates alone take %s", "", pb_seconds_text(r->compute_alone, compute));
+    if (r->io_alone > 0) printf(", the drive alone %s", pb_seconds_text(r->io_alone, io));
+    printf("; the step takes %.2f times %s\n", r->program_seconds / longer, r->io_alone > 0 ? "the longer" : "that");
+}
+
 static void print_row(const pb_bench_memory_row *row) {
     const pb_train_report *r = &row->report;
     char text[32];
@@ -71,6 +81,7 @@ static void print_row(const pb_bench_memory_row *row) {
     printf(" %11s %7.2f", pb_seconds_text(r->program_seconds, text),
            r->forecast.seconds > 0 ? r->program_seconds / r->forecast.seconds : 0);
     printf(" %11s %s\n", pb_bytes_text(r->process_peak, text), row->same ? "same bits" : "OTHER BITS");
+    print_alone(r);
     fflush(stdout);
 }
 

@@ -217,6 +217,7 @@ static void append_report(pb_text *text, const pb_train_report *r) {
                    "\"lower_bound\": %.9g, \"bound\": \"%s\",\n   ",
                    (long long)r->steps, r->program_seconds, r->seconds, r->forecast.seconds, r->forecast.lower_bound,
                    pb_bound_name(r->forecast.bound));
+    pb_text_append(text, "\"compute_alone\": %.9g, \"io_alone\": %.9g,\n   ", r->compute_alone, r->io_alone);
     append_object(text, "peak", pb_plan_tier_keys, r->slab_bytes, PB_TIER_COUNT);
     pb_text_append(text, ", ");
     append_object(text, "predicted_peak", pb_plan_tier_keys, r->tier_bytes, PB_TIER_COUNT);

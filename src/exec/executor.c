@@ -102,9 +102,10 @@ static pb_status issue(pb_executor *e, uint32_t i) {
     if (insn->kind == PB_INSN_WAIT) return issue_wait(e, insn);
     if (e->times && m->calls->time)
         PB_RETURN_IF(m->calls->time(m->device, insn->lane, &e->times[i].begin, &e->times[i].end));
-    if (insn->kind == PB_INSN_RUN || insn->kind == PB_INSN_UPDATE)
+    const bool skipped = e->job.skipped >> insn->lane & 1;
+    if (!skipped && (insn->kind == PB_INSN_RUN || insn->kind == PB_INSN_UPDATE))
         PB_RETURN_IF(run_kernel(e, i));
-    else
+    else if (!skipped)
         PB_RETURN_IF(m->calls->copy(m->device, insn->lane, m->slab[insn->to_tier] + insn->to,
                                     m->slab[insn->from_tier] + insn->from, insn->bytes));
     if (!(e->behind[i] & PB_RECORD)) return PB_OK;
@@ -235,6 +236,10 @@ pb_status pb_executor_run(pb_executor *e) {
 
 void pb_executor_trace(pb_executor *e, pb_insn_times *times) {
     e->times = times;
+}
+
+void pb_executor_skip(pb_executor *e, uint32_t lanes) {
+    e->job.skipped = lanes;
 }
 
 void pb_executor_profile(pb_executor *e, bool on) {

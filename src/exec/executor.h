@@ -52,6 +52,10 @@ void pb_executor_profile_print(const pb_executor *executor, void (*line)(void *c
 // NULL ends it. What the backend cannot time stays 0.
 void pb_executor_trace(pb_executor *executor, pb_insn_times *times);
 
+// For measurements. From now on what is on one of these lanes (a bit each) counts as done as soon as it is its turn, but
+// is not done, so that the others can be timed alone. What the memory holds is of no step after that.
+void pb_executor_skip(pb_executor *executor, uint32_t lanes);
+
 // For tests of programs and of executors, on the CPU's device: everything that the lanes do is put off by random short
 // times; before a run, all bytes of the slabs but inputs and what persists are filled with 0xff (NaN in every dtype),
 // and so is the destination of a copy or read when it begins. What is not waited for shows. `seed` 0 ends it.

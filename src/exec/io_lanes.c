@@ -103,6 +103,12 @@ static void start(pb_io *io, io_lane *l, uint32_t i) {
     const uint64_t slot = l->started % WINDOW;
     const bool read = insn->lane == PB_LANE_READ;
     if (io->job->times) io->job->times[i].begin = now();
+    l->insns[slot] = i;
+    if (io->job->skipped >> insn->lane & 1) {
+        l->done[slot] = true;
+        l->started++;
+        return;
+    }
     if (read && atomic_load(&io->stress)) memset(io->host + insn->to, 0xff, insn->bytes);
     const pb_status status = read ? pb_store_read(io->store, insn->extent, insn->extent, io->host + insn->to,
                                                   insn->bytes, &l->tickets[slot])
@@ -112,7 +118,6 @@ static void start(pb_io *io, io_lane *l, uint32_t i) {
         give_up(io, status);
         return;
     }
-    l->insns[slot] = i;
     l->done[slot] = false;
     l->started++;
 }

@@ -23,6 +23,7 @@ typedef struct pb_io_job {
     uint64_t base[PB_LANE_COUNT];
     uint64_t step;          // goes with what is written
     pb_insn_times *times;   // by instruction, absolute; or NULL
+    uint32_t skipped;       // lanes, a bit each, of which nothing is done; see pb_executor_skip
 } pb_io_job;
 
 pb_status pb_io_create(const pb_device_calls *calls, pb_device *device, pb_store *store, unsigned char *host,

@@ -1,6 +1,7 @@
 // Tries several ways to run a step within the budgets and keeps the one that is predicted to be the fastest.
 #include "plan/plan.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,6 +44,18 @@ typedef struct outcome {
     uint64_t needed[PB_TIER_COUNT];  // the least that some attempt asked for, where none fitted
 } outcome;
 
+// The faster one, or, where that makes no difference, the one that moves less.
+static bool is_better(const pb_program *a, double a_seconds, const pb_program *b, double b_seconds) {
+    static const double difference = 0.001;
+    if (fabs(a_seconds - b_seconds) > difference * b_seconds) return a_seconds < b_seconds;
+    uint64_t a_bytes = 0, b_bytes = 0;
+    for (int l = 0; l < PB_LINK_COUNT; l++) {
+        a_bytes += a->moved[l];
+        b_bytes += b->moved[l];
+    }
+    return a_bytes != b_bytes ? a_bytes < b_bytes : a_seconds < b_seconds;
+}
+
 static pb_status try_attempt(const pb_graph *graph, const pb_plan_request *request, uint64_t unit, pb_attempt attempt,
                              outcome *o) {
     pb_status status = PB_OK;
@@ -72,7 +85,7 @@ static pb_status try_attempt(const pb_graph *graph, const pb_plan_request *reque
     if (status != PB_OK) goto fail;
     PB_TRY(pb_pager_emit(&p, &program));
     PB_TRY(pb_program_predict(graph, program, request->machine, &prediction, NULL));
-    if (o->program && o->seconds <= prediction.seconds) goto fail;
+    if (o->program && !is_better(program, prediction.seconds, o->program, o->seconds)) goto fail;
     pb_program_destroy(o->program);
     o->program = program;
     o->seconds = program->seconds = prediction.seconds;
@@ -86,7 +99,7 @@ fail:
 
 // Shares of the budgets that are left for moves. State that comes and goes wants some; what the host updates, little.
 static const double reserves[] = {0, 0.02, 0.1, 0.25};
-enum { RESERVES = sizeof reserves / sizeof *reserves };
+enum { RESERVES = sizeof reserves / sizeof *reserves, QUICK_LEVEL = 2 };
 
 static int first_reserve(pb_strategy strategy) {
     return strategy == PB_STRATEGY_HOST ? 1 : 2;
@@ -155,7 +168,7 @@ static pb_status try_paged(const pb_graph *graph, const pb_plan_request *request
     if (!request->quick) PB_RETURN_IF(try_strategies(&s, -1));
     if (!o->program) PB_RETURN_IF(try_strategies(&s, 0));
     for (int level = RESERVES - 1; level > 0 && !o->program && o->unplaced; level--)
-        PB_RETURN_IF(try_strategies(&s, level));
+        if (!request->quick || level == QUICK_LEVEL) PB_RETURN_IF(try_strategies(&s, level));
     return o->program && !request->like && !request->quick ? refine(&s) : PB_OK;
 }
 

@@ -356,9 +356,11 @@ static int by_slot(const void *left, const void *right) {
 }
 
 // The moves of a tier, and when its slots begin as far as the links let them: where they are slower than the ops, a
-// slot waits for what it needs and, where the tier drains, until what was made before has left. Wishes in the ops' own
-// time would ask for all of the room at once, leave none to the moves that come last, and have the two directions of a
-// link take turns.
+// slot waits for what it needs and, where the tier drains, until what was made before has left, but for the last of it.
+// Wishes in the ops' own time would ask for all of the room at once, leave none to the moves that come last, and have
+// the two directions of a link take turns.
+enum { LEAVING = 1 };  // evictions that may still be under way
+
 typedef struct timetable {
     deadline *fetches, *evictions;
     uint32_t fetch_count, eviction_count;
@@ -386,7 +388,7 @@ static void time_slots(const pb_tier_problem *p, timetable *t) {
     for (uint32_t s = 0, f = 0, e = 0; s <= p->slot_count; s++) {
         if (s) now += p->seconds[s] - p->seconds[s - 1];
         for (; f < t->fetch_count && t->fetches[f].slot <= s; f++) arrived += move_seconds(p, &t->fetches[f], arrive);
-        for (; p->drains && e < t->eviction_count && t->evictions[e].slot + 1 < s; e++) {
+        for (; p->drains && e + LEAVING < t->eviction_count && t->evictions[e + LEAVING].slot + 1 < s; e++) {
             if (left < t->begins[t->evictions[e].slot + 1]) left = t->begins[t->evictions[e].slot + 1];
             left += move_seconds(p, &t->evictions[e], leave);
         }

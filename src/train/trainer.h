@@ -26,6 +26,9 @@ typedef struct pb_train_report {
     double program_seconds;              // in programs: what the forecast is of
     uint64_t slab_bytes[PB_TIER_COUNT];  // that the run made
     uint64_t moved[PB_LINK_COUNT];       // of the moves that a traced step completed
+    // Of the same programs, with nothing done on the other lanes: ops, copies and updates, and transfers of the drive; 0
+    // where nothing moves between tiers. No schedule makes a step shorter than the longer of the two.
+    double compute_alone, io_alone;
     // Of the process, in bytes of RAM: the most that it had during the run; the slabs in it; and what was allowed
     // besides (its code, pictures, buffers, threads).
     uint64_t process_peak, process_slabs, process_overhead;

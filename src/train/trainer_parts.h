@@ -180,16 +180,17 @@ typedef struct pb_loss_scale {
 // --- Predicted against actual (trainer_report.c) ---
 
 typedef struct pb_run_record {
-    bool tracing;                            // times are being taken
-    int64_t first_step, traced_step;         // of this process; 0 before
-    size_t noted;                            // of the device's notes, bytes that have been passed on
-    int64_t images, full_images;             // of the step under way; of a full one
-    double in_programs;                      // seconds of the step under way
-    int64_t steps;                           // that were timed: full ones, but for the first
-    double seconds, program_seconds;         // of all of them together
-    pb_insn_times *times[PB_PASS_PROGRAMS];  // by program, of the last traced step that ran it
-    uint64_t own_bytes, limit;               // of the process: before the slabs were made; at most
-    bool peak_counted;                       // by the system; else `peak` is the most that was seen after a step
+    bool tracing;                             // times are being taken
+    int64_t first_step, traced_step;          // of this process; 0 before
+    size_t noted;                             // of the device's notes, bytes that have been passed on
+    int64_t images, full_images;              // of the step under way; of a full one
+    double in_programs;                       // seconds of the step under way
+    int64_t steps;                            // that were timed: full ones, but for the first
+    double seconds, program_seconds;          // of all of them together
+    pb_insn_times *times[PB_PASS_PROGRAMS];   // by program, of the last traced step that ran it
+    uint64_t own_bytes, limit;                // of the process: before the slabs were made; at most
+    unsigned char *inputs[PB_PASS_PROGRAMS];  // of a run that is measured: what each program was last given
+    bool peak_counted;                        // by the system; else `peak` is the most that was seen after a step
     uint64_t peak;
 } pb_run_record;
 
@@ -267,6 +268,10 @@ void pb_record_step(pb_trainer *t, const pb_metrics_step *line);
 // Says how the run compares with its plan, writes the timeline where one is wanted, fills in the report.
 pb_status pb_record_finish(pb_trainer *t);
 void pb_record_deinit(pb_trainer *t);
+// What a step does on some lanes, timed alone once nobody needs the state any more (trainer_alone.c).
+pb_status pb_alone_begin(pb_trainer *t);
+pb_status pb_alone_keep_inputs(pb_trainer *t, const pb_pass_program *p);  // before a run
+pb_status pb_alone_measure(pb_trainer *t, pb_train_report *report);
 
 // --- Validation pictures (trainer_validation.c) ---
 // Before the slabs are made and after the prompts are encoded: all that validation allocates but the pictures.

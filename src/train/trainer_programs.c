@@ -114,9 +114,9 @@ static bool decides(const pb_programs *programs, int i) {
 // `quick`: finds a way less often, but what it finds is also found without it.
 static pb_status compile_kind(const pb_step_request *request, const pb_plan_request *limits, bool quick,
                               pb_programs *programs) {
-    static const double thorough_shares[] = {0, 0.03, 0.08, 0.15, 0.25}, quick_shares[] = {0, 0.03, 0.15};
+    static const double thorough_shares[] = {0, 0.03, 0.08, 0.15, 0.25}, quick_shares[] = {0, 0.15};
     const double *shares = quick ? quick_shares : thorough_shares;
-    const int share_count = quick ? 3 : 5, rounds = quick ? 1 : programs->count;
+    const int share_count = quick ? 2 : 5, rounds = quick ? 1 : programs->count;
     bool tried[PB_PASS_PROGRAMS] = {false};
     pb_plan_refusal first = {.needed = 0};  // with all of the budgets
     bool refused = false;
@@ -240,7 +240,7 @@ static pb_status try_budgets(const pb_step_request *request, const pb_batching *
 // works. *limits->request.refusal: what lacks. False: none was found. Every try is a plan.
 static bool find_smallest(const pb_step_request *request, const pb_batching *batching, pb_memory_limits *limits,
                           pb_tier t) {
-    enum { TRIES = 12, CLOSE = 64 };
+    enum { TRIES = 8, CLOSE = 64 };
     const pb_plan_refusal *lacks = limits->request.refusal;
     uint64_t *budget = limits->request.budget, fails = budget[t], step = 0;
     pb_status status = PB_ERR_BUDGET;

@@ -65,6 +65,7 @@ pb_status pb_record_begin(pb_trainer *t) {
         r->times[i] = calloc((size_t)t->programs.items[i].program->insn_count + 1, sizeof *r->times[i]);
         if (!r->times[i]) return pb_error(PB_ERR_MEMORY, "no memory to time a step");
     }
+    if (t->measuring) PB_RETURN_IF(pb_alone_begin(t));
     r->limit = r->own_bytes + process_margin + pb_memory_process_bytes(t->programs.memory);
     pb_progress_note(&t->progress, "process: at most %.3f GiB of RAM, %.3f GiB of it slabs", (double)r->limit / 0x1p30,
                      (double)pb_memory_process_bytes(t->programs.memory) / 0x1p30);
@@ -74,6 +75,7 @@ pb_status pb_record_begin(pb_trainer *t) {
 }
 
 pb_status pb_record_run(pb_trainer *t, pb_pass_program *p, int64_t images) {
+    if (t->measuring) PB_RETURN_IF(pb_alone_keep_inputs(t, p));
     const double begun = pb_seconds_now();
     const pb_status status = pb_executor_run(p->executor);
     t->record.in_programs += pb_seconds_now() - begun;
@@ -243,10 +245,14 @@ pb_status pb_record_finish(pb_trainer *t) {
     if (t->record.tracing) t->record.traced_step = t->step;
     trace(t, false);
     PB_RETURN_IF(fill_report(t, report));
+    if (t->measuring) PB_RETURN_IF(pb_alone_measure(t, report));
     if (!t->measuring) print_report(report);
     return t->config->memory.timeline ? write_timeline(t) : PB_OK;
 }
 
 void pb_record_deinit(pb_trainer *t) {
-    for (int i = 0; i < PB_PASS_PROGRAMS; i++) free(t->record.times[i]);
+    for (int i = 0; i < PB_PASS_PROGRAMS; i++) {
+        free(t->record.times[i]);
+        free(t->record.inputs[i]);
+    }
 }

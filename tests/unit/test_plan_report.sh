@@ -227,6 +227,13 @@ grep -q 'does not fit' bench.log || fail "bench: 1 KiB is not refused: $(cat ben
 grep -q 'All 3 budgets that work give the same' bench.log || fail "bench: $(cat bench.log)"
 grep -q '</svg>' plots/memory.svg || fail "bench: no plot"
 [ "$(grep -c '"same_bits": true' plots/memory.json)" = 3 ] || fail "bench: $(cat plots/memory.json)"
+grep -q 'updates alone take [0-9.]* .*; the step takes [0-9.]* times that' bench.log || fail "bench: $(cat bench.log)"
+grep -q '"compute_alone": [0-9.e-]*[1-9]' plots/memory.json || fail "bench: parts are not timed: $(cat plots/memory.json)"
+# The parts of a step that a drive takes part in.
+"$program" bench --memory run.yaml --set memory.host=6MiB --set memory.nvme=swap --budgets 4MiB --steps 2 -o drive \
+    >bench.log 2>bench.err || fail "bench with a drive: $(cat bench.log bench.err)"
+grep -q 'the drive alone [0-9.]* .*; the step takes [0-9.]* times the longer' bench.log || fail "bench: $(cat bench.log)"
+grep -q '"io_alone": [0-9.e-]*[1-9]' drive/memory.json || fail "bench: the drive is not timed: $(cat drive/memory.json)"
 [ -e dreambooth-model ] && fail "bench: an output was written"
 [ -z "$(ls -A swap 2>/dev/null)" ] || fail "something is left in swap: $(ls -A swap)"
 
