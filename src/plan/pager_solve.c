@@ -237,6 +237,7 @@ static pb_status fit(pb_pager *p, pb_tier_problem *t, relief_list *list, uint64_
         alternate[i] = t->segments[i].alternate;
     }
     uint64_t target = budget;
+    bool last = false;  // nothing more can leave
     for (int attempt = 0;; attempt++) {
         reset(t, home, alternate);
         bool fits = pb_tier_relieve(t, list->items, list->count, target - (uint64_t)((double)target * reserve));
@@ -244,25 +245,29 @@ static pb_status fit(pb_pager *p, pb_tier_problem *t, relief_list *list, uint64_
             reset(t, home, alternate);
             fits = pb_tier_relieve(t, list->items, list->count, target);
         }
+        if (!fits && target < budget && !last) {
+            target = budget;
+            last = true;
+            continue;
+        }
         if (!fits) {
-            *needed = pb_tier_peak(t) + (budget - target);
-            p->unplaced = target < budget;
+            *needed = pb_tier_peak(t);
             PB_FAIL(PB_ERR_BUDGET, "too much for the budget");
         }
         PB_TRY(pb_tier_settle(p->arena, t, target));
         PB_TRY(place(p, t, budget, alignment, false, scratch, scratch_offset, height));
         // Where little is missing, a little more that leaves is better than moves with less time.
-        if (*height > budget && (attempt >= PATIENT || *height - budget > budget / 32))
+        if (*height > budget && (last || attempt >= PATIENT || *height - budget > budget / 32))
             PB_TRY(place(p, t, budget, alignment, true, scratch, scratch_offset, height));
         if (*height <= budget) break;
         const uint64_t over = *height - budget;
-        if (attempt + 1 == TRIES || over > target / 2) {
+        if (last || attempt + 1 >= TRIES || over > target / 2) {
             *needed = *height;
             p->unplaced = true;
             PB_FAIL(PB_ERR_BUDGET, "too much for the budget");
         }
         // What is too much may be little, and just as much after each try.
-        const uint64_t less = target >> (TRIES + 4 - attempt);
+        const uint64_t less = target >> (10 - attempt);
         target -= over > less ? over : less;
     }
 fail:

@@ -218,7 +218,8 @@ static void place_blocks(placing *p, uint64_t enough, best *b) {
         return;
     }
     if (p->shortens) {  // large blocks first come close to what is alive
-        if (!try_rounds(p, BY_BYTES, 1, true, enough, b)) try_rounds(p, BY_MAGNITUDE, 2, true, enough, b);
+        for (order by = BY_BYTES; by <= BY_MAGNITUDE; by++)
+            if (try_rounds(p, by, 2, true, enough, b)) return;
         return;
     }
     if (try_rounds(p, BY_BYTES, 1, false, enough, b) || try_rounds(p, BY_MAGNITUDE, 1, false, enough, b)) return;
