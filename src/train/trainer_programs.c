@@ -1,3 +1,4 @@
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -159,28 +160,79 @@ static bool moves_something(const pb_programs *programs) {
 // Linears that widen (a feed-forward's first) cost fewer FLOPs per byte of their result than the links take to move it.
 static const double dearest_linear = 1800;
 
+// One of two ways to build the step, for a thread.
+typedef struct variant {
+    pb_step_request request;
+    pb_plan_request limits;
+    bool quick;
+    pb_programs *programs;
+    pb_plan_refusal refusal;
+    pb_status status;
+    char message[512];
+} variant;
+
+static void *compile_variant(void *argument) {
+    variant *v = argument;
+    v->limits.refusal = &v->refusal;
+    v->status = compile_kind(&v->request, &v->limits, v->quick, v->programs);
+    if (v->status != PB_OK) snprintf(v->message, sizeof v->message, "%s", pb_error_message());
+    return NULL;
+}
+
+// Two threads where there is a second one to be had. What comes of it does not depend on that.
+static void compile_both(variant *a, variant *b) {
+    pthread_t thread;
+    const bool beside = pthread_create(&thread, NULL, compile_variant, b) == 0;
+    compile_variant(a);
+    if (beside)
+        pthread_join(thread, NULL);
+    else
+        compile_variant(b);
+}
+
+// The refusal to tell: of the tier that is further down, for the other ones do; else of what needs less.
+static bool refuses_less(const pb_plan_refusal *a, const pb_plan_refusal *b) {
+    if (!a->needed || !b->needed) return a->needed > 0;
+    return a->tier != b->tier ? a->tier > b->tier : a->needed <= b->needed;
+}
+
 // With deferred updates; and where that moves bytes, or does not fit, also with linears run again in the backward pass
 // rather than kept: whichever is predicted to be faster.
 static pb_status compile_deferred(const pb_step_request *request, const pb_plan_request *budgets, bool quick,
                                   pb_programs *programs) {
-    programs->deferred = true;
-    const pb_status status = compile_kind(request, budgets, quick, programs);
-    if (status != PB_OK && status != PB_ERR_BUDGET) return status;
-    if (status == PB_OK && !moves_something(programs)) return status;
-    pb_step_request again = *request;
-    again.recompute = dearest_linear;
     pb_programs other = *programs;
-    for (int i = 0; i < other.count; i++)
-        other.items[i] = (pb_pass_program){.images = programs->items[i].images, .pass = programs->items[i].pass};
-    other.flush = other.sample = other.decode = (pb_pass_program){0};
-    const pb_status second = compile_kind(&again, budgets, quick, &other);
-    if (second == PB_OK && (status != PB_OK || seconds_of(&other) < seconds_of(programs))) {
-        if (status == PB_OK) drop_all(programs);
+    variant plain = {*request, *budgets, quick, programs, {.needed = 0}, PB_ERR_BUDGET, ""};
+    variant again = {*request, *budgets, quick, &other, {.needed = 0}, PB_ERR_BUDGET, ""};
+    again.request.recompute = dearest_linear;
+    programs->deferred = other.deferred = true;
+    // What kernels set up at their first use is there when everything was tried on the device before.
+    if (!quick && budgets->state <= PB_STATE_ON_DEVICE) {
+        compile_both(&plain, &again);
+    } else {
+        compile_variant(&plain);
+        if (plain.status == PB_ERR_BUDGET || !quick) compile_variant(&again);
+    }
+    for (int k = 0; k < 2; k++) {  // what is no matter of budgets ends it
+        const variant *v = k ? &again : &plain;
+        if (v->status == PB_OK || v->status == PB_ERR_BUDGET) continue;
+        drop_all(programs);
+        drop_all(&other);
+        return pb_error(v->status, "%s", v->message);
+    }
+    if (plain.status != PB_OK && again.status != PB_OK) {
+        *budgets->refusal = refuses_less(&plain.refusal, &again.refusal) ? plain.refusal : again.refusal;
+        return pb_error(PB_ERR_BUDGET, "%s", plain.message);
+    }
+    const bool take = again.status == PB_OK &&
+                      (plain.status != PB_OK ||
+                       (moves_something(programs) && seconds_of(&other) < seconds_of(programs)));
+    if (take) {
+        drop_all(programs);
         *programs = other;
-    } else if (second == PB_OK) {
+    } else {
         drop_all(&other);
     }
-    return second == PB_OK ? PB_OK : status;
+    return PB_OK;
 }
 
 static pb_status compile_all(const pb_step_request *request, const pb_batching *batching,
