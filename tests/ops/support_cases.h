@@ -39,6 +39,9 @@ typedef struct op_cases {
 
 const op_cases *op_cases_of(pb_opcode op);
 
+// Of attention's gradient: y and lse as the reference's forward pass leaves them.
+void op_prepare_attention_bwd(const pb_backend *reference, pb_kernel_args *args);
+
 // For the tables.
 #define SHAPE(...) {(int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), {__VA_ARGS__}}
 #define CASES(table) .cases = (table), .count = (int)(sizeof(table) / sizeof((table)[0]))

@@ -211,3 +211,19 @@ bool op_run_same_bits(const op_run *a, const op_run *b) {
     }
     return true;
 }
+
+void op_run_init_setting(op_run *run, const op_setting *s) {
+    op_run_init(run, s->op, s->c, s->dtype, pb_backend_reference());
+    for (int i = 0; i < PB_MAX_INPUTS; i++)
+        if (s->dropped & BIT(i)) op_run_drop_input(run, i);
+}
+
+void op_each_setting(pb_opcode op, void (*check)(const op_setting *setting)) {
+    static const pb_dtype dtypes[] = {PB_F32, PB_F16, PB_BF16};
+    const op_cases *spec = op_cases_of(op);
+    for (int c = 0; c < spec->count; c++)
+        for (int d = 0; d < 3; d++)
+            for (unsigned dropped = 0; dropped < BIT(PB_MAX_INPUTS); dropped++)
+                if ((dropped & ~spec->optional_in) == 0)
+                    check(&(op_setting){op, &spec->cases[c], dtypes[d], dropped});
+}
