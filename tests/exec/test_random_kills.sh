@@ -39,11 +39,7 @@ budget() {
         "--set memory.placement=nvme --set memory.nvme=$where"
 }
 
-# On a machine that is busy with other things a run gets further than its first steps only when it is given time.
-begun=$(date +%s%N)
 (train "$work/whole") >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
-longest=$((($(date +%s%N) - begun) / 1500000))
-[ "$longest" -gt 1000 ] || longest=1000
 fingerprint "$work/whole" >"$work/expected"
 
 while [ "$kills" -lt "$wanted" ] && [ "$failures" = 0 ]; do
@@ -54,8 +50,7 @@ while [ "$kills" -lt "$wanted" ] && [ "$failures" = 0 ]; do
         # shellcheck disable=SC2046
         (train "$work/killed" $(budget)) >"$work/log" 2>&1 &
         pid=$!
-        delay=$((RANDOM % longest))
-        sleep "$((delay / 1000)).$(printf %03d $((delay % 1000)))"
+        sleep "0.$(printf %03d $((RANDOM % 1000)))"
         kill -9 "$pid" 2>/dev/null && killed=yes || killed=no
         wait "$pid" 2>/dev/null
         status=$?
