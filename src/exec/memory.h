@@ -45,9 +45,9 @@ typedef struct pb_kept_extent {
 pb_status pb_memory_check_extent(pb_memory *memory, uint32_t extent);
 // Where its bytes lie in the store's file, and will lie in the one that is kept.
 pb_kept_extent pb_memory_kept_extent(const pb_memory *memory, uint32_t extent);
-// Keeps what the extents with wanted[extent] hold under the new name `path`, in the cheapest way that the file system
+// Keeps what the extents with needed[extent] hold under the new name `path`, in the cheapest way that the file system
 // has, durably; the others are zeros from then on. Errors: those of pb_store_clone, pb_store_hand_over, pb_store_copy.
-pb_status pb_memory_keep(pb_memory *memory, const bool *wanted, const char *path, pb_kept_as *how);
+pb_status pb_memory_keep(pb_memory *memory, const bool *needed, const char *path, pb_kept_as *how);
 // Begins with what a store of the same layout left in a file: extents[x] for each extent, bytes 0 where there is
 // nothing. They are read from there until they are written. PB_ERR_UNSUPPORTED where the layout is another one after
 // all, or something was written already.

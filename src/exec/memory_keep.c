@@ -43,7 +43,7 @@ uint64_t pb_memory_store_bytes(const pb_memory *m) {
     return m->store ? pb_store_get_info(m->store)->file_bytes : 0;
 }
 
-pb_status pb_memory_keep(pb_memory *m, const bool *wanted, const char *path, pb_kept_as *how) {
+pb_status pb_memory_keep(pb_memory *m, const bool *needed, const char *path, pb_kept_as *how) {
     static pb_status (*const ways[])(pb_store *, const char *) = {[PB_KEPT_SHARED] = pb_store_clone,
                                                                   [PB_KEPT_HANDED_OVER] = pb_store_hand_over,
                                                                   [PB_KEPT_COPIED] = pb_store_copy};
@@ -53,7 +53,7 @@ pb_status pb_memory_keep(pb_memory *m, const bool *wanted, const char *path, pb_
     PB_RETURN_IF(pb_memory_flush(m));
     pb_memory_unstage(m);
     for (uint32_t x = 0; x < m->extent_count; x++)
-        if (!wanted[x]) pb_store_forget(m->store, x);
+        if (!needed[x]) pb_store_forget(m->store, x);
     m->forgotten++;
     pb_status status = PB_ERR_UNSUPPORTED;
     for (int way = 0; way < 3 && status == PB_ERR_UNSUPPORTED; way++) {

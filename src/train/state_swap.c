@@ -16,7 +16,8 @@
 typedef struct saver {
     const pb_state_values *values;
     uint32_t extents;     // of the store
-    bool *wanted;         // by extent
+    bool *wanted;         // by extent: a value of the state lies there
+    bool *needed;         // by extent: something that has to live on does
     uint32_t *number;     // by extent: its place in the map's list
     uint64_t *in_memory;  // by value: bytes of it that lie in memory
     pb_text map;
@@ -26,12 +27,25 @@ static const pb_piece *pieces_of(const saver *s, const pb_state_value *v, uint32
     return pb_program_pieces(s->values->program->program, s->values->program->step->graph, v->value, count);
 }
 
+// All that persists but gradients, which the flush has used up: what is no part of the state (weights that are not
+// trained) is not written again either.
+static void find_needed(saver *s) {
+    const pb_program *p = s->values->program->program;
+    const pb_graph *g = s->values->program->step->graph;
+    for (pb_vid v = 0; v < g->value_count; v++)
+        for (uint32_t k = p->first_piece[v]; k < p->first_piece[v + 1]; k++)
+            if (p->pieces[k].tier == PB_TIER_NVME && g->values[v].class_ != PB_CLASS_GRADIENT)
+                s->needed[p->pieces[k].extent] = true;
+}
+
 static pb_status saver_init(saver *s, const pb_state_values *values) {
     *s = (saver){.values = values, .extents = pb_memory_extents(values->memory)};
     s->wanted = calloc((size_t)s->extents + 1, sizeof *s->wanted);
+    s->needed = calloc((size_t)s->extents + 1, sizeof *s->needed);
     s->number = calloc((size_t)s->extents + 1, sizeof *s->number);
     s->in_memory = calloc(values->count + 1, sizeof *s->in_memory);
-    if (!s->wanted || !s->number || !s->in_memory) return pb_error(PB_ERR_MEMORY, "no memory for a checkpoint");
+    if (!s->wanted || !s->needed || !s->number || !s->in_memory)
+        return pb_error(PB_ERR_MEMORY, "no memory for a checkpoint");
     for (size_t i = 0; i < values->piece_count; i++) {
         const pb_state_piece *p = &values->pieces[i];
         if (p->value->derived) continue;
@@ -40,11 +54,13 @@ static pb_status saver_init(saver *s, const pb_state_values *values) {
         else
             s->in_memory[p->value - values->items] += p->at.bytes;
     }
+    find_needed(s);
     return PB_OK;
 }
 
 static void saver_deinit(saver *s) {
     free(s->wanted);
+    free(s->needed);
     free(s->number);
     free(s->in_memory);
     pb_text_deinit(&s->map);
@@ -174,7 +190,7 @@ static pb_status save_files(saver *s, pb_checkpoint_writer *writer, void *buffer
     if (!s->values->swapped) return PB_OK;
     // Last: where the file is handed over there is no way back.
     if (!(path = pb_checkpoint_add_extents(writer, PB_SAVED_SWAP, PB_SAVED_MAP))) return PB_ERR_IO;
-    return pb_memory_keep(s->values->memory, s->wanted, path, how);
+    return pb_memory_keep(s->values->memory, s->needed, path, how);
 }
 
 pb_status pb_state_swap_save(const pb_state_values *values, pb_checkpoint_writer *writer, pb_kept_as *how) {
