@@ -24,12 +24,15 @@ test: all
 # Every fault at every operation of a run; hours.
 faults: test
 	bash tests/fault/test_checkpoint_faults.sh build/pagebooth . build all
+	bash tests/fault/test_swap_checkpoint_faults.sh build/pagebooth . build all
 	bash tests/exec/test_placement_exact.sh build/pagebooth . build all
 	bash tests/exec/test_random_kills.sh build/pagebooth . build 1000
+	bash tests/exec/test_mode_kills.sh build/pagebooth . build 100
 	build/tests/test_store_power 2000 20000
 	build/tests/test_store_tampering 10000
 	build/tests/test_store_crash 1000
 	build/tests/test_store_faults 2000
+	build/tests/test_paged_faults 2000
 
 # Teaches the small model under demo/ a character that it has never seen; pictures in demo/out.
 demo: all
@@ -57,9 +60,10 @@ coverage: setup
 	cmake --build build-coverage -j $(JOBS)
 	scripts/coverage.sh build-coverage
 
-# What formats of the optimizer's state do to training: a table and pictures in fidelity-out. Hours; see the script.
+# What formats of the optimizer's state do to training, on two models: tables, loss curves and pictures in fidelity-out.
+# Hours; see the script for how to ask for less.
 fidelity: all
-	cmake --build build -j $(JOBS) --target bench_fidelity
+	cmake --build build -j $(JOBS) --target bench_fidelity --target bench_widen --target bench_curves
 	scripts/fidelity.sh
 
 bench: all

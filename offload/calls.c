@@ -32,6 +32,13 @@ static long make(const pb_store_call *call) {
         return copy_file_range(call->from, &from, call->fd, &to, call->bytes, 0);
     }
     case PB_STORE_RENAME: return renameat2(call->from, call->source, call->fd, call->name, RENAME_NOREPLACE);
+    case PB_STORE_LINK: {
+        char file[32];
+        snprintf(file, sizeof file, "/proc/self/fd/%d", call->from);
+        return linkat(AT_FDCWD, file, call->fd, call->name, AT_SYMLINK_FOLLOW);
+    }
+    case PB_STORE_PUNCH:
+        return fallocate(call->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)call->offset, (off_t)call->bytes);
     default: errno = ENOSYS; return -1;  // the ring's calls are made by its engine
     }
 }

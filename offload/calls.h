@@ -8,7 +8,7 @@
 bool pb_store_call_begin(const pb_store_hook *hook, pb_store_call *call, long *result);
 long pb_store_call_end(const pb_store_hook *hook, const pb_store_call *call, long result);
 
-// Makes one call of OPEN .. RENAME. Its result, or -errno.
+// Makes one call of OPEN .. PUNCH. Its result, or -errno.
 long pb_store_call_make(const pb_store_hook *hook, pb_store_call call);
 
 // Interrupted, or the system is short of something for a moment.

@@ -28,6 +28,8 @@ typedef struct pb_engine_kind {
     // also by a wake of before.
     bool (*await)(pb_engine *engine, int timeout_ms);
     void (*wake)(pb_engine *engine);     // from any thread
+    // Most requests are for another file from now on. When none is queued or under way; NULL: needs not be told.
+    void (*prefer)(pb_engine *engine, int fd);
     void (*destroy)(pb_engine *engine);  // when none is queued or under way
 } pb_engine_kind;
 

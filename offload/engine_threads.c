@@ -117,7 +117,7 @@ static void destroy(pb_engine *engine) {
 }
 
 pb_status pb_engine_create_threads(unsigned depth, const pb_store_hook *hook, pb_engine **engine) {
-    static const pb_engine_kind kind = {"threads", queue, start, next, await, wake, destroy};
+    static const pb_engine_kind kind = {"threads", queue, start, next, await, wake, NULL, destroy};
     thread_engine *e = calloc(1, sizeof *e);
     if (!e) return pb_error(PB_ERR_MEMORY, "no memory for the threads of the swap file");
     e->base = (pb_engine){.kind = &kind, .hook = hook};

@@ -16,6 +16,7 @@ typedef struct ring_engine {
     pb_engine base;
     struct io_uring ring;
     int event;             // counts the wakes
+    int file;              // that is registered
     pb_request **waiting;  // queued and not submitted, in order
     unsigned waiting_count;
     pb_request *refused;  // could not be submitted; finished with that error
@@ -32,7 +33,8 @@ static int buffer_of(const ring_engine *e, const pb_store_call *call) {
 }
 
 static void prepare(const ring_engine *e, struct io_uring_sqe *sqe, const pb_store_call *call) {
-    const int fd = e->base.registered_file ? 0 : call->fd, buffer = buffer_of(e, call);
+    const bool registered = e->base.registered_file && call->fd == e->file;
+    const int fd = registered ? 0 : call->fd, buffer = buffer_of(e, call);
     const unsigned bytes = (unsigned)call->bytes;
     if (call->op == PB_STORE_READ && buffer >= 0)
         io_uring_prep_read_fixed(sqe, fd, call->data, bytes, call->offset, buffer);
@@ -42,7 +44,7 @@ static void prepare(const ring_engine *e, struct io_uring_sqe *sqe, const pb_sto
         io_uring_prep_write_fixed(sqe, fd, call->data, bytes, call->offset, buffer);
     else
         io_uring_prep_write(sqe, fd, call->data, bytes, call->offset);
-    if (e->base.registered_file) io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE);
+    if (registered) io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE);
 }
 
 // Hands over what is queued. When the system will not have it, those requests fail and their places in the ring become
@@ -152,6 +154,17 @@ static void wake(pb_engine *engine) {
     if (write(((ring_engine *)engine)->event, &one, sizeof one) < 0) return;
 }
 
+static void prefer(pb_engine *engine, int fd) {
+    ring_engine *e = (ring_engine *)engine;
+    if (!e->base.registered_file) return;
+    pb_store_call call = {.op = PB_STORE_RING_FILE, .fd = fd};
+    long result = 0;
+    if (!pb_store_call_begin(e->base.hook, &call, &result))
+        result = io_uring_register_files_update(&e->ring, 0, &fd, 1);
+    e->base.registered_file = pb_store_call_end(e->base.hook, &call, result) >= 0;
+    e->file = fd;
+}
+
 static void destroy(pb_engine *engine) {
     ring_engine *e = (ring_engine *)engine;
     io_uring_queue_exit(&e->ring);
@@ -195,13 +208,14 @@ static bool register_memory(ring_engine *e) {
 
 pb_status pb_engine_create_uring(unsigned depth, int fd, void *memory, size_t memory_bytes, const pb_store_hook *hook,
                                  pb_engine **engine) {
-    static const pb_engine_kind kind = {"io_uring", queue, start, next, await, wake, destroy};
+    static const pb_engine_kind kind = {"io_uring", queue, start, next, await, wake, prefer, destroy};
     pb_status status = PB_OK;
     ring_engine *e = calloc(1, sizeof *e);
     pb_request **waiting = calloc(depth, sizeof(pb_request *));
     if (!e || !waiting) PB_FAIL(PB_ERR_MEMORY, "no memory for the requests of the swap file");
     *e = (ring_engine){.base = {.kind = &kind, .hook = hook},
                        .event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
+                       .file = fd,
                        .waiting = waiting,
                        .memory = memory,
                        .memory_bytes = memory ? memory_bytes : 0};

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "offload/store_internal.h"
 
@@ -46,8 +47,11 @@ static pb_status check_options(const pb_store_options *o) {
 static pb_status allocate_store(const pb_store_options *o, pb_store **out) {
     pb_store *s = calloc(1, sizeof *s);
     if (!s) return pb_error(PB_ERR_MEMORY, "no memory for a swap file");
-    s->file = PB_SWAP_FILE_NONE;
+    s->file = s->old = PB_SWAP_FILE_NONE;
+    s->handed = -1;
     *out = s;
+    s->buffered = o->buffered;
+    if (!(s->directory = strdup(o->directory))) return pb_error(PB_ERR_MEMORY, "no memory for a swap file");
     s->hook = s->file.hook = o->hook;
     s->slots = o->run_id ? 2 : 1;
     s->extent_count = o->extent_count;
@@ -62,7 +66,7 @@ static pb_status allocate_store(const pb_store_options *o, pb_store **out) {
     s->requests = calloc(s->request_count, sizeof *s->requests);
     if (o->run_id) {
         snprintf(s->run_id, sizeof s->run_id, "%s", o->run_id);
-        s->record_room = pb_record_room(s->extent_count);
+        s->record_room = s->spare_bytes = pb_record_room(s->extent_count);
         s->record = aligned_alloc(PB_STORE_BLOCK, s->record_room);
         s->spare = aligned_alloc(PB_STORE_BLOCK, s->record_room);
         s->blob = malloc(PB_STORE_BLOB_MAX);
@@ -180,6 +184,9 @@ static pb_status start_engine(pb_store *s, const pb_store_options *o) {
 static void destroy(pb_store *s) {
     if (s->engine) s->engine->kind->destroy(s->engine);
     pb_swap_file_close(&s->file, !s->lost);
+    pb_swap_file_close(&s->old, !s->lost);
+    if (s->handed >= 0) close(s->handed);
+    free(s->directory);
     free(s->extents);
     free(s->operations);
     free(s->requests);
@@ -235,6 +242,16 @@ pb_store_tag pb_store_get_tag(const pb_store *store, size_t extent) {
     if (e->state != PB_EXTENT_VALID) return (pb_store_tag){0};
     const pb_entry *entry = &e->entry[e->current];
     return (pb_store_tag){entry->owner, entry->step, entry->generation, entry->bytes};
+}
+
+pb_store_place pb_store_get_place(const pb_store *store, size_t extent) {
+    const pb_extent *e = &store->extents[extent];
+    if (e->state != PB_EXTENT_VALID) return (pb_store_place){0};
+    const pb_entry *entry = &e->entry[e->current];
+    return (pb_store_place){.owner = entry->owner,
+                            .offset = e->offset + (uint64_t)e->current * e->capacity,
+                            .hash = {entry->hash[0], entry->hash[1]},
+                            .bytes = entry->bytes};
 }
 
 // From here on nobody knows what the file holds, so nothing may be overwritten in it.

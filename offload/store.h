@@ -4,8 +4,8 @@
 // misplaced or are of another time are an error and never data. docs/offload.md has the file's layout and the
 // protocol.
 //
-// A store belongs to one thread at a time. Nothing is allocated after pb_store_open, but for a path by the functions
-// for checkpoints. Addresses, capacities and sizes are multiples of PB_STORE_BLOCK.
+// A store belongs to one thread at a time. Nothing is allocated after pb_store_open, but for a path and a buffer by the
+// functions for checkpoints. Addresses, capacities and sizes are multiples of PB_STORE_BLOCK.
 #ifndef PB_OFFLOAD_STORE_H
 #define PB_OFFLOAD_STORE_H
 
@@ -36,6 +36,8 @@ typedef enum pb_store_op {
     PB_STORE_CLONE,   // a file's blocks into another file
     PB_STORE_COPY,    // some of a file's bytes into another file
     PB_STORE_RENAME,  // never over another file
+    PB_STORE_LINK,    // a name for a file without one; likewise
+    PB_STORE_PUNCH,   // the blocks of a range back to the file system
     PB_STORE_RING_SETUP,
     PB_STORE_RING_FILE,     // registration of the file
     PB_STORE_RING_BUFFERS,  // registration of the caller's memory
@@ -45,14 +47,14 @@ typedef enum pb_store_op {
 
 typedef struct pb_store_call {
     pb_store_op op;
-    int fd;              // of the file; of the directory for OPEN, UNLINK, RENAME
-    const char *name;    // in the directory: OPEN, UNLINK, RENAME
-    int from;            // CLONE, COPY: the other file; RENAME: the other directory
+    int fd;              // of the file; of the directory for OPEN, UNLINK, RENAME, LINK
+    const char *name;    // in the directory: OPEN, UNLINK, RENAME, LINK
+    int from;            // CLONE, COPY: the other file; LINK: the file; RENAME: the other directory
     const char *source;  // RENAME: the name there
     int flags;           // OPEN
     void *data;          // READ, WRITE
-    size_t bytes;        // READ, WRITE, COPY, ALLOCATE; the entries of RING_SETUP
-    uint64_t offset;     // READ, WRITE; COPY: in both files
+    size_t bytes;        // READ, WRITE, COPY, ALLOCATE, PUNCH; the entries of RING_SETUP
+    uint64_t offset;     // READ, WRITE, PUNCH; COPY: in both files
 } pb_store_call;
 
 // Where the threads do the transfers, READ and WRITE come from several threads at once.
@@ -137,6 +139,14 @@ typedef struct pb_store_tag {
 
 pb_store_tag pb_store_get_tag(const pb_store *store, size_t extent);
 
+// Where those bytes lie in the file, and their XXH3-128, low half first. bytes 0: nothing.
+typedef struct pb_store_place {
+    uint64_t owner, offset, hash[2];
+    uint32_t bytes;
+} pb_store_place;
+
+pb_store_place pb_store_get_place(const pb_store *store, size_t extent);
+
 // Take a transfer on; the caller leaves `data` alone until its ticket is done. Transfers of one extent happen in the
 // order in which they were given, others in any. They start with the next submit, poll or wait, all in one system call.
 // A write that fails leaves an extent that cannot be read or committed until it is written again. A read wants the
@@ -176,8 +186,11 @@ pb_status pb_store_commit(pb_store *store, uint64_t step, const void *blob, size
 //
 // `path` is a new name in a directory that exists; whatever has that name already is PB_ERR_IO. The new file has mode
 // 0600 and is on the disk, its directory too, when these return PB_OK; after an error there is none. Opened under the
-// same run id and layout (its name: pagebooth-RUN.swap), it is the last commit. PB_ERR_UNSUPPORTED for scratch,
-// PB_ERR_USAGE before the first commit, PB_ERR_IO for what the system refuses.
+// same run id and layout (its name: pagebooth-RUN.swap), it is the last commit. PB_ERR_USAGE before the first commit,
+// PB_ERR_IO for what the system refuses.
+//
+// Of scratch they keep what all extents hold now, and the caller keeps the record: pb_store_get_place says what is
+// where in the new file, in which every extent has the place that it has in the store's own.
 
 // Shares the blocks: no copy, no room. PB_ERR_UNSUPPORTED where the file system does not share blocks, or not with that
 // directory: hand the file over, or copy it.
@@ -187,7 +200,20 @@ pb_status pb_store_clone(pb_store *store, const char *path);
 pb_status pb_store_copy(pb_store *store, const char *path);
 // The file itself gets the new name; after an error of a directory's fsync it may have either (info: path). The store
 // can then only be read and closed, which leaves the file where it is; a new store of the same run can be opened beside
-// it, to be written to. PB_ERR_UNSUPPORTED where `path` is on another file system.
+// it, to be written to, and scratch can be renewed. PB_ERR_UNSUPPORTED where `path` is on another file system, or where
+// a file without a name cannot be given one.
 pb_status pb_store_hand_over(pb_store *store, const char *path);
+
+// Scratch: what the extent holds is not wanted any more. It is neither kept nor completed, and reads as never written.
+void pb_store_forget(pb_store *store, size_t extent);
+// Scratch that was handed over gets a new file and is as usable as before. What was not written anew since lies in the
+// file that was handed over, is read from there, and stays readable even when that loses its name. Errors as
+// pb_store_open; the store can be read as before then.
+pb_status pb_store_renew(pb_store *store);
+// Scratch that nothing was written to yet begins with what an earlier one of the same layout left in the file `path`:
+// extent i with places[i], where that has bytes. It is read from there, against its hash, until it is written, as after
+// pb_store_renew, and the file is not written. PB_ERR_UNSUPPORTED where the places are not those that this store gives
+// its extents. PB_ERR_IO: it cannot be opened, is no regular file, or a link.
+pb_status pb_store_adopt(pb_store *store, const char *path, const pb_store_place *places);
 
 #endif

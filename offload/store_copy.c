@@ -1,7 +1,9 @@
-// The last commit as a file of its own: blocks shared, bytes copied, or the store's file itself.
+// The last commit, or of scratch what it holds now, as a file of its own: blocks shared, bytes copied, or the store's
+// file itself.
 #define XXH_STATIC_LINKING_ONLY  // a hash's state without an allocation
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -64,15 +66,6 @@ static pb_status close_target(target *t, pb_status status) {
     return status;
 }
 
-static pb_status prepare(pb_store *s, target *t) {
-    if (!s->run_id[0]) return pb_error(PB_ERR_UNSUPPORTED, "%s is scratch and holds no commit to keep", s->file.path);
-    PB_RETURN_IF(pb_store_drain(s));
-    if (s->broken[0]) return pb_error(PB_ERR_IO, "%s", s->broken);
-    if (!s->info.generation) return pb_error(PB_ERR_USAGE, "%s holds no commit yet", s->file.path);
-    if (s->handed_over) return pb_error(PB_ERR_USAGE, "%s was handed over", s->file.path);
-    return open_directory(t);
-}
-
 static pb_status read_back(const target *t, uint64_t offset, void *data, size_t bytes) {
     const pb_store_call call = {.op = PB_STORE_READ, .fd = t->fd, .data = data, .bytes = bytes, .offset = offset};
     const long result = pb_store_call_whole(t->hook, call);
@@ -100,18 +93,24 @@ static pb_status check_record(pb_store *s, const target *t) {
                : PB_OK;
 }
 
-static uint64_t slot_offset(const pb_extent *e) {
-    return e->offset + (uint64_t)e->committed * e->capacity;
+// Which slot of an extent is kept: that of the last commit, of scratch what it holds now. PB_NO_SLOT: neither.
+static unsigned kept_slot(const pb_store *s, const pb_extent *e) {
+    if (s->run_id[0]) return e->committed;
+    return e->state == PB_EXTENT_VALID ? e->current : PB_NO_SLOT;
+}
+
+static uint64_t slot_offset(const pb_store *s, const pb_extent *e) {
+    return e->offset + (uint64_t)kept_slot(s, e) * e->capacity;
 }
 
 static pb_status check_extent(pb_store *s, const target *t, size_t index) {
     const pb_extent *extent = &s->extents[index];
-    const pb_entry *entry = &extent->entry[extent->committed];
+    const pb_entry *entry = &extent->entry[kept_slot(s, extent)];
     XXH3_state_t state;
     XXH3_128bits_reset(&state);
     for (uint32_t at = 0, part = 0; at < entry->bytes; at += part) {
-        part = entry->bytes - at < s->record_room ? entry->bytes - at : (uint32_t)s->record_room;
-        PB_RETURN_IF(read_back(t, slot_offset(extent) + at, s->spare, part));
+        part = entry->bytes - at < s->spare_bytes ? entry->bytes - at : (uint32_t)s->spare_bytes;
+        PB_RETURN_IF(read_back(t, slot_offset(s, extent) + at, s->spare, part));
         XXH3_128bits_update(&state, s->spare, part);
     }
     const XXH128_hash_t hash = XXH3_128bits_digest(&state);
@@ -121,17 +120,17 @@ static pb_status check_extent(pb_store *s, const target *t, size_t index) {
                           t->path, index, (unsigned long long)entry->owner, (unsigned long long)entry->step);
 }
 
-// Within the kernel where that works between the two files, else through `spare`.
-static pb_status copy_range(pb_store *s, const target *t, uint64_t offset, uint64_t bytes) {
-    const pb_store_call call = {.op = PB_STORE_COPY, .fd = t->fd, .from = s->file.fd, .bytes = bytes, .offset = offset};
+// To the same place in another file; within the kernel where that works between the two, else through `spare`.
+static pb_status copy_range(pb_store *s, pb_swap_file *from, const target *t, uint64_t offset, uint64_t bytes) {
+    const pb_store_call call = {.op = PB_STORE_COPY, .fd = t->fd, .from = from->fd, .bytes = bytes, .offset = offset};
     long result = pb_store_call_whole(t->hook, call);
     if (result != -EXDEV && result != -EOPNOTSUPP && result != -EINVAL && result != -ENOSYS)
         return result ? refusal("copy into", t, result) : PB_OK;
     for (uint64_t at = 0, part = 0; at < bytes; at += part) {
-        part = bytes - at < s->record_room ? bytes - at : s->record_room;
+        part = bytes - at < s->spare_bytes ? bytes - at : s->spare_bytes;
         pb_store_call piece = {.op = PB_STORE_READ, .data = s->spare, .bytes = part, .offset = offset + at};
-        result = pb_swap_file_transfer(&s->file, piece);
-        if (result) return pb_swap_file_error(&s->file, "read", result);
+        result = pb_swap_file_transfer(from, piece);
+        if (result) return pb_swap_file_error(from, "read", result);
         piece.op = PB_STORE_WRITE;
         piece.fd = t->fd;
         result = pb_store_call_whole(t->hook, piece);
@@ -143,8 +142,71 @@ static pb_status copy_range(pb_store *s, const target *t, uint64_t offset, uint6
 static uint64_t committed_bytes(const pb_store *s) {
     uint64_t bytes = 2 * (uint64_t)s->record_room;
     for (size_t i = 0; i < s->extent_count; i++)
-        if (s->extents[i].committed != PB_NO_SLOT) bytes += s->extents[i].entry[s->extents[i].committed].bytes;
+        if (kept_slot(s, &s->extents[i]) != PB_NO_SLOT)
+            bytes += s->extents[i].entry[kept_slot(s, &s->extents[i])].bytes;
     return bytes;
+}
+
+// --- What is kept of scratch ---
+
+// Takes over what still lies only in the file that was handed over last, so that the store's own file has everything.
+static pb_status complete(pb_store *s) {
+    const target own = {.hook = s->hook, .path = s->file.path, .directory = -1, .fd = s->file.fd};
+    for (size_t i = 0; i < s->extent_count; i++) {
+        pb_extent *e = &s->extents[i];
+        if (e->state != PB_EXTENT_VALID || !e->in_old) continue;
+        PB_RETURN_IF(copy_range(s, &s->old, &own, slot_offset(s, e), e->entry[e->current].bytes));
+        PB_RETURN_IF(check_extent(s, &own, i));
+        e->in_old = false;
+    }
+    return PB_OK;
+}
+
+static pb_status prepare_scratch(pb_store *s) {
+    enum { SPARE = 1 << 20 };
+    for (size_t i = 0; i < s->extent_count; i++)
+        if (s->extents[i].state == PB_EXTENT_BROKEN)
+            return pb_error(PB_ERR_IO, "%s: extent %zu cannot be kept: its last write failed", s->file.path, i);
+    if (!s->spare && !(s->spare = aligned_alloc(PB_STORE_BLOCK, SPARE)))
+        return pb_error(PB_ERR_MEMORY, "no memory to keep the swap file");
+    if (!s->record_room) s->spare_bytes = SPARE;
+    PB_RETURN_IF(complete(s));
+    const long result = pb_swap_file_sync(&s->file);
+    if (!result) return PB_OK;
+    // A second fsync may succeed without a reason.
+    pb_swap_file_error(&s->file, "write out", result);
+    snprintf(s->broken, sizeof s->broken, "%.400s; the file is not used any further", pb_error_message());
+    return pb_error(PB_ERR_IO, "%s", s->broken);
+}
+
+// The blocks of extents that are not kept go back to the file system. Where it does not take them, they stay.
+static void give_back(const pb_store *s, int fd) {
+    if (s->run_id[0]) return;
+    for (size_t i = 0, next = 0; i < s->extent_count; i = next) {
+        uint64_t bytes = 0;
+        for (next = i; next < s->extent_count && s->extents[next].state == PB_EXTENT_EMPTY; next++)
+            bytes += s->extents[next].capacity;
+        if (bytes)
+            pb_store_call_persist(
+                s->hook,
+                (pb_store_call){.op = PB_STORE_PUNCH, .fd = fd, .bytes = bytes, .offset = s->extents[i].offset});
+        if (next == i) next++;
+    }
+}
+
+static pb_status prepare(pb_store *s, target *t) {
+    PB_RETURN_IF(pb_store_drain(s));
+    if (s->broken[0]) return pb_error(PB_ERR_IO, "%s", s->broken);
+    if (s->handed_over) return pb_error(PB_ERR_USAGE, "%s was handed over", s->file.path);
+    if (s->run_id[0] && !s->info.generation) return pb_error(PB_ERR_USAGE, "%s holds no commit yet", s->file.path);
+    PB_RETURN_IF(open_directory(t));
+    return s->run_id[0] ? PB_OK : prepare_scratch(s);
+}
+
+static pb_status check_kept_record(pb_store *s, const target *t) {
+    if (!s->run_id[0]) return PB_OK;  // the caller's affair
+    PB_RETURN_IF(load_record(s));
+    return check_record(s, t);
 }
 
 pb_status pb_store_clone(pb_store *store, const char *path) {
@@ -161,9 +223,9 @@ pb_status pb_store_clone(pb_store *store, const char *path) {
         status = refusal("clone the swap file to", &t, result);
         goto fail;
     }
+    give_back(s, t.fd);
     PB_TRY(sync_all(&t));
-    PB_TRY(load_record(s));
-    PB_TRY(check_record(s, &t));
+    PB_TRY(check_kept_record(s, &t));
 fail:
     return close_target(&t, status);
 }
@@ -181,19 +243,26 @@ pb_status pb_store_copy(pb_store *store, const char *path) {
     }
     for (size_t i = 0; i < s->extent_count; i++) {
         const pb_extent *extent = &s->extents[i];
-        if (extent->committed == PB_NO_SLOT) continue;
-        PB_TRY(copy_range(s, &t, slot_offset(extent), extent->entry[extent->committed].bytes));
+        const unsigned slot = kept_slot(s, extent);
+        if (slot != PB_NO_SLOT) PB_TRY(copy_range(s, &s->file, &t, slot_offset(s, extent), extent->entry[slot].bytes));
     }
     // The record is last, so that it never names bytes that are not there; a hole in the other's place is no record.
-    PB_TRY(load_record(s));
-    PB_TRY(copy_range(s, &t, s->record_slot * (uint64_t)s->record_room, s->record_room));
+    if (s->run_id[0]) {
+        PB_TRY(load_record(s));
+        PB_TRY(copy_range(s, &s->file, &t, s->record_slot * (uint64_t)s->record_room, s->record_room));
+    }
     PB_TRY(sync_all(&t));
     posix_fadvise(t.fd, 0, 0, POSIX_FADV_DONTNEED);  // from the disk, not from memory
-    PB_TRY(check_record(s, &t));
+    PB_TRY(check_kept_record(s, &t));
     for (size_t i = 0; i < s->extent_count; i++)
-        if (s->extents[i].committed != PB_NO_SLOT) PB_TRY(check_extent(s, &t, i));
+        if (kept_slot(s, &s->extents[i]) != PB_NO_SLOT) PB_TRY(check_extent(s, &t, i));
 fail:
     return close_target(&t, status);
+}
+
+// A file that had its name taken away rather than never had one; or there is no /proc.
+static bool cannot_be_named(long result) {
+    return result == -ENOENT || result == -EPERM || result == -EOPNOTSUPP || result == -EMLINK || result == -ENOSYS;
 }
 
 pb_status pb_store_hand_over(pb_store *store, const char *path) {
@@ -203,10 +272,16 @@ pb_status pb_store_hand_over(pb_store *store, const char *path) {
     char *new_path = strdup(path);
     if (!new_path) PB_FAIL(PB_ERR_MEMORY, "no memory for %s", path);
     PB_TRY(prepare(s, &t));
-    const pb_store_call call = {
-        .op = PB_STORE_RENAME, .fd = t.directory, .name = t.name, .from = s->file.directory, .source = s->file.name};
+    const bool named = s->run_id[0];
+    const pb_store_call call = {.op = named ? PB_STORE_RENAME : PB_STORE_LINK,
+                                .fd = t.directory,
+                                .name = t.name,
+                                .from = named ? s->file.directory : s->file.fd,
+                                .source = s->file.name};
     const long result = pb_store_call_persist(s->hook, call);
     if (result == -EXDEV) PB_FAIL(PB_ERR_UNSUPPORTED, "%s is on another file system than %s", path, s->file.path);
+    if (!named && cannot_be_named(result))
+        PB_FAIL(PB_ERR_UNSUPPORTED, "the system gives %s no name (%s)", s->file.path, strerror((int)-result));
     if (result) {
         status = refusal("rename the swap file to", &t, result);
         goto fail;
@@ -217,7 +292,11 @@ pb_status pb_store_hand_over(pb_store *store, const char *path) {
     free(s->file.path);
     s->info.path = s->file.path = new_path;
     new_path = NULL;
+    if (s->handed >= 0) close(s->handed);
+    s->handed = openat(t.directory, t.name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (!named) give_back(s, s->file.fd);
     PB_TRY(sync_all(&t));
+    if (!named) goto fail;
     const long old = pb_store_call_make(s->hook, (pb_store_call){.op = PB_STORE_SYNC, .fd = s->file.directory});
     if (old) status = pb_swap_file_error(&s->file, "write out the old directory of", old);
 fail:

@@ -1,4 +1,4 @@
-// Shared by store.c (opening, commits) and transfer.c (reads and writes of extents).
+// Shared by store.c (opening, commits), transfer.c (reads and writes of extents), store_copy.c and store_renew.c.
 #ifndef PB_OFFLOAD_STORE_INTERNAL_H
 #define PB_OFFLOAD_STORE_INTERNAL_H
 
@@ -19,6 +19,7 @@ typedef struct pb_extent {
     uint32_t capacity;
     uint8_t committed, current;  // slots: of the last commit (or PB_NO_SLOT), of the newest bytes
     pb_extent_state state;       // of the current slot
+    bool in_old;                 // the current bytes lie in the file that was handed over last, and only there
     pb_entry entry[2];
     pb_ticket last;  // the newest transfer of it
 } pb_extent;
@@ -39,6 +40,7 @@ typedef struct pb_operation {
     uint64_t order;               // in which it was given
     uint32_t extent;
     unsigned char *data;
+    int fd;                     // the file
     uint64_t offset;            // in the file
     uint32_t issued;            // bytes given to the engine
     unsigned in_flight;         // requests
@@ -49,6 +51,10 @@ typedef struct pb_operation {
 
 struct pb_store {
     pb_swap_file file;
+    pb_swap_file old;       // handed over, and still read from; or none
+    int handed;             // what was handed over last, by its name (O_PATH): what it is called now; -1: none
+    char *directory;        // of the options, for a new file
+    bool buffered;          // likewise
     pb_engine *engine;
     const pb_store_hook *hook;
     size_t extent_count;
@@ -71,7 +77,8 @@ struct pb_store {
     char run_id[PB_STORE_RUN_ID_MAX + 1];
     uint64_t layout;
     size_t record_room;
-    void *record, *spare;  // buffers
+    void *record, *spare;  // buffers; of scratch `spare` is there once something was kept
+    size_t spare_bytes;
     unsigned record_slot;  // of the newest record
     unsigned char *blob;
     char note[PB_STORE_MESSAGE];

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "offload/store_internal.h"
 
@@ -17,14 +18,26 @@ static bool is_under_way(const pb_store *store, pb_ticket ticket) {
     return op && op->state != PB_OP_FAILED;
 }
 
+// A file that was handed over may have been renamed since; what it is called now, the system knows.
+static const char *path_of(const pb_store *store, const pb_operation *op, char *path, size_t room) {
+    char link[32];
+    if (op->fd < 0 || (op->fd != store->old.fd && !store->handed_over)) return store->file.path;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", store->handed);
+    const ssize_t bytes = store->handed < 0 ? -1 : readlink(link, path, room - 1);
+    if (bytes <= 0) return op->fd == store->old.fd ? store->old.path : store->file.path;
+    path[bytes] = '\0';
+    return path;
+}
+
 __attribute__((format(printf, 3, 4))) static void fail(pb_store *store, pb_operation *op, const char *format, ...) {
     if (op->failing) return;  // the first reason counts
     op->failing = true;
     const pb_entry *e = &op->entry;
-    int at = snprintf(op->message, sizeof op->message,
-                      "%s: extent %u (owner %llu, step %llu, generation %llu, %u bytes at %llu): ", store->file.path,
-                      op->extent, (unsigned long long)e->owner, (unsigned long long)e->step,
-                      (unsigned long long)e->generation, e->bytes, (unsigned long long)op->offset);
+    char path[PB_STORE_MESSAGE / 2];
+    int at = snprintf(
+        op->message, sizeof op->message, "%s: extent %u (owner %llu, step %llu, generation %llu, %u bytes at %llu): ",
+        path_of(store, op, path, sizeof path), op->extent, (unsigned long long)e->owner, (unsigned long long)e->step,
+        (unsigned long long)e->generation, e->bytes, (unsigned long long)op->offset);
     if (at < 0 || at >= (int)sizeof op->message) return;
     va_list arguments;
     va_start(arguments, format);
@@ -100,8 +113,10 @@ static void begin(pb_store *store, pb_operation *op) {
     if (op->write) {
         extent->current = extent->committed == 0 && store->slots > 1;  // never the slot of the last commit
         extent->state = PB_EXTENT_BROKEN;
+        extent->in_old = false;
         extent->entry[extent->current].bytes = 0;
     }
+    op->fd = extent->in_old ? store->old.fd : store->file.fd;
     op->offset = extent->offset + (uint64_t)extent->current * extent->capacity;
     if (op->write) return;
     const pb_entry wanted = op->entry;
@@ -118,7 +133,7 @@ static void issue(pb_store *store, pb_operation *op) {
     store->free_requests = request->next;
     const uint32_t left = op->entry.bytes - op->issued;
     const pb_store_call call = {.op = op->write ? PB_STORE_WRITE : PB_STORE_READ,
-                                .fd = store->file.fd,
+                                .fd = op->fd,
                                 .data = op->data + op->issued,
                                 .bytes = left < store->request_bytes ? left : store->request_bytes,
                                 .offset = op->offset + op->issued};
@@ -267,6 +282,7 @@ static pb_status take_on(pb_store *store, bool write, size_t index, pb_entry ent
                          .after = extent->last,
                          .extent = (uint32_t)index,
                          .data = data,
+                         .fd = -1,
                          .entry = entry};
     extent->last = *ticket = op->ticket;
     *store->queue_end = op;

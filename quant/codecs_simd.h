@@ -164,10 +164,22 @@ SIMD void encode_block(const float *x, const decade_table *t, uint8_t *codes, fl
     }
 }
 
+#if defined(PB_SIMD_512)
+// The whole blocks of x; returns the index behind them.
+static int64_t encode_blocks(bool is_signed, const float *x, int64_t n, uint8_t *codes, float *scales,
+                             const decade_table *t) {
+    (void)is_signed;
+    int64_t i = 0;
+    for (; i + PB_BLOCK8 <= n; i += PB_BLOCK8) encode_block(x + i, t, codes + i, scales + i / PB_BLOCK8);
+    return i;
+}
+#else
+#include "quant/codecs_avx2.h"
+#endif
+
 static void encode8(bool is_signed, const float *x, int64_t n, uint8_t *codes, float *scales) {
     const decade_table t = load_decades(is_signed);
-    int64_t i = 0;
-    for (; i + PB_BLOCK8 <= n; i += PB_BLOCK8) encode_block(x + i, &t, codes + i, scales + i / PB_BLOCK8);
+    const int64_t i = encode_blocks(is_signed, x, n, codes, scales, &t);
     if (i == n) return;
     // Zeros change nothing in the others.
     float padded[PB_BLOCK8] = {0};
@@ -364,13 +376,10 @@ static void join(pb_dtype type, pb_dtype residual_type, const uint16_t *work, co
 
 // --- Stochastic rounding ---
 
+#if defined(PB_SIMD_512)
 // Products of the lower halves of 64-bit lanes.
 SIMD vq multiply_wide(vq a, uint32_t b) {
-#if defined(PB_SIMD_512)
     return (vq)_mm512_mul_epu32((__m512i)a, _mm512_set1_epi32((int)b));
-#else
-    return (vq)_mm256_mul_epu32((__m256i)a, _mm256_set1_epi32((int)b));
-#endif
 }
 
 typedef struct product {
@@ -379,11 +388,7 @@ typedef struct product {
 
 // The odd 32-bit lanes of `odd`, the even ones of `even`.
 SIMD vu weave(vq even, vq odd) {
-#if defined(PB_SIMD_512)
     return (vu)_mm512_mask_blend_epi32(0xaaaa, (__m512i)even, (__m512i)odd);
-#else
-    return (vu)_mm256_blend_epi32((__m256i)even, (__m256i)odd, 0xaa);
-#endif
 }
 
 SIMD product multiply(vu a, uint32_t b) {
@@ -436,6 +441,9 @@ static void round_stochastic(const pb_random_key *key, int64_t first, const floa
         for (; i < count; i++) to[begin + i] = pb_round_stochastic(x[begin + i], random[i]);
     }
 }
+#else
+#include "quant/codecs_avx2_random.h"
+#endif
 
 const pb_codecs PB_CODECS_TABLE = {
     .encode8 = encode8,

@@ -48,6 +48,7 @@ static pb_dtype fixed_dtype(pb_opcode op, bool output, int i) {
     case PB_OP_ADAMW:
         fp32 = output ? i > PB_ADAMW_NEW_WORK : i == PB_ADAMW_CONTROL || i == PB_ADAMW_HYPER || i > PB_ADAMW_WORK;
         break;
+    case PB_OP_DECODE8: return output ? PB_DTYPE_COUNT : i == 0 ? PB_U8 : PB_F32;
     case PB_OP_EMBEDDING: return !output && i == 0 ? PB_I32 : PB_DTYPE_COUNT;
     case PB_OP_EMBEDDING_BWD: return !output && i == 1 ? PB_I32 : PB_DTYPE_COUNT;
     case PB_OP_GRAD_NORM: return output || i == 1 ? PB_F64 : PB_DTYPE_COUNT;

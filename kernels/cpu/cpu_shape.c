@@ -1,9 +1,12 @@
-// add, concat, slice, cast: what moves elements.
+// add, concat, slice, cast, decode8: what moves elements.
 #include <string.h>
 
 #include "base/parallel.h"
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/tiles.h"
+#include "quant/codecs.h"
+
+_Static_assert((int)TILE % (int)PB_BLOCK8 == 0 && GRAIN % TILE == 0, "decode8's tiles are whole blocks");
 
 static void add_range(void *context, int64_t begin, int64_t end, int thread) {
     (void)thread;
@@ -74,4 +77,24 @@ static void cast_range(void *context, int64_t begin, int64_t end, int thread) {
 
 void pb_cpu_cast(const pb_kernel_args *args) {
     pb_parallel_for(pb_shape_count(args->out[0].shape), GRAIN, cast_range, (void *)args);
+}
+
+static void decode8_range(void *context, int64_t begin, int64_t end, int thread) {
+    (void)thread;
+    const pb_kernel_args *args = context;
+    const pb_tensor *x = &args->in[0], *y = &args->out[0];
+    const float *scales = args->in[1].data;
+    const pb_codecs *codecs = pb_codecs_here();
+    const pb_row_kernels *rows = pb_rows();
+    float tile[TILE];
+    for (int64_t i = begin; i < end; i += TILE) {
+        const int64_t n = tile_min(TILE, end - i);
+        float *to = y->dtype == PB_F32 ? tile_address(y, i) : tile;
+        codecs->decode8(true, tile_address(x, i), scales + i / PB_BLOCK8, n, to);
+        if (to == tile) rows->store(y->dtype, tile, tile_address(y, i), n);
+    }
+}
+
+void pb_cpu_decode8(const pb_kernel_args *args) {
+    pb_parallel_for(pb_shape_count(args->out[0].shape), GRAIN, decode8_range, (void *)args);
 }

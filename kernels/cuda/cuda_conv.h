@@ -6,7 +6,7 @@
 #include "kernels/cuda/cuda_math.h"
 #include "kernels/cuda/cudnn_plan.h"
 
-// The most scratch that a convolution is given, and what is set aside for it where cuDNN cannot be asked.
+// The most scratch that a convolution is given.
 #define PB_CUDA_CONV_SCRATCH_MOST (INT64_C(32) << 20)
 
 // The three tensors of a convolution, whichever op it is.

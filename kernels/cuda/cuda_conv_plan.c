@@ -128,7 +128,7 @@ static uint64_t workspace_of(pb_opcode op, const pb_kernel_args *args) {
     bool asked;
     if (pb_cuda_conv_look_up(op, args, &facts, &asked) != PB_OK) {
         pb_error_clear();
-        facts.scratch = PB_CUDA_CONV_SCRATCH_MOST;
+        facts.scratch = pb_cuda_conv_scratch_unasked(pb_cuda_target_get()->capability, shape.dtype == PB_F32);
     }
     return pb_conv_resized_bytes(args->attr, &shape) + facts.scratch;
 }

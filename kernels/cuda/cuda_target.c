@@ -114,3 +114,8 @@ void pb_cuda_target_json(const pb_cuda_target *t, char *text, size_t bytes) {
 uint64_t pb_cuda_gemm_scratch(int capability) {
     return capability / 10 == 9 ? UINT64_C(32) << 20 : UINT64_C(4) << 20;
 }
+
+uint64_t pb_cuda_conv_scratch_unasked(int capability, bool fp32) {
+    const uint64_t mib = fp32 ? 31 : capability / 10 == 9 ? 9 : 23;
+    return mib << 20;
+}

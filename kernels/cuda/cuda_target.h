@@ -51,4 +51,8 @@ typedef struct pb_cuda_conv_facts {
 // PB_ERR_UNSUPPORTED where cuDNN is missing or before 9.11 (*asked is false), or has no plan (*asked is true).
 pb_status pb_cuda_conv_look_up(pb_opcode op, const pb_kernel_args *args, pb_cuda_conv_facts *facts, bool *asked);
 
+// Scratch that is set aside for a convolution where cuDNN cannot be asked: the most that any of SD 1.4, 2.1 and SDXL
+// has on the cards that are described, by the table that tests/cuda/test_conv_plans.c prints and holds this to.
+uint64_t pb_cuda_conv_scratch_unasked(int capability, bool fp32);
+
 #endif

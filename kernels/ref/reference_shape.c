@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "kernels/ref/reference_kernels.h"
+#include "quant/codecs.h"
 
 void pb_ref_add(const pb_kernel_args *args) {
     const pb_tensor *a = &args->in[0], *b = &args->in[1], *y = &args->out[0];
@@ -43,6 +44,13 @@ void pb_ref_sum_pixels(const pb_kernel_args *args) {
 void pb_ref_cast(const pb_kernel_args *args) {
     const pb_tensor *x = &args->in[0], *y = &args->out[0];
     for (int64_t i = 0; i < pb_shape_count(x->shape); i++) ref_put(y, i, ref_get(x, i));
+}
+
+// in: x(u8) scales[blocks]   out: y
+void pb_ref_decode8(const pb_kernel_args *args) {
+    const pb_tensor *x = &args->in[0], *scales = &args->in[1], *y = &args->out[0];
+    for (int64_t i = 0; i < pb_shape_count(x->shape); i++)  // the product is a float's: rounding is part of the format
+        ref_put(y, i, pb_block8_map[0][((const uint8_t *)x->data)[i]] * ((const float *)scales->data)[i / PB_BLOCK8]);
 }
 
 // in: ids[N,T] table[V,C] positions[P,C]   out: y[N,T,C]

@@ -74,7 +74,7 @@ typedef union pb_attr {
         pb_dtype dtype;              // embedding_bwd: of both gradients
     } embedding;
     struct {
-        pb_dtype dtype;  // cast: of the output
+        pb_dtype dtype;  // cast, decode8: of the output
     } cast;
     struct {
         uint32_t stream;  // of random bits: the parameter's own, see pb_adamw_stream

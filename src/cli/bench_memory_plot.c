@@ -9,7 +9,7 @@
 #include "cli/plan_report.h"
 #include "plan/timeline.h"
 
-enum { LEFT = 92, COLUMN = 116, KEY = 190, TOP = 84, PANEL = 190, STEP = 262, BAR = 24 };
+enum { LEFT = 92, COLUMN = 124, KEY = 190, TOP = 84, PANEL = 190, STEP = 262, BAR = 24 };
 
 static const pb_class stack[PB_CLASS_COUNT] = {PB_CLASS_WEIGHT,     PB_CLASS_STATE,     PB_CLASS_GRADIENT,
                                                PB_CLASS_ACTIVATION, PB_CLASS_WORKSPACE, PB_CLASS_INPUT};
@@ -140,7 +140,7 @@ static void append_classes(const plot *p, double top) {
     for (int i = 0; i < p->count; i++)
         for (int t = 0; t < PB_TIER_COUNT && p->rows[i].ran; t++) {
             const pb_train_report *r = &p->rows[i].report;
-            const double x = column_at(i) + (t - 1) * (BAR + 9) - BAR / 2.0;
+            const double x = column_at(i) + (t - 1) * (BAR + 15) - BAR / 2.0;
             double y = top + PANEL;
             for (int k = 0; k < PB_CLASS_COUNT; k++) {
                 const double height = scale * (double)r->by_class[t][stack[k]];

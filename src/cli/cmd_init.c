@@ -10,7 +10,8 @@ pb_status pb_command_init(int argc, char **argv) {
     const pb_positional positionals[] = {{.name = "DIR", .help = "To write; must be new or empty.", .text = &path}};
     const pb_option options[] = {
         PB_OPTION_TEXT("--preset", NULL, "PRESET", &preset_text,
-                       "tiny (SD 1.x's structure in a few MB), sd14 or sd21 (the published sizes)."),
+                       "tiny (SD 1.x's structure in a few MB), medium (in half a GB), sd14 or sd21\n"
+                       "(the published sizes)."),
         PB_OPTION_TEXT("--seed", NULL, "N", &seed_text, "The same seed gives the same bytes (0)."),
         PB_OPTION_TEXT("--precision", NULL, "DTYPE", &precision_text, "Of the weights: fp32, fp16 or bf16 (fp32)."),
     };
@@ -27,7 +28,8 @@ pb_status pb_command_init(int argc, char **argv) {
     if (done) return PB_OK;
     if (!preset_text) return pb_error(PB_ERR_USAGE, "--preset is missing");
 
-    static const char *const presets[] = {"tiny", "sd14", "sd21"}, *const precisions[] = {"fp32", "fp16", "bf16"};
+    static const char *const presets[] = {"tiny", "medium", "sd14", "sd21"};
+    static const char *const precisions[] = {"fp32", "fp16", "bf16"};
     static const pb_dtype dtypes[] = {PB_F32, PB_F16, PB_BF16};
     int preset, precision;
     uint64_t seed;

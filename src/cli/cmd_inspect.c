@@ -1,4 +1,4 @@
-// pagebooth inspect: what is in a model, for people and as JSON.
+// pagebooth inspect: what is in a model or a checkpoint, for people and as JSON.
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -6,9 +6,12 @@
 #include "base/fs.h"
 #include "base/json.h"
 #include "cli/commands.h"
+#include "cli/inspect_checkpoint.h"
 #include "cli/options.h"
 #include "io/model_dir.h"
 #include "io/safetensors.h"
+#include "train/checkpoint.h"
+#include "train/saved_state.h"
 
 static void append_string(pb_text *text, const char *string) {
     if (string) pb_text_append_json_string(text, string, strlen(string));
@@ -202,19 +205,21 @@ static pb_status describe_model(pb_text *text, const pb_model_dir *model, const 
 
 pb_status pb_command_inspect(int argc, char **argv) {
     const char *path = NULL, *variant = NULL, *revision = NULL;
-    bool json = false, tensors = false, done;
+    bool json = false, tensors = false, verify = false, done;
     const pb_positional positionals[] = {
         {.name = "MODEL",
-         .help = "A pipeline directory, a folder of the Hugging Face cache, or a .safetensors file.",
+         .help = "A pipeline directory, a folder of the Hugging Face cache, a .safetensors file, or a checkpoint.",
          .text = &path}};
     const pb_option options[] = {
         PB_OPTION_FLAG("--json", NULL, &json, "Print everything as one JSON object."),
         PB_OPTION_FLAG("--tensors", "-t", &tensors, "List the tensors of every part (those of a file always are)."),
+        PB_OPTION_FLAG("--verify", NULL, &verify, "Read all of a checkpoint and compare it with its hashes first."),
         PB_OPTION_TEXT("--variant", NULL, "NAME", &variant,
                        "Which weights: fp16 for *.fp16.safetensors (the plain ones)."),
         PB_OPTION_TEXT("--revision", NULL, "NAME", &revision, "Which snapshot of a cached model (main)."),
     };
-    const pb_command_line line = {.summary = "Lists what is in a model: its parts, their configurations and tensors.",
+    const pb_command_line line = {.summary =
+                                      "Lists what is in a model or a checkpoint: parts, configurations, tensors.",
                                   .positionals = positionals,
                                   .positional_count = PB_COUNT_OF(positionals),
                                   .options = options,
@@ -226,9 +231,12 @@ pb_status pb_command_inspect(int argc, char **argv) {
     pb_safetensors *file = NULL;
     pb_model_dir *model = NULL;
     const size_t bytes = strlen(path);
+    if (verify) PB_TRY(pb_checkpoint_verify(path));
     if (bytes > 12 && strcmp(path + bytes - 12, ".safetensors") == 0) {
         PB_TRY(pb_safetensors_open(path, &file));
         describe_file(&text, file, json);
+    } else if (pb_saved_state_is_there(path)) {
+        PB_TRY(pb_inspect_checkpoint(&text, path, json, tensors));
     } else {
         PB_TRY(pb_model_dir_open(path, revision, &model));
         PB_TRY(describe_model(&text, model, variant, json, tensors));

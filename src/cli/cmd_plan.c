@@ -12,7 +12,7 @@
 typedef struct plan_options {
     const char *config_path, *preset, *machine, *device;
     pb_option_list sets;
-    bool json, explain, program, table;
+    bool json, explain, program, table, formats;
 } plan_options;
 
 static void print_line(void *context, const char *text) {
@@ -34,16 +34,22 @@ static pb_status report(const plan_options *o, const pb_plan_subject *s, const p
                         const pb_step_plan *plan) {
     pb_plan_row rows[PB_PLAN_ROWS];
     // In JSON for programs the table is only there when it is asked for: it takes eight plans.
-    const bool table = o->table || (!o->json && !o->explain && !o->program);
+    const bool table = o->table || (!o->json && !o->explain && !o->program && !o->formats);
+    pb_plan_formats formats;
+    if (o->formats) PB_RETURN_IF(pb_plan_formats_make(s, &formats));
     if (o->json) {
         if (table) PB_RETURN_IF(pb_plan_rows(s, rows));
-        PB_RETURN_IF(pb_plan_print_json(s, limits, plan, table ? rows : NULL, stdout));
+        PB_RETURN_IF(pb_plan_print_json(s, limits, plan, table ? rows : NULL, o->formats ? &formats : NULL, stdout));
     } else {
         pb_plan_print_text(s, limits, plan, stdout);
     }
     if (o->explain) {
         putchar('\n');
         PB_RETURN_IF(pb_plan_explain(limits, plan, stdout));
+    }
+    if (o->formats && !o->json) {
+        putchar('\n');
+        pb_plan_print_formats(s, &formats, stdout);
     }
     if (o->program) pb_program_print(plan->program, plan->graph, print_line, stdout);
     if (table && !o->json) {
@@ -53,6 +59,25 @@ static pb_status report(const plan_options *o, const pb_plan_subject *s, const p
         pb_plan_print_rows(rows, stdout);
     }
     return PB_OK;
+}
+
+// What does not fit as it is may fit in another format. The error stays the plan's.
+static pb_status report_refusal(const plan_options *o, const pb_plan_subject *s) {
+    pb_plan_formats formats;
+    pb_text text = {0};
+    char message[512];
+    snprintf(message, sizeof message, "%s", pb_error_message());
+    PB_RETURN_IF(pb_plan_formats_make(s, &formats));
+    if (o->json) {
+        pb_text_append(&text, "{\"fits\": false, ");
+        pb_plan_append_formats(&text, &formats);
+        pb_text_append(&text, "}\n");
+        if (!text.failed) fwrite(text.data, 1, text.bytes, stdout);
+        pb_text_deinit(&text);
+    } else {
+        pb_plan_print_formats(s, &formats, stdout);
+    }
+    return pb_error(PB_ERR_BUDGET, "%s", message);
 }
 
 static pb_status plan_and_report(pb_arena *arena, const plan_options *o) {
@@ -72,8 +97,10 @@ static pb_status plan_and_report(pb_arena *arena, const plan_options *o) {
                                      .machine = o->machine,
                                      .unlimited = config.memory.device == PB_SIZE_AUTO && !o->machine};
     PB_RETURN_IF(pb_plan_subject_limits(&subject, 0, &limits));
-    PB_RETURN_IF(pb_step_plan_create(&config, &request, &limits, &plan));
-    const pb_status status = report(o, &subject, &limits, &plan);
+    pb_status status = pb_step_plan_create(&config, &request, &limits, &plan);
+    if (status == PB_ERR_BUDGET && o->formats) return report_refusal(o, &subject);
+    PB_RETURN_IF(status);
+    status = report(o, &subject, &limits, &plan);
     pb_step_plan_deinit(&plan);
     return status;
 }
@@ -86,7 +113,7 @@ pb_status pb_command_plan(int argc, char **argv) {
     };
     const pb_option options[] = {
         PB_OPTION_TEXT("--preset", NULL, "NAME", &o.preset,
-                       "plan for tiny, sd14, sd21 or sdxl instead of the configuration's model"),
+                       "plan for tiny, medium, sd14, sd21 or sdxl instead of the configuration's model"),
         PB_OPTION_LIST("--set", NULL, "KEY=VALUE", &o.sets, "set a key of the configuration; may be repeated"),
         PB_OPTION_TEXT("--machine", NULL, "NAME|FILE", &o.machine,
                        "plan for another machine: rtx3060, rtx3090, rtx4090, h200, or a profile that bench has\n"
@@ -97,7 +124,10 @@ pb_status pb_command_plan(int argc, char **argv) {
         PB_OPTION_FLAG("--explain", NULL, &o.explain, "say in words what was moved and why"),
         PB_OPTION_FLAG("--table", NULL, &o.table,
                        "also plan for device budgets of 24, 16, 12, 8, 6, 4, 2 and 1 GiB (the default without\n"
-                       "--json, --explain and --program)"),
+                       "--json, --explain, --formats and --program)"),
+        PB_OPTION_FLAG("--formats", NULL, &o.formats,
+                       "also plan for every format of the optimizer's state that the precision allows, in the same\n"
+                       "memory: what each would buy. The run itself keeps to the configuration"),
         PB_OPTION_FLAG("--program", NULL, &o.program, "print the step's program as well, one instruction a line"),
     };
     const pb_command_line line = {
@@ -111,6 +141,7 @@ pb_status pb_command_plan(int argc, char **argv) {
         .option_count = PB_COUNT_OF(options),
         .epilogue = "  pagebooth plan --preset sd14 --set train_batch_size=1 --set mixed_precision=fp16\n"
                     "  pagebooth plan my.yaml --machine rtx3060 --explain\n"
+                    "  pagebooth plan my.yaml --set memory.device=6GiB --formats\n"
                     "  pagebooth plan --preset sdxl --set resolution=1024 --machine rtx4090 --json\n",
     };
     PB_RETURN_IF(pb_options_parse(&line, argc, argv, &done));

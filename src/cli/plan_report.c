@@ -108,6 +108,8 @@ void pb_plan_print_text(const pb_plan_subject *s, const pb_memory_limits *limits
             fprintf(file, "  busy %-13s %s, %.0f%%\n", pb_timeline_lane_name((pb_lane)l),
                     pb_seconds_text(f->busy[l], bytes), 100 * f->busy[l] / f->seconds);
     fprintf(file, "Planned in %s.\n", pb_seconds_text(p->plan_seconds, seconds));
+    if (p->deferred)
+        fprintf(file, "Not all of it fits on the device; --formats shows what fewer bytes of state would buy.\n");
 }
 
 // --- The table ---
@@ -186,6 +188,13 @@ static void append_step(pb_text *text, const pb_step_forecast *f) {
                    pb_bound_name(f->bound));
 }
 
+void pb_plan_append_outcome(pb_text *text, const uint64_t peak[PB_TIER_COUNT], const pb_step_forecast *step) {
+    pb_text_append(text, "\"peak\": {");
+    append_bytes(text, pb_plan_tier_keys, peak, PB_TIER_COUNT);
+    pb_text_append(text, "}, ");
+    append_step(text, step);
+}
+
 static void append_rows(pb_text *text, const pb_plan_row *rows) {
     pb_text_append(text, ",\n \"table\": [");
     for (int i = 0; i < PB_PLAN_ROWS; i++) {
@@ -193,10 +202,8 @@ static void append_rows(pb_text *text, const pb_plan_row *rows) {
         pb_text_append(text, "%s\n  {\"budget\": %llu, \"fits\": %s", i ? "," : "", (unsigned long long)r->budget,
                        r->fits ? "true" : "false");
         if (r->fits) {
-            pb_text_append(text, ", \"peak\": {");
-            append_bytes(text, pb_plan_tier_keys, r->peak, PB_TIER_COUNT);
-            pb_text_append(text, "}, ");
-            append_step(text, &r->step);
+            pb_text_append(text, ", ");
+            pb_plan_append_outcome(text, r->peak, &r->step);
         } else {
             if (r->smallest) pb_text_append(text, ", \"smallest\": %llu", (unsigned long long)r->smallest);
             pb_text_append(text, ", \"refusal\": ");
@@ -208,7 +215,7 @@ static void append_rows(pb_text *text, const pb_plan_row *rows) {
 }
 
 pb_status pb_plan_print_json(const pb_plan_subject *s, const pb_memory_limits *limits, const pb_step_plan *p,
-                             const pb_plan_row *rows, FILE *file) {
+                             const pb_plan_row *rows, const pb_plan_formats *formats, FILE *file) {
     pb_text text = {0};
     const int64_t steps = pb_plan_run_steps(s->config);
     pb_text_append(
@@ -242,6 +249,10 @@ pb_status pb_plan_print_json(const pb_plan_subject *s, const pb_memory_limits *l
         pb_text_append(&text, "null, \"nvme_written\": null");
     pb_text_append(&text, ",\n \"plan_seconds\": %.6f", p->plan_seconds);
     if (rows) append_rows(&text, rows);
+    if (formats) {
+        pb_text_append(&text, ",\n ");
+        pb_plan_append_formats(&text, formats);
+    }
     pb_text_append(&text, "}\n");
     if (!text.failed) fwrite(text.data, 1, text.bytes, file);
     const pb_status status = text.failed ? pb_error(PB_ERR_MEMORY, "no memory to print a plan") : PB_OK;

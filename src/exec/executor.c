@@ -168,10 +168,13 @@ static pb_status issue_next(pb_executor *e) {
 
 // Extents that are read before they are written must have been written, and what is staged must be in place.
 static pb_status settle_store(pb_executor *e) {
+    const bool filled = e->filled && e->filled_at == e->memory->forgotten;
     PB_RETURN_IF(pb_memory_flush(e->memory));
-    for (uint32_t i = 0; i < e->first_read_count && !e->filled; i++)
+    for (uint32_t i = 0; i < e->first_read_count && !filled; i++)
         PB_RETURN_IF(pb_memory_fill(e->memory, e->first_reads[i]));
+    if (e->count[PB_LANE_WRITE]) PB_RETURN_IF(pb_memory_writable(e->memory));
     e->filled = true;
+    e->filled_at = e->memory->forgotten;
     pb_memory_unstage(e->memory);
     return PB_OK;
 }

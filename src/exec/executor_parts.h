@@ -36,6 +36,7 @@ struct pb_executor {
     uint32_t *first_reads;   // extents that the program reads before it writes them: they must have been written
     uint32_t first_read_count;
     bool filled;
+    uint64_t filled_at;  // pb_memory.forgotten then
     pb_io_job job;
     pb_insn_times *times;
     pb_kept *kept;

@@ -22,6 +22,8 @@ struct pb_memory {
     pb_store *store;
     pb_io *io;
     uint32_t extent_count;
+    bool handed_over;    // the store's file is a checkpoint's by now, and must not be written
+    uint64_t forgotten;  // counts the times that extents were emptied
     uint32_t *content;  // by extent: bytes that a program wants to find in it at first; 0 where none has said so
     // One extent's bytes, for writes and reads of values between runs.
     unsigned char *staging;
@@ -36,6 +38,8 @@ pb_status pb_memory_touch(pb_memory *memory, uint32_t extent, uint64_t offset, v
 pb_status pb_memory_flush(pb_memory *memory);
 // Writes zeros to an extent that was never written.
 pb_status pb_memory_fill(pb_memory *memory, uint32_t extent);
+// Before the store is written: begins a new file where the old one was handed over (memory_keep.c).
+pb_status pb_memory_writable(pb_memory *memory);
 // The run that begins may write any extent.
 static inline void pb_memory_unstage(pb_memory *m) {
     m->staged = PB_NONE;

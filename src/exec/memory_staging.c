@@ -6,6 +6,7 @@
 
 static pb_status write_back(pb_memory *m, uint32_t extent, uint32_t bytes) {
     pb_ticket ticket;
+    PB_RETURN_IF(pb_memory_writable(m));
     PB_RETURN_IF(pb_store_write(m->store, extent, extent, m->runs, m->staging, bytes, &ticket));
     return pb_store_wait(m->store, ticket);
 }
@@ -52,6 +53,7 @@ pb_status pb_memory_touch(pb_memory *m, uint32_t extent, uint64_t offset, void *
     const uint32_t there = content_of(m, extent);
     if (offset > there || bytes > there - offset)
         return pb_error(PB_ERR_INTERNAL, "a value lies outside the %u bytes of extent %u", there, extent);
+    if (!bytes) return PB_OK;
     if (write) {
         memcpy(m->staging + offset, data, bytes);
         m->dirty = true;

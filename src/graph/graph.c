@@ -210,3 +210,8 @@ pb_vid pb_cast(pb_graph *g, pb_vid x, pb_dtype dtype) {
     const pb_attr attr = {.cast = {.dtype = dtype}};
     return pb_graph_add_single(g, PB_OP_CAST, &attr, x, PB_NONE, PB_NONE, PB_NONE, PB_NONE);
 }
+
+pb_vid pb_decode_codes(pb_graph *g, pb_vid codes, pb_vid scales, pb_dtype dtype) {
+    const pb_attr attr = {.cast = {.dtype = dtype}};
+    return pb_graph_add_single(g, PB_OP_DECODE8, &attr, codes, scales, PB_NONE, PB_NONE, PB_NONE);
+}

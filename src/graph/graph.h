@@ -87,6 +87,7 @@ pb_vid pb_slice(pb_graph *g, pb_vid x, int64_t begin, int64_t length);
 pb_vid pb_embedding(pb_graph *g, pb_vid ids, pb_vid table, pb_vid positions);
 pb_vid pb_timestep_embedding(pb_graph *g, pb_vid t, pb_dtype dtype, int channels, bool flip, float shift);
 pb_vid pb_cast(pb_graph *g, pb_vid x, pb_dtype dtype);
+pb_vid pb_decode_codes(pb_graph *g, pb_vid codes, pb_vid scales, pb_dtype dtype);
 
 // Reverse-mode differentiation. seeds[i] is a value, seed_grads[i] the gradient of the loss with respect to it.
 // For each of wanted[] the gradient's value is written to grads[] (PB_NONE where the seeds do not depend on it). Nodes

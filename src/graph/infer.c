@@ -268,6 +268,14 @@ pb_status pb_infer_cast(pb_infer_args *a) {
     return PB_OK;
 }
 
+pb_status pb_infer_decode8(pb_infer_args *a) {
+    REQUIRE(has(a, 2) && a->in[0]->dtype == PB_U8 && a->in[1]->dtype == PB_F32, "decode8 needs codes and fp32 scales");
+    const int64_t blocks = (pb_shape_count(a->in[0]->shape) + PB_STATE_BLOCK - 1) / PB_STATE_BLOCK;
+    REQUIRE(is_vector(a->in[1], blocks), "the scales do not match the codes");
+    set(a, 0, a->attr.cast.dtype, a->in[0]->shape);
+    return PB_OK;
+}
+
 pb_status pb_infer_mse_loss(pb_infer_args *a) {
     REQUIRE(has(a, 2) && pb_shape_equal(a->in[0]->shape, a->in[1]->shape), "prediction and target do not match");
     set(a, 0, wide(a->in[0]->dtype), PB_SHAPE1(a->in[0]->shape.dim[0]));

@@ -10,6 +10,9 @@ static const pb_config_choice placements[] = {{"auto", PB_PLACEMENT_AUTO},
                                               {"host", PB_PLACEMENT_HOST},
                                               {"nvme", PB_PLACEMENT_NVME},
                                               {NULL, 0}};
+static const pb_config_choice checkpoint_formats[] = {
+    {"auto", PB_CHECKPOINT_AUTO}, {"portable", PB_CHECKPOINT_PORTABLE}, {"swap", PB_CHECKPOINT_SWAP}, {NULL, 0}};
+static const pb_config_choice frozen_weights_choices[] = {{"full", PB_FROZEN_FULL}, {"8bit", PB_FROZEN_8BIT}, {NULL, 0}};
 static const pb_config_choice optimizer_states[] = {
     {"fp32", PB_STATES_FP32}, {"16bit", PB_STATES_16BIT}, {"8bit", PB_STATES_8BIT}, {NULL, 0}};
 static const pb_config_choice optimizer_masters[] = {{"fp32", PB_MASTER_FP32},
@@ -21,6 +24,12 @@ static const pb_config_choice lr_schedulers[] = {{"linear", 0},     {"cosine", 0
                                                  {"cosine_with_restarts", 0}, {"polynomial", 0},
                                                  {"constant", 0},   {"constant_with_warmup", 0},
                                                  {NULL, 0}};
+
+static const pb_config_choice validation_schedulers[] = {{"DPMSolverMultistepScheduler", 0},
+                                                         {"DDIMScheduler", 0},
+                                                         {"PNDMScheduler", 0},
+                                                         {"EulerDiscreteScheduler", 0},
+                                                         {NULL, 0}};
 
 #define TEXT_OF(x) #x
 #define TEXT(x) TEXT_OF(x)

@@ -16,6 +16,13 @@
 
 typedef enum pb_placement { PB_PLACEMENT_AUTO, PB_PLACEMENT_DEVICE, PB_PLACEMENT_HOST, PB_PLACEMENT_NVME } pb_placement;
 
+typedef enum pb_checkpoint_format {
+    PB_CHECKPOINT_AUTO,
+    PB_CHECKPOINT_PORTABLE,
+    PB_CHECKPOINT_SWAP
+} pb_checkpoint_format;
+
+typedef enum pb_frozen_weights { PB_FROZEN_FULL, PB_FROZEN_8BIT } pb_frozen_weights;
 typedef enum pb_optimizer_states { PB_STATES_FP32, PB_STATES_16BIT, PB_STATES_8BIT } pb_optimizer_states;
 typedef enum pb_optimizer_master {
     PB_MASTER_FP32,
@@ -68,6 +75,10 @@ pb_status pb_config_read(pb_config *config, const char *text, size_t bytes, cons
 pb_status pb_config_set(pb_config *config, const char *assignment);
 // Required keys and those that only make sense together. Errors: PB_ERR_USAGE.
 pb_status pb_config_check(pb_config *config);
+// Whether it asks for pictures during training.
+static inline bool pb_config_validates(const pb_config *config) {
+    return config->validation_prompt && *config->validation_prompt && config->num_validation_images > 0;
+}
 // The part of it that is about what the optimizer keeps; use_8bit_adam becomes optimizer.states.
 pb_status pb_config_check_optimizer(pb_config *config);
 // Defaults, the file at `path` (NULL: none), the assignments; unchecked, for commands that need no data.

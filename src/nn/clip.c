@@ -26,9 +26,9 @@ pb_vid pb_clip_forward(pb_module *m, const pb_clip_config *config, pb_vid ids) {
     if (tokens > config->positions)
         m->graph->status = pb_error(PB_ERR_FORMAT, "input_ids has %lld tokens; the text encoder has %d positions",
                                     (long long)tokens, config->positions);
-    const pb_vid table = pb_module_param(m, true, PB_LAYOUT_PLAIN, PB_SHAPE2(config->vocabulary, config->hidden),
+    const pb_vid table = pb_module_table(m, PB_SHAPE2(config->vocabulary, config->hidden),
                                          "text_model.embeddings.token_embedding.weight");
-    const pb_vid positions = pb_module_param(m, true, PB_LAYOUT_PLAIN, PB_SHAPE2(config->positions, config->hidden),
+    const pb_vid positions = pb_module_table(m, PB_SHAPE2(config->positions, config->hidden),
                                              "text_model.embeddings.position_embedding.weight");
     pb_vid x = pb_embedding(m->graph, ids, table, positions);
     for (int i = 0; i < config->layers; i++)

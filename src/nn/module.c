@@ -77,22 +77,30 @@ static bool reserve_param(pb_module *m) {
     return true;
 }
 
-pb_vid pb_module_param(pb_module *m, bool narrow, pb_layout layout, pb_shape file_shape, const char *name_format, ...) {
+static pb_vid declare(pb_module *m, bool narrow, bool in_codes, pb_layout layout, pb_shape file_shape,
+                      const char *name) {
     pb_graph *g = m->graph;
-    va_list arguments;
-    va_start(arguments, name_format);
-    const char *name = format_path(m, name_format, arguments);
-    va_end(arguments);
     if (!reserve_param(m)) fail_memory(g);
     if (g->status != PB_OK) return PB_NONE;
     const pb_dtype dtype = narrow || m->compute == PB_F64 ? m->compute : PB_F32;
-    const pb_vid work = pb_graph_add_value(g, PB_CLASS_WEIGHT, dtype, work_shape(layout, file_shape), true, "%s", name);
+    const pb_shape shape = work_shape(layout, file_shape);
+    pb_vid codes = PB_NONE, scales = PB_NONE, work;
+    if (in_codes) {
+        const pb_shape blocks = PB_SHAPE1((pb_shape_count(shape) + PB_STATE_BLOCK - 1) / PB_STATE_BLOCK);
+        codes = pb_graph_add_value(g, PB_CLASS_WEIGHT, PB_U8, shape, true, "%s (codes)", name);
+        scales = pb_graph_add_value(g, PB_CLASS_WEIGHT, PB_F32, blocks, true, "%s (scales)", name);
+        work = pb_decode_codes(g, codes, scales, dtype);
+    } else {
+        work = pb_graph_add_value(g, PB_CLASS_WEIGHT, dtype, shape, true, "%s", name);
+    }
     if (work == PB_NONE) return PB_NONE;
     m->params[m->param_count++] = (pb_param){.name = name,
                                              .file_shape = file_shape,
                                              .layout = layout,
                                              .narrow = narrow,
                                              .work = work,
+                                             .codes = codes,
+                                             .scales = scales,
                                              .master = PB_NONE,
                                              .m = PB_NONE,
                                              .v = PB_NONE,
@@ -101,6 +109,20 @@ pb_vid pb_module_param(pb_module *m, bool narrow, pb_layout layout, pb_shape fil
                                              .grad = PB_NONE,
                                              .grad_sum = PB_NONE};
     return work;
+}
+
+pb_vid pb_module_param(pb_module *m, bool narrow, pb_layout layout, pb_shape file_shape, const char *name_format, ...) {
+    va_list arguments;
+    va_start(arguments, name_format);
+    const char *name = format_path(m, name_format, arguments);
+    va_end(arguments);
+    const bool in_codes = m->codes && !m->trained && narrow && m->compute != PB_F64 &&
+                           pb_shape_count(file_shape) >= PB_CODED_ELEMENTS;
+    return name ? declare(m, narrow, in_codes, layout, file_shape, name) : PB_NONE;
+}
+
+pb_vid pb_module_table(pb_module *m, pb_shape shape, const char *name) {
+    return declare(m, true, false, PB_LAYOUT_PLAIN, shape, name);
 }
 
 uint64_t pb_module_param_elements(const pb_module *m) {

@@ -17,6 +17,7 @@ typedef struct pb_param {
     pb_layout layout;
     bool narrow;           // a matrix or kernel, held in the compute dtype; else (norms, biases) kept in fp32
     pb_vid work;           // what the ops read
+    pb_vid codes, scales;  // what `work` is decoded from just before it is read, or PB_NONE
     pb_vid master, m, v;   // when trained; master == work where the working copy is the master itself. Their dtypes say
                            // how they are kept: see adamw in ops.def
     pb_vid m_scales, v_scales;  // of 8-bit moments, or PB_NONE
@@ -26,11 +27,13 @@ typedef struct pb_param {
 } pb_param;
 
 enum { PB_MAX_SIBLINGS = 4 };
+enum { PB_CODED_ELEMENTS = 4096 };  // what has fewer is not worth codes
 
 typedef struct pb_module {
     pb_graph *graph;
     pb_dtype compute;  // PB_F32, PB_F16 or PB_BF16 (PB_F64 with the reference backend)
     bool trained;      // gradients for the parameters
+    bool codes;        // frozen matrices and kernels are kept as 8-bit codes (quant/block8.h); set before the first one
     pb_param *params;  // in the order in which the forward pass first reads them
     uint32_t param_count, param_capacity;
     // Prefixes of tensors that lie in the same file and belong to another part (the decoder beside the encoder).
@@ -45,6 +48,10 @@ pb_module *pb_module_create(pb_graph *graph, pb_dtype compute, bool trained);
 // A plain [O,I,1,1] is worked with as [O,I]. PB_NONE once graph->status is set.
 pb_vid pb_module_param(pb_module *m, bool narrow, pb_layout layout, pb_shape file_shape, const char *name_format, ...)
     __attribute__((format(printf, 5, 6)));
+
+// The same for a table that is looked up: never in codes, for decoding all of it to read a few rows would take more room
+// than it spares.
+pb_vid pb_module_table(pb_module *m, pb_shape shape, const char *name);
 
 // Says that tensors whose name starts with `prefix` (a literal) belong to another part of the same file.
 void pb_module_sibling(pb_module *m, const char *prefix);

@@ -172,7 +172,7 @@ static pb_status find_others(pb_arena *arena, const pb_graph *g, pb_chunking *l)
     for (uint32_t i = 0; i < l->param_count; i++) {
         const pb_layout_param *p = &l->params[i];
         if (p->weight != PB_NONE) taken[p->weight] = true;
-        taken[p->gradient] = true;
+        if (p->gradient != PB_NONE) taken[p->gradient] = true;
         for (uint32_t k = 0; k < p->state_count; k++) taken[p->state[k]] = true;
     }
     for (uint32_t i = 0; i < l->root_count; i++)

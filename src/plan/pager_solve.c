@@ -206,7 +206,7 @@ static pb_status place(pb_pager *p, pb_tier_problem *t, uint64_t budget, uint64_
         blocks[t->block_count + s] = (pb_block){.bytes = scratch[s], .first = s, .last = s, .needed = s, .done = s};
     PB_TRY(pb_blocks_place(blocks, t->block_count + (scratch ? t->slot_count : 0), t->slot_count, limit, shortens,
                            height));
-    for (uint32_t i = 0; i < t->block_count; i++) {
+    for (uint32_t i = 0; i < t->block_count && *height <= limit; i++) {
         t->blocks[i].offset = blocks[i].offset;
         t->blocks[i].first = blocks[i].first;
         t->blocks[i].last = blocks[i].last;
@@ -245,6 +245,7 @@ static pb_status fit(pb_pager *p, pb_tier_problem *t, relief_list *list, uint64_
         alternate[i] = t->segments[i].alternate;
     }
     uint64_t target = budget;
+    bool last = false;  // nothing more can leave
     for (int attempt = 0;; attempt++) {
         reset(t, home, alternate);
         bool fits = pb_tier_relieve(t, list->items, list->count, target - reserved(p, target));
@@ -252,26 +253,29 @@ static pb_status fit(pb_pager *p, pb_tier_problem *t, relief_list *list, uint64_
             reset(t, home, alternate);
             fits = pb_tier_relieve(t, list->items, list->count, target);
         }
+        if (!fits && target < budget && !last) {
+            target = budget;
+            last = true;
+            continue;
+        }
         if (!fits) {
-            *needed = pb_tier_peak(t) + (budget - target);
-            p->unplaced = target < budget;
+            *needed = pb_tier_peak(t);
             PB_FAIL(PB_ERR_BUDGET, "too much for the budget");
         }
         PB_TRY(pb_tier_settle(p->arena, t, target));
+        PB_TRY(place(p, t, budget, alignment, false, scratch, scratch_offset, height));
         // Where little is missing, a little more that leaves is better than moves with less time.
-        bool shortens = attempt >= PATIENT;
-        if (!shortens) PB_TRY(place(p, t, budget, alignment, false, scratch, scratch_offset, height));
-        if (!shortens && *height > budget && *height - budget > budget / 32) shortens = true;
-        if (shortens) PB_TRY(place(p, t, budget, alignment, true, scratch, scratch_offset, height));
+        if (*height > budget && (last || attempt >= PATIENT || *height - budget > budget / 32))
+            PB_TRY(place(p, t, budget, alignment, true, scratch, scratch_offset, height));
         if (*height <= budget) break;
         const uint64_t over = *height - budget;
-        if (attempt + 1 == TRIES || over > target / 2) {
+        if (last || attempt + 1 >= TRIES || over > target / 2) {
             *needed = *height;
             p->unplaced = true;
             PB_FAIL(PB_ERR_BUDGET, "too much for the budget");
         }
         // What is too much may be little, and just as much after each try.
-        const uint64_t less = target >> (TRIES + 4 - attempt);
+        const uint64_t less = target >> (10 - attempt);
         target -= over > less ? over : less;
     }
 fail:

@@ -30,7 +30,7 @@ static const double GOOD_ENOUGH = 1.002;  // of the lower bound
 enum {
     HALVINGS = 2,  // of what a block stays longer than it must, before it stays no longer
     ROUNDS = 4,    // for an order
-    HOPELESS = 20  // a share of the limit
+    HOPELESS = 20  // what ends higher by more than this share of the limit is not tried once more
 };
 
 typedef enum order { BY_BYTES, BY_AREA, BY_MAGNITUDE } order;
@@ -217,11 +217,13 @@ static void place_blocks(placing *p, uint64_t enough, best *b) {
             if (try_rounds(p, by, ROUNDS, false, enough, b)) return;
         return;
     }
-    // What ends far too high soon will not fit later.
+    if (p->shortens) {  // large blocks first come close to what is alive
+        for (order by = BY_BYTES; by <= BY_MAGNITUDE; by++)
+            if (try_rounds(p, by, 2, true, enough, b)) return;
+        return;
+    }
     if (try_rounds(p, BY_BYTES, 1, false, enough, b) || try_rounds(p, BY_MAGNITUDE, 1, false, enough, b)) return;
-    if (b->height - enough < enough / HOPELESS && try_order(p, BY_MAGNITUDE, false, enough, b)) return;
-    // Where lives are shortened, large blocks first come close to what is alive.
-    if (p->shortens && !try_rounds(p, BY_BYTES, 1, true, enough, b)) try_rounds(p, BY_MAGNITUDE, 2, true, enough, b);
+    if (p->height - enough < enough / HOPELESS) try_order(p, BY_MAGNITUDE, false, enough, b);
 }
 
 pb_status pb_blocks_place(pb_block *blocks, uint32_t count, uint32_t steps, uint64_t limit, bool shortens,

@@ -168,11 +168,12 @@ static pb_status refine(const search *s) {
 // take the first that fits.
 static pb_status try_paged(const pb_graph *graph, const pb_plan_request *request, outcome *o) {
     const search s = {graph, request, o};
-    // Without a reserve the least leaves. What does not fit then only does with one where it is offsets that were
-    // not found.
     if (!request->quick) PB_RETURN_IF(try_strategies(&s, -1));
     if (!o->program) PB_RETURN_IF(try_strategies(&s, 0));
-    for (int level = RESERVES - 1; level > 0 && !o->program && o->unplaced; level--)
+    // Without a reserve the least leaves the device. What does not fit then may only do with one where offsets were not
+    // found, or where it is what passes through the host that takes too much of it.
+    const bool passes = o->needed[PB_TIER_HOST] < UINT64_MAX && request->budget[PB_TIER_NVME];
+    for (int level = RESERVES - 1; level > 0 && !o->program && (o->unplaced || passes); level--)
         if (!request->quick || level == QUICK_LEVEL) PB_RETURN_IF(try_strategies(&s, level));
     return o->program && !request->like && !request->quick ? refine(&s) : PB_OK;
 }

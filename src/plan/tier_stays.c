@@ -44,6 +44,11 @@ static uint32_t stays(const pb_tier_problem *p, uint32_t index, pb_tier_block *o
         fresh_below |= block.evicted;
         here = false;
         out[count++] = block;
+        // What is sent and not made anew by this program has to be at home after it, too: it keeps its place.
+        if (!sent || !last || !s->home || !s->live_out) continue;
+        here = block.last < end;
+        if (!here) continue;
+        block = (pb_tier_block){.segment = index, .first = block.last + 1, .needed = block.last + 1};
     }
     if (here) {  // only at home, or without any access
         block.at_home = true;

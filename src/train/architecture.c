@@ -31,7 +31,8 @@ pb_status pb_architecture_preset(pb_arena *arena, const char *preset, pb_archite
     PB_RETURN_IF(preset_part(arena, preset, "unet", &unet));
     PB_RETURN_IF(preset_part(arena, preset, "text_encoder", &clip));
     PB_RETURN_IF(preset_part(arena, preset, "vae", &vae));
-    if (!unet) return pb_error(PB_ERR_USAGE, "no preset is called %s; there are tiny, sd14, sd21 and sdxl", preset);
+    if (!unet)
+        return pb_error(PB_ERR_USAGE, "no preset is called %s; there are tiny, medium, sd14, sd21 and sdxl", preset);
     PB_RETURN_IF(pb_unet_config_read(unet, preset, &a->unet));
     if (vae)
         PB_RETURN_IF(pb_vae_config_read(vae, preset, &a->vae));
@@ -65,5 +66,12 @@ pb_status pb_architecture_step(const pb_architecture *a, const pb_config *config
         .sums = config->gradient_accumulation_steps > 1,
         .optimizer = {.states = config->optimizer.states, .master = config->optimizer.master},
     };
+    if (pb_config_validates(config) && a->has_clip) {
+        // As a pipeline makes them without being told a size, and no more at once than a step has pictures.
+        const int native = a->unet.sample_size ? a->unet.sample_size : latent, most = request->batch / 2;
+        const int pictures = config->num_validation_images < most ? (int)config->num_validation_images : most;
+        request->validation = (pb_validation_request){
+            .vae = &a->vae, .latent_h = native, .latent_w = native, .pictures = pictures > 1 ? pictures : 1};
+    }
     return PB_OK;
 }

@@ -16,7 +16,7 @@ typedef struct pb_architecture {
 
 // Reads the parts' config.json; no weights. Errors name file and field.
 pb_status pb_architecture_read(const pb_model_dir *model, pb_architecture *architecture);
-// "tiny", "sd14", "sd21" or "sdxl"; the arena keeps the parsed text. PB_ERR_USAGE for another name.
+// "tiny", "medium", "sd14", "sd21" or "sdxl"; the arena keeps the parsed text. PB_ERR_USAGE for another name.
 pb_status pb_architecture_preset(pb_arena *arena, const char *preset, pb_architecture *architecture);
 
 // Fills in everything of a step's request but the pass. The request points into `architecture`. PB_ERR_FORMAT where the

@@ -10,6 +10,7 @@
 #include "base/fs.h"
 #include "base/hash.h"
 #include "base/json.h"
+#include "train/saved_state.h"
 
 enum { MANIFEST_LIMIT = 1 << 20, STATE_LIMIT = 1 << 26, FILES_MAX = 64 };
 
@@ -21,7 +22,9 @@ struct pb_checkpoint_writer {
     pb_arena *arena;
     const char *output_dir, *temporary, *path;
     const char *names[FILES_MAX];
+    const char *maps[FILES_MAX];  // of files of extents; else NULL
     int count;
+    uint64_t bytes;  // of files that are no files of extents
     bool committed;
 };
 
@@ -58,17 +61,42 @@ const char *pb_checkpoint_add(pb_checkpoint_writer *w, const char *name) {
     return path;
 }
 
-static pb_status write_manifest(const pb_checkpoint_writer *w) {
+const char *pb_checkpoint_add_extents(pb_checkpoint_writer *w, const char *name, const char *map) {
+    const char *path = pb_checkpoint_add(w, name);
+    if (path) w->maps[w->count - 1] = map;
+    return path;
+}
+
+static pb_status size_of(const char *path, uint64_t *bytes) {
+    int fd;
+    PB_RETURN_IF(pb_fs_open_read(path, &fd, bytes));
+    close(fd);
+    return PB_OK;
+}
+
+static pb_status verify(const char *path, bool extents);
+
+static pb_status write_manifest(pb_checkpoint_writer *w) {
     pb_status status = PB_OK;
     pb_text text = {0};
-    pb_text_append(&text, "{\n  \"format\": \"pagebooth-checkpoint\",\n  \"version\": 1,\n  \"files\": [");
+    int version = 1;
+    for (int i = 0; i < w->count; i++)
+        if (w->maps[i]) version = 2;
+    pb_text_append(&text, "{\n  \"format\": \"pagebooth-checkpoint\",\n  \"version\": %d,\n  \"files\": [", version);
     for (int i = 0; i < w->count; i++) {
         char hex[PB_HASH_TEXT];
         uint64_t bytes;
-        PB_TRY(pb_hash_file(pb_fs_join(w->arena, w->temporary, w->names[i]), false, hex, &bytes));
+        const char *path = pb_fs_join(w->arena, w->temporary, w->names[i]);
+        if (!path) PB_FAIL(PB_ERR_MEMORY, "no memory for a checkpoint");
+        if (w->maps[i])
+            PB_TRY(size_of(path, &bytes));
+        else
+            PB_TRY(pb_hash_file(path, false, hex, &bytes));
+        if (!w->maps[i]) w->bytes += bytes;
         pb_text_append(&text, "%s\n    {\"name\": ", i ? "," : "");
         pb_text_append_json_string(&text, w->names[i], strlen(w->names[i]));
-        pb_text_append(&text, ", \"bytes\": %llu, \"xxh3_128\": \"%s\"}", (unsigned long long)bytes, hex);
+        pb_text_append(&text, ", \"bytes\": %llu, \"%s\": \"%s\"}", (unsigned long long)bytes,
+                       w->maps[i] ? "extents" : "xxh3_128", w->maps[i] ? w->maps[i] : hex);
     }
     pb_text_append(&text, "\n  ]\n}\n");
     if (text.failed) PB_FAIL(PB_ERR_MEMORY, "no memory for a checkpoint");
@@ -106,9 +134,13 @@ pb_status pb_checkpoint_commit(pb_checkpoint_writer *w) {
     PB_RETURN_IF(sync_folders(w));
     PB_RETURN_IF(put_in_place(w));
     w->committed = true;
-    const pb_status status = pb_checkpoint_verify(w->path);
+    const pb_status status = verify(w->path, false);
     if (status != PB_OK) pb_error_context(status, "the checkpoint that was just written cannot be read back");
     return status;
+}
+
+uint64_t pb_checkpoint_bytes(const pb_checkpoint_writer *w) {
+    return w->bytes;
 }
 
 void pb_checkpoint_end(pb_checkpoint_writer *w) {
@@ -119,50 +151,77 @@ void pb_checkpoint_end(pb_checkpoint_writer *w) {
 
 // --- Reading ---
 
-static pb_status verify_file(pb_arena *arena, const char *path, const char *manifest, const pb_json *item) {
-    const char *name, *expected;
+// `extents`: set where it is a file of extents.
+static pb_status verify_file(pb_arena *arena, const char *path, const char *manifest, const pb_json *item,
+                             bool *extents) {
+    const char *name, *expected, *map;
     int64_t bytes;
     PB_RETURN_IF(pb_json_get_string(item, "name", NULL, manifest, &name));
     PB_RETURN_IF(pb_json_get_string(item, "xxh3_128", NULL, manifest, &expected));
+    PB_RETURN_IF(pb_json_get_string(item, "extents", NULL, manifest, &map));
     PB_RETURN_IF(pb_json_get_int(item, "bytes", 0, INT64_MAX, -1, manifest, &bytes));
-    if (!name || !expected || bytes < 0 || name[0] == '/' || strstr(name, ".."))
+    if (!name || (!expected && !map) || bytes < 0 || name[0] == '/' || strstr(name, ".."))
         return pb_error(PB_ERR_FORMAT, "%s: a file without name, size or hash", manifest);
     const char *file = pb_fs_join(arena, path, name);
     if (!file) return pb_error(PB_ERR_MEMORY, "no memory to check %s", path);
-    char hex[PB_HASH_TEXT];
     uint64_t found;
+    if (!expected) {
+        if (strcmp(name, PB_SAVED_SWAP) || strcmp(map, PB_SAVED_MAP))
+            return pb_error(PB_ERR_FORMAT, "%s: a file without name, size or hash", manifest);
+        PB_RETURN_IF(size_of(file, &found));
+        *extents = true;
+        if (found == (uint64_t)bytes) return PB_OK;
+        return pb_error(PB_ERR_FORMAT, "%s: damaged: %llu bytes, where the manifest has %lld", file,
+                        (unsigned long long)found, (long long)bytes);
+    }
+    char hex[PB_HASH_TEXT];
     PB_RETURN_IF(pb_hash_file(file, true, hex, &found));
     if (found == (uint64_t)bytes && !strcmp(hex, expected)) return PB_OK;
     return pb_error(PB_ERR_FORMAT, "%s: damaged: %llu bytes with the hash %s, where the manifest has %lld and %s", file,
                     (unsigned long long)found, hex, (long long)bytes, expected);
 }
 
-static pb_status verify_in(pb_arena *arena, const char *path) {
+static pb_status verify_extents(const char *path) {
+    pb_saved_state *state;
+    PB_RETURN_IF(pb_saved_state_open(path, &state));
+    const pb_status status = pb_saved_state_verify(state);
+    pb_saved_state_close(state);
+    return status;
+}
+
+static pb_status verify_in(pb_arena *arena, const char *path, bool read_extents) {
     const char *manifest = pb_fs_join(arena, path, "manifest.json"), *format;
     char *text;
     size_t bytes;
     int64_t version;
     const pb_json *root;
+    bool extents = false;
     if (!manifest) return pb_error(PB_ERR_MEMORY, "no memory to check %s", path);
     PB_RETURN_IF(pb_fs_read_file(arena, manifest, MANIFEST_LIMIT, &text, &bytes));
     PB_RETURN_IF(pb_json_parse(arena, text, bytes, manifest, &root));
     PB_RETURN_IF(pb_json_get_string(root, "format", "", manifest, &format));
     PB_RETURN_IF(pb_json_get_int(root, "version", 0, INT64_MAX, 0, manifest, &version));
     const pb_json *files = pb_json_get(root, "files");
-    if (strcmp(format, "pagebooth-checkpoint") || version != 1 || !files || files->type != PB_JSON_ARRAY ||
-        !files->count)
+    if (strcmp(format, "pagebooth-checkpoint") || (version != 1 && version != 2) || !files ||
+        files->type != PB_JSON_ARRAY || !files->count)
         return pb_error(PB_ERR_FORMAT, "%s: not the manifest of a checkpoint", manifest);
     for (const pb_json *item = files->first; item; item = item->next)
-        PB_RETURN_IF(verify_file(arena, path, manifest, item));
-    return PB_OK;
+        PB_RETURN_IF(verify_file(arena, path, manifest, item, &extents));
+    if (extents != (version == 2))
+        return pb_error(PB_ERR_FORMAT, "%s: its version and its files do not agree", manifest);
+    return extents && read_extents ? verify_extents(path) : PB_OK;
+}
+
+static pb_status verify(const char *path, bool extents) {
+    pb_arena *arena = pb_arena_create();
+    if (!arena) return pb_error(PB_ERR_MEMORY, "no memory to check %s", path);
+    const pb_status status = verify_in(arena, path, extents);
+    pb_arena_destroy(arena);
+    return status;
 }
 
 pb_status pb_checkpoint_verify(const char *path) {
-    pb_arena *arena = pb_arena_create();
-    if (!arena) return pb_error(PB_ERR_MEMORY, "no memory to check %s", path);
-    const pb_status status = verify_in(arena, path);
-    pb_arena_destroy(arena);
-    return status;
+    return verify(path, true);
 }
 
 // N of "checkpoint-N", or -1.

@@ -22,8 +22,13 @@ pb_status pb_checkpoint_begin(const char *output_dir, int64_t step, uint64_t byt
 // Where a file of the checkpoint ("unet/config.json") is to be written by someone who fsyncs it; its folder is made.
 // The text lives as long as the writer. NULL, with an error recorded, where the folder cannot be made.
 const char *pb_checkpoint_add(pb_checkpoint_writer *writer, const char *name);
+// The same for a file of extents, whose hashes the file `map` ("state.json", train/saved_state.h) has: it is verified
+// by them, and by whoever commits it not at all, who has read them back before.
+const char *pb_checkpoint_add_extents(pb_checkpoint_writer *writer, const char *name, const char *map);
 // After the last file. A checkpoint of the same name, left by an earlier run, is replaced.
 pb_status pb_checkpoint_commit(pb_checkpoint_writer *writer);
+// Bytes of its files, those of files of extents aside. After the commit.
+uint64_t pb_checkpoint_bytes(const pb_checkpoint_writer *writer);
 // Frees; removes what was not committed. NULL is allowed.
 void pb_checkpoint_end(pb_checkpoint_writer *writer);
 

@@ -6,6 +6,7 @@
 #include "io/image.h"
 #include "io/model_dir.h"
 #include "kernels/backend.h"
+#include "train/denoise.h"
 #include "train/sampler.h"
 
 typedef struct pb_generate_options {
@@ -33,8 +34,7 @@ int pb_generator_height(const pb_generator *generator);
 void pb_generator_latent_shape(const pb_generator *generator, int64_t shape[3]);  // C, h, w
 pb_sampler_kind pb_generator_sampler(const pb_generator *generator);
 
-// Called after each call of the UNet; what is not PB_OK ends the work and is returned. `total` is for all pictures.
-typedef pb_status (*pb_generate_progress)(void *context, int64_t done, int64_t total);
+typedef pb_denoise_progress pb_generate_progress;
 
 // Makes `count` pictures from unit normals: latents (count,C,h,w), drawn in one pb_rng_randn call for the same pictures
 // as diffusers', become the final latents in place (before they are divided by the VAE's scaling factor). images[count]

@@ -246,7 +246,7 @@ pb_status pb_random_model_write(const char *preset, uint64_t seed, pb_dtype dtyp
     pb_status status = PB_OK;
     writing w = {.preset = preset, .dtype = dtype, .arena = pb_arena_create()};
     if (!pb_preset_json(preset, "vae"))
-        PB_FAIL(PB_ERR_UNSUPPORTED, "there is no pipeline preset `%s`; use tiny, sd14 or sd21", preset);
+        PB_FAIL(PB_ERR_UNSUPPORTED, "there is no pipeline preset `%s`; use tiny, medium, sd14 or sd21", preset);
     w.chunk = malloc(CHUNK_ELEMENTS * sizeof *w.chunk);
     if (!w.arena || !w.chunk) PB_FAIL(PB_ERR_MEMORY, "no memory for random weights");
     PB_TRY(check_free(w.arena, path));

@@ -14,9 +14,6 @@ static pb_status build_forward(const pb_step_request *r, pb_step_graph *s, pb_vi
     const int64_t n = r->batch;
     s->latents = input(g, r->compute, PB_SHAPE4(n, r->latent_h, r->latent_w, r->unet->in_channels), "latents");
     s->timesteps = input(g, PB_F32, PB_SHAPE1(n), "timesteps");
-    s->target = input(g, PB_F32, PB_SHAPE4(n, r->latent_h, r->latent_w, r->unet->out_channels), "target");
-    s->weight = input(g, PB_F32, PB_SHAPE1(n), "weight");
-    s->scale = input(g, PB_F32, PB_SHAPE1(1), "scale");
     s->unet = pb_module_create(g, r->compute, true);
     if (!s->unet) return pb_error(PB_ERR_MEMORY, "no memory for a step");
     pb_vid context;
@@ -31,13 +28,30 @@ static pb_status build_forward(const pb_step_request *r, pb_step_graph *s, pb_vi
     const int extra = r->unet->addition_input_dim;  // SDXL: plans know what it takes, training does not do it
     const pb_vid added = extra ? input(g, r->compute, PB_SHAPE2(n, extra), "added") : PB_NONE;
     *prediction = pb_unet_forward(s->unet, r->unet, s->latents, s->timesteps, context, added);
-    s->loss = pb_mse_loss(g, *prediction, s->target);
+    return g->status;
+}
+
+static pb_status build_loss(const pb_step_request *r, pb_step_graph *s, pb_vid prediction) {
+    pb_graph *g = s->graph;
+    s->target = input(g, PB_F32, PB_SHAPE4(r->batch, r->latent_h, r->latent_w, r->unet->out_channels), "target");
+    s->weight = input(g, PB_F32, PB_SHAPE1(r->batch), "weight");
+    s->scale = input(g, PB_F32, PB_SHAPE1(1), "scale");
+    s->loss = pb_mse_loss(g, prediction, s->target);
     pb_graph_mark_output(g, s->loss);
     return g->status;
 }
 
-static bool begins_with_update(const pb_step_request *r) {
-    return r->deferred && (r->pass == PB_PASS_WHOLE || r->pass == PB_PASS_FIRST || r->pass == PB_PASS_FLUSH);
+// Sampling does where working copies are made by updates alone: with none due, nothing else comes of it.
+static bool begins_with_update(const pb_step_request *r, const pb_graph *g, pb_param *const *params, uint32_t count) {
+    bool passing = false;
+    for (uint32_t i = 0; i < count; i++) passing = passing || !g->values[params[i]->work].persistent;
+    switch (r->pass) {
+    case PB_PASS_WHOLE:
+    case PB_PASS_FIRST:
+    case PB_PASS_FLUSH: return r->deferred;
+    case PB_PASS_SAMPLE: return passing;
+    default: return false;
+    }
 }
 
 static bool ends_with_norm(const pb_step_request *r) {
@@ -131,12 +145,12 @@ static pb_status build_due_update(pb_step_graph *s, pb_param **params, uint32_t 
     return pb_graph_update_first(g, renamed);
 }
 
-// Only the due update; a copy that no op reads is not made.
-static void drop_all_but_updates(pb_graph *g) {
+// Only the due update, or not even that; a copy that no op reads is not made.
+static void drop_nodes(pb_graph *g, bool updates) {
     uint32_t count = 0;
     for (uint32_t n = 0; n < g->node_count; n++) {
         pb_node *node = &g->nodes[n];
-        const bool update = node->phase == PB_PHASE_UPDATE;
+        const bool update = updates && node->phase == PB_PHASE_UPDATE;
         for (int i = 0; i < PB_MAX_OUTPUTS; i++) {
             const pb_vid v = node->out[i];
             if (v == PB_NONE || (update && g->values[v].persistent)) continue;
@@ -169,10 +183,34 @@ static pb_status build_backward(const pb_step_request *r, pb_step_graph *s, pb_v
     return g->status;
 }
 
+// In place of the forward pass. The weights are inputs: nothing of the decoder stays in the run's memory.
+static pb_status build_decoder(const pb_step_request *r, pb_step_graph *s) {
+    pb_graph *g = s->graph;
+    drop_nodes(g, false);
+    const pb_vid unread[] = {s->latents, s->timesteps, s->context, s->ids};
+    for (size_t i = 0; i < sizeof unread / sizeof *unread; i++)
+        if (unread[i] != PB_NONE) g->values[unread[i]].class_ = PB_CLASS_ACTIVATION;  // takes no room
+    s->timesteps = s->context = s->ids = PB_NONE;
+    const int channels = r->validation.vae->latent_channels;
+    s->latents = input(g, r->compute, PB_SHAPE4(1, r->latent_h, r->latent_w, channels), "latents");
+    s->decoder = pb_module_create(g, r->compute, false);
+    if (!s->decoder) return pb_error(PB_ERR_MEMORY, "no memory for the VAE");
+    s->result = pb_vae_decode(s->decoder, r->validation.vae, s->latents);
+    for (uint32_t i = 0; g->status == PB_OK && i < s->decoder->param_count; i++) {
+        pb_value *weight = &g->values[s->decoder->params[i].work];
+        weight->class_ = PB_CLASS_INPUT;
+        weight->persistent = false;
+    }
+    pb_graph_mark_output(g, s->result);
+    return g->status;
+}
+
 static pb_status build(const pb_step_request *r, pb_step_graph *s) {
     pb_graph *g = s->graph;
     pb_vid prediction;
     PB_RETURN_IF(build_forward(r, s, &prediction));
+    if (r->pass < PB_PASS_FLUSH) PB_RETURN_IF(build_loss(r, s, prediction));
+    if (r->pass == PB_PASS_SAMPLE) pb_graph_mark_output(s->graph, s->result = prediction);
     pb_module *const modules[] = {s->unet, s->clip};
     uint32_t count = 0;
     for (int m = 0; m < 2; m++) {
@@ -186,9 +224,10 @@ static pb_status build(const pb_step_request *r, pb_step_graph *s) {
     uint32_t at = 0;
     for (int m = 0; m < 2; m++)
         for (uint32_t i = 0; modules[m] && i < modules[m]->param_count; i++) params[at++] = &modules[m]->params[i];
-    if (r->pass != PB_PASS_FLUSH) PB_RETURN_IF(build_backward(r, s, prediction, params, count));
-    if (begins_with_update(r)) PB_RETURN_IF(build_due_update(s, params, count));
-    if (r->pass == PB_PASS_FLUSH) drop_all_but_updates(g);
+    if (r->pass < PB_PASS_FLUSH) PB_RETURN_IF(build_backward(r, s, prediction, params, count));
+    if (begins_with_update(r, g, params, count)) PB_RETURN_IF(build_due_update(s, params, count));
+    if (r->pass == PB_PASS_FLUSH) drop_nodes(g, true);
+    if (r->pass == PB_PASS_DECODE) PB_RETURN_IF(build_decoder(r, s));
     PB_RETURN_IF(pb_graph_prune(g));
     return pb_graph_recompute(g, r->recompute);
 }
@@ -197,6 +236,7 @@ pb_status pb_step_graph_create(const pb_step_request *request, pb_step_graph **r
     pb_step_graph *s = calloc(1, sizeof *s);
     if (!s) return pb_error(PB_ERR_MEMORY, "no memory for a step");
     s->context = s->ids = s->hyper = s->norm = s->control = s->due_hyper = s->due_control = PB_NONE;
+    s->target = s->weight = s->scale = s->loss = s->result = PB_NONE;
     pb_status status = pb_graph_create(&s->graph);
     if (status == PB_OK) status = build(request, s);
     if (status != PB_OK) {

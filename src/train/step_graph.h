@@ -15,7 +15,17 @@ typedef enum pb_pass {
     PB_PASS_NEXT,   // gradients are added to the sums
     PB_PASS_LAST,   // gradients are added to the sums, then norm and update
     PB_PASS_FLUSH,  // with deferred updates: makes the one that is due, and nothing else
+    // For validation pictures, between two steps, with the run's weights and state where they are:
+    PB_PASS_SAMPLE,  // forward alone: a sampler's call of the UNet
+    PB_PASS_DECODE,  // the VAE's decoder, whose weights are inputs
 } pb_pass;
+
+// Validation pictures: what they need beside the steps.
+typedef struct pb_validation_request {
+    const pb_vae_config *vae;  // NULL: none are made
+    int latent_h, latent_w;
+    int pictures;  // that go through the UNet together, each once without and once with the prompt
+} pb_validation_request;
 
 typedef struct pb_step_request {
     const pb_unet_config *unet;
@@ -29,11 +39,13 @@ typedef struct pb_step_request {
     bool sums;                      // declare gradient sums (true for every pass of a run that accumulates)
     double recompute;               // FLOPs per byte, see pb_graph_recompute
     bool deferred;                  // the update of a step is made at the beginning of the next one
+    pb_validation_request validation;
 } pb_step_request;
 
 typedef struct pb_step_graph {
     pb_graph *graph;
     pb_module *unet, *clip;  // clip is NULL where it is frozen
+    pb_module *decoder;      // of PB_PASS_DECODE: to be loaded before each run
     // Inputs, to be written before each run
     pb_vid latents;    // [N,h,w,C] compute: noisy
     pb_vid timesteps;  // [N] fp32
@@ -50,6 +62,7 @@ typedef struct pb_step_graph {
     // Outputs
     pb_vid loss;     // [N] fp32: mean squared error of each picture, unweighted
     pb_vid control;  // [PB_CONTROL_COUNT] fp32, or PB_NONE
+    pb_vid result;   // of PB_PASS_SAMPLE [N,h,w,C], of PB_PASS_DECODE [1,H,W,3], compute; else PB_NONE
 } pb_step_graph;
 
 // Differentiated, with cheap ops recomputed; ready for pb_compile. Errors: PB_ERR_MEMORY, PB_ERR_UNSUPPORTED, ...

@@ -46,12 +46,16 @@ static pb_status tokenize(pb_trainer *t) {
     if (t->tokens > t->architecture.clip.positions)
         PB_FAIL(PB_ERR_USAGE, "prompts have %d ids, and the text encoder takes %d; set tokenizer_max_length: %d",
                 t->tokens, t->architecture.clip.positions, t->architecture.clip.positions);
-    const char *const prompts[PB_SIDES] = {c->instance_prompt, c->with_prior_preservation ? c->class_prompt : NULL};
-    for (int side = 0; side < PB_SIDES; side++) {
-        if (!prompts[side]) continue;
-        t->ids[side] = pb_arena_array(t->arena, (size_t)t->tokens, sizeof *t->ids[side]);
-        if (!t->ids[side]) PB_FAIL(PB_ERR_MEMORY, "no memory for the prompts");
-        PB_TRY(pb_tokenizer_encode(tokenizer, prompts[side], strlen(prompts[side]), t->tokens, t->ids[side]));
+    const bool validates = pb_config_validates(c);
+    const char *const prompts[PB_PROMPTS] = {[PB_SIDE_INSTANCE] = c->instance_prompt,
+                                             [PB_SIDE_CLASS] = c->with_prior_preservation ? c->class_prompt : NULL,
+                                             [PB_PROMPT_NONE] = validates ? "" : NULL,
+                                             [PB_PROMPT_VALIDATION] = validates ? c->validation_prompt : NULL};
+    for (int i = 0; i < PB_PROMPTS; i++) {
+        if (!prompts[i]) continue;
+        t->ids[i] = pb_arena_array(t->arena, (size_t)t->tokens, sizeof *t->ids[i]);
+        if (!t->ids[i]) PB_FAIL(PB_ERR_MEMORY, "no memory for the prompts");
+        PB_TRY(pb_tokenizer_encode(tokenizer, prompts[i], strlen(prompts[i]), t->tokens, t->ids[i]));
     }
 fail:
     pb_tokenizer_destroy(tokenizer);
@@ -107,6 +111,15 @@ static pb_status plan(pb_trainer *t) {
     return pb_programs_compile(&t->request, &t->batching, &t->limits, &t->programs);
 }
 
+static void describe_validation(const pb_trainer *t, FILE *file) {
+    const pb_validation_request *v = &t->request.validation;
+    const int factor = pb_vae_factor(&t->architecture.vae);
+    if (!v->vae) return;
+    fprintf(file, "validation: %lld pictures of %dx%d every %lld steps, in %s/validation; predicted to take %.1f s\n",
+            (long long)t->config->num_validation_images, v->latent_w * factor, v->latent_h * factor,
+            (long long)t->config->validation_steps, t->config->output_dir, pb_validation_seconds(t));
+}
+
 static void describe(const pb_trainer *t, FILE *file) {
     const pb_config *c = t->config;
     const pb_picture_set *sets = t->data.set;
@@ -124,6 +137,7 @@ static void describe(const pb_trainer *t, FILE *file) {
             (double)pb_step_graph_parameters(t->programs.items[0].step) / 1e6, pb_dtype_name(t->request.compute),
             t->limits.machine.name, (double)bytes[PB_TIER_DEVICE] / 0x1p30, (double)bytes[PB_TIER_HOST] / 0x1p30,
             (double)bytes[PB_TIER_NVME] / 0x1p30);
+    describe_validation(t, file);
 }
 
 static void name_skipped(pb_trainer *t) {
@@ -136,15 +150,19 @@ static void name_skipped(pb_trainer *t) {
 // --- Setting up ---
 
 static pb_status encode_prompts(pb_trainer *t) {
+    uint64_t device_bytes = 0;
     if (t->request.clip) return PB_OK;  // trained: the step itself runs it
     const size_t bytes = (size_t)t->tokens * (size_t)t->architecture.clip.hidden * pb_dtype_size(t->request.compute);
-    for (int side = 0; side < PB_SIDES; side++) {
-        if (!t->ids[side]) continue;
-        t->context[side] = pb_arena_alloc(t->arena, bytes);
-        if (!t->context[side]) return pb_error(PB_ERR_MEMORY, "no memory for the prompts");
+    for (int i = 0; i < PB_PROMPTS; i++) {
+        if (!t->ids[i]) continue;
+        t->context[i] = pb_arena_alloc(t->arena, bytes);
+        if (!t->context[i]) return pb_error(PB_ERR_MEMORY, "no memory for the prompts");
         PB_RETURN_IF(pb_encode_prompts(t->limits.backend, t->model, &t->architecture.clip, t->config->variant,
-                                       t->request.compute, t->ids[side], 1, t->tokens, t->context[side]));
+                                       t->request.compute, t->config->frozen_weights, t->ids[i], 1, t->tokens,
+                                       t->context[i], &device_bytes));
     }
+    pb_progress_note(&t->progress, "the prompts are encoded; the text encoder took %.1f MiB of the device",
+                     (double)device_bytes / 0x1p20);
     return PB_OK;
 }
 
@@ -213,6 +231,7 @@ static pb_status prepare(pb_trainer *t, const char *checkpoint) {
     PB_RETURN_IF(encode_prompts(t));
     PB_RETURN_IF(make_draws(t, &rng));
     PB_RETURN_IF(pb_batch_buffers_init(t));
+    PB_RETURN_IF(pb_validation_init(t));
     pb_record_own_memory(t);
     PB_RETURN_IF(pb_programs_start(&t->programs));
     PB_RETURN_IF(load_weights(t, checkpoint));
@@ -280,10 +299,12 @@ static pb_status loop(pb_trainer *t) {
     while (t->step < t->max_steps) {
         const int64_t before = t->step;
         PB_RETURN_IF(run_step(t));
-        const bool stop = pb_signals_caught() != 0;
         const bool due = !t->measuring && t->step > before && t->step % t->config->checkpointing_steps == 0;
+        if (due) PB_RETURN_IF(pb_state_save(t));
+        if (t->step > before) PB_RETURN_IF(pb_validation_run(t));
+        const bool stop = pb_signals_caught() != 0;
         if (t->measuring && stop) return pb_error(PB_ERR_INTERRUPTED, "interrupted");
-        if (due || (stop && t->step > 0 && t->step < t->max_steps)) PB_RETURN_IF(pb_state_save(t));
+        if (stop && !due && t->step > 0 && t->step < t->max_steps) PB_RETURN_IF(pb_state_save(t));
         if (stop && !t->step) return pb_error(PB_ERR_INTERRUPTED, "interrupted before the first step was done");
         if (stop && t->step < t->max_steps)
             return pb_error(PB_ERR_INTERRUPTED,
@@ -329,6 +350,7 @@ static pb_status train_into(pb_trainer *t) {
         return PB_OK;
     }
     PB_RETURN_IF(pb_state_find(t, &checkpoint));
+    PB_RETURN_IF(pb_state_require_room(t));
     t->run = larger((int64_t)time(NULL), earlier + 1);
     pb_signals_catch();
     return run(t, checkpoint);
@@ -338,6 +360,7 @@ static void deinit(pb_trainer *t) {
     pb_metrics_close(t->metrics);
     pb_record_deinit(t);
     pb_draws_destroy(t->draws);
+    pb_validation_deinit(t);
     pb_programs_deinit(&t->programs);
     pb_training_data_deinit(&t->data);
     for (int part = 0; part < PB_PART_COUNT; part++) pb_weights_close(t->sources[part]);
@@ -353,6 +376,7 @@ static pb_status train(pb_config *config, bool check, pb_train_report *report) {
     if (!t.arena) PB_FAIL(PB_ERR_MEMORY, "no memory to train");
     if (config->threads) pb_threads_set((int)config->threads);
     pb_executor_captures(config->cuda_graphs);
+    if (t.measuring) config->validation_prompt = NULL;  // of a run that is only measured nothing is written
     PB_TRY(draw_seed(config));
     t.rounding_seed = config->seed.value;
     PB_TRY(open_model(&t));

@@ -159,8 +159,7 @@ static void fill_hyper(const pb_trainer *t, double lr, int64_t count, float *hyp
     hyper[PB_HYPER_STEP_HIGH] = (float)(count >> 16 & 0xffff);
 }
 
-// Once: by then nothing is due any more.
-static pb_status upload_due(pb_trainer *t, const pb_pass_program *p) {
+pb_status pb_trainer_upload_due(pb_trainer *t, const pb_pass_program *p) {
     const pb_step_graph *s = p->step;
     if (s->due_control == PB_NONE) return PB_OK;
     pb_due_update *due = &t->due;
@@ -175,7 +174,7 @@ static pb_status upload_due(pb_trainer *t, const pb_pass_program *p) {
 
 pb_status pb_trainer_flush(pb_trainer *t) {
     if (!t->due.due) return PB_OK;
-    PB_RETURN_IF(upload_due(t, &t->programs.flush));
+    PB_RETURN_IF(pb_trainer_upload_due(t, &t->programs.flush));
     return pb_executor_run(t->programs.flush.executor);
 }
 
@@ -196,7 +195,7 @@ static pb_status upload(pb_trainer *t, const pb_pass_program *p, const pb_draws_
     PB_RETURN_IF(pb_executor_write(p->executor, s->timesteps, 0, b->times + first, bytes));
     PB_RETURN_IF(pb_executor_write(p->executor, s->weight, 0, b->weights + first, bytes));
     PB_RETURN_IF(pb_executor_write(p->executor, s->scale, 0, &scale, sizeof scale));
-    PB_RETURN_IF(upload_due(t, p));
+    PB_RETURN_IF(pb_trainer_upload_due(t, p));
     if (s->hyper == PB_NONE) return PB_OK;
     const double zero = 0;
     float hyper[PB_HYPER_COUNT];

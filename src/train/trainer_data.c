@@ -82,7 +82,7 @@ pb_status pb_training_data_load(pb_trainer *t) {
     pb_training_data *d = &t->data;
     int64_t cached = 0, all = 0;
     PB_RETURN_IF(pb_vae_encoder_create(t->limits.backend, t->model, &t->architecture.vae, t->config->variant,
-                                       t->request.compute, d->resolution, &d->encoder));
+                                       t->request.compute, t->config->frozen_weights, d->resolution, &d->encoder));
     const int64_t elements = d->encoder->channels * d->encoder->latent_pixels;
     for (int side = 0; side < PB_SIDES; side++) {
         if (side == PB_SIDE_CLASS && !t->config->with_prior_preservation) break;
@@ -92,6 +92,9 @@ pb_status pb_training_data_load(pb_trainer *t) {
         for (int64_t i = 0; i < d->set[side].count; i++, all++) cached += d->cached[side][i].mean != NULL;
     }
     say_what_is_encoded(t, cached, all);
+    pb_progress_note(&t->progress, "%lld pictures are encoded; the VAE %s %.1f MiB of the device", (long long)cached,
+                     cached == all ? "took" : "stays, and takes",
+                     (double)d->encoder->program->tier_bytes[PB_TIER_DEVICE] / 0x1p20);
     if (cached == all) {
         pb_vae_encoder_destroy(d->encoder);
         d->encoder = NULL;

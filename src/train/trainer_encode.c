@@ -12,7 +12,7 @@ static pb_status round_wide(const pb_module *m, pb_executor *executor) {
     for (uint32_t i = 0; i < m->param_count; i++) {
         const pb_value *value = pb_graph_value(m->graph, m->params[i].work);
         const uint64_t bytes = pb_value_bytes(value), count = bytes / sizeof *values;
-        if (value->dtype != PB_F32) continue;
+        if (value->dtype != PB_F32 || m->params[i].codes != PB_NONE) continue;
         float *grown = realloc(values, bytes);
         if (!grown) PB_FAIL(PB_ERR_MEMORY, "no memory to load %s", m->params[i].name);
         values = grown;
@@ -37,12 +37,14 @@ static pb_status load_part(const pb_model_dir *model, pb_part part, const char *
 
 // --- VAE ---
 
-static pb_status build_encoder(pb_vae_encoder *e, const pb_backend *backend, const pb_vae_config *config) {
+static pb_status build_encoder(pb_vae_encoder *e, const pb_backend *backend, const pb_vae_config *config,
+                               pb_frozen_weights frozen) {
     PB_RETURN_IF(pb_graph_create(&e->graph));
     const pb_shape shape = PB_SHAPE4(1, e->size, e->size, 3);
     e->pixels = pb_graph_add_value(e->graph, PB_CLASS_INPUT, e->dtype, shape, false, "pixels");
     e->module = pb_module_create(e->graph, e->dtype, false);
     if (!e->module) return pb_error(PB_ERR_MEMORY, "no memory for the VAE");
+    e->module->codes = frozen == PB_FROZEN_8BIT;
     e->moments = pb_vae_encode(e->module, config, e->pixels);
     pb_graph_mark_output(e->graph, e->moments);
     PB_RETURN_IF(e->graph->status);
@@ -51,7 +53,8 @@ static pb_status build_encoder(pb_vae_encoder *e, const pb_backend *backend, con
 }
 
 pb_status pb_vae_encoder_create(const pb_backend *backend, const pb_model_dir *model, const pb_vae_config *config,
-                                const char *variant, pb_dtype dtype, int32_t size, pb_vae_encoder **result) {
+                                const char *variant, pb_dtype dtype, pb_frozen_weights frozen, int32_t size,
+                                pb_vae_encoder **result) {
     pb_status status = PB_OK;
     pb_vae_encoder *e = calloc(1, sizeof *e);
     if (!e) return pb_error(PB_ERR_MEMORY, "no memory for the VAE");
@@ -63,7 +66,7 @@ pb_status pb_vae_encoder_create(const pb_backend *backend, const pb_model_dir *m
     e->values = malloc(most * sizeof *e->values);
     e->narrow = malloc(most * pb_dtype_size(dtype));
     if (!e->values || !e->narrow) PB_FAIL(PB_ERR_MEMORY, "no memory for the VAE");
-    PB_TRY(build_encoder(e, backend, config));
+    PB_TRY(build_encoder(e, backend, config, frozen));
     PB_TRY(load_part(model, PB_PART_VAE, variant, e->module, e->executor));
     *result = e;
     e = NULL;
@@ -112,8 +115,8 @@ pb_status pb_vae_encoder_run(pb_vae_encoder *e, const pb_image *image, pb_crop c
 // --- Text encoder ---
 
 pb_status pb_encode_prompts(const pb_backend *backend, const pb_model_dir *model, const pb_clip_config *config,
-                            const char *variant, pb_dtype dtype, const int32_t *ids, int count, int tokens,
-                            void *hidden) {
+                            const char *variant, pb_dtype dtype, pb_frozen_weights frozen, const int32_t *ids,
+                            int count, int tokens, void *hidden, uint64_t *device_bytes) {
     pb_status status = PB_OK;
     pb_graph *graph = NULL;
     pb_program *program = NULL;
@@ -122,10 +125,12 @@ pb_status pb_encode_prompts(const pb_backend *backend, const pb_model_dir *model
     const pb_vid input = pb_graph_add_value(graph, PB_CLASS_INPUT, PB_I32, PB_SHAPE2(1, tokens), false, "ids");
     pb_module *module = pb_module_create(graph, dtype, false);
     if (!module) PB_FAIL(PB_ERR_MEMORY, "no memory for the text encoder");
+    module->codes = frozen == PB_FROZEN_8BIT;
     const pb_vid output = pb_clip_forward(module, config, input);
     pb_graph_mark_output(graph, output);
     PB_TRY(graph->status);
     PB_TRY(pb_compile(graph, backend, NULL, &program));
+    if (device_bytes) *device_bytes = program->tier_bytes[PB_TIER_DEVICE];
     PB_TRY(pb_executor_create(backend, graph, program, NULL, &executor));
     PB_TRY(load_part(model, PB_PART_TEXT_ENCODER, variant, module, executor));
     const uint64_t bytes = pb_value_bytes(pb_graph_value(graph, output));

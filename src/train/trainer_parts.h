@@ -7,6 +7,7 @@
 #include "io/model_dir.h"
 #include "train/architecture.h"
 #include "train/dataset.h"
+#include "train/denoise.h"
 #include "train/draws.h"
 #include "train/lr_schedule.h"
 #include "train/memory_limits.h"
@@ -16,6 +17,10 @@
 #include "train/step_graph.h"
 #include "train/step_plan.h"
 #include "train/trainer.h"
+
+// The two kinds of pictures, and what there are prompts of.
+enum { PB_SIDE_INSTANCE, PB_SIDE_CLASS, PB_SIDES };
+enum { PB_PROMPT_NONE = PB_SIDES, PB_PROMPT_VALIDATION, PB_PROMPTS };
 
 // --- Batches and passes (trainer_batching.c) ---
 
@@ -55,6 +60,7 @@ typedef struct pb_programs {
     int count;
     bool sums, deferred;    // as in pb_step_request
     pb_pass_program flush;  // where updates are deferred
+    pb_pass_program sample, decode;  // where validation pictures are made; `step` is NULL elsewhere
     pb_memory *memory;
     uint64_t tier_bytes[PB_TIER_COUNT];
     const char *nvme;           // directory, or NULL
@@ -73,7 +79,8 @@ pb_status pb_programs_compile(const pb_step_request *request, const pb_batching 
                               const pb_memory_limits *limits, pb_programs *programs);
 // The most that any of them takes of each tier.
 void pb_programs_bytes(const pb_programs *programs, uint64_t bytes[PB_TIER_COUNT]);
-// The same by class; per tier those of the program that takes most of it (see pb_step_plan).
+// The same by class; per tier those of the step's program that takes most of it (see pb_step_plan). What validation
+// pictures take beyond it is padding.
 void pb_programs_peaks(const pb_programs *programs, uint64_t bytes[PB_TIER_COUNT],
                        uint64_t by_class[PB_TIER_COUNT][PB_CLASS_COUNT], uint64_t padding[PB_TIER_COUNT]);
 // Makes the memory and the executors.
@@ -129,19 +136,19 @@ typedef struct pb_vae_encoder {
 } pb_vae_encoder;
 
 pb_status pb_vae_encoder_create(const pb_backend *backend, const pb_model_dir *model, const pb_vae_config *config,
-                                const char *variant, pb_dtype dtype, int32_t size, pb_vae_encoder **encoder);
+                                const char *variant, pb_dtype dtype, pb_frozen_weights frozen, int32_t size,
+                                pb_vae_encoder **encoder);
 void pb_vae_encoder_destroy(pb_vae_encoder *encoder);  // NULL is allowed
 // Of the size x size pixels at (top, left). `moments` has room for C * h * w floats twice.
 pb_status pb_vae_encoder_run(pb_vae_encoder *encoder, const pb_image *image, pb_crop crop, pb_moments *moments);
 
 // The hidden states of `count` prompts, each (T,D) in `dtype`, one after another into `hidden`. ids: (count,T).
+// *device_bytes (or NULL): what it took of the device meanwhile.
 pb_status pb_encode_prompts(const pb_backend *backend, const pb_model_dir *model, const pb_clip_config *config,
-                            const char *variant, pb_dtype dtype, const int32_t *ids, int count, int tokens,
-                            void *hidden);
+                            const char *variant, pb_dtype dtype, pb_frozen_weights frozen, const int32_t *ids,
+                            int count, int tokens, void *hidden, uint64_t *device_bytes);
 
 // --- Pictures as latents (trainer_data.c) ---
-
-enum { PB_SIDE_INSTANCE, PB_SIDE_CLASS, PB_SIDES };
 
 typedef struct pb_training_data {
     pb_picture_set set[PB_SIDES];
@@ -187,6 +194,17 @@ typedef struct pb_run_record {
     uint64_t peak;
 } pb_run_record;
 
+// --- Validation pictures (trainer_validation.c) ---
+
+typedef struct pb_validation {
+    pb_denoise denoise;
+    pb_weights *vae;
+    void *texts;     // what denoise.texts points to
+    float *latents;  // (num_validation_images,C,h,w)
+    char *folder, *path;
+    size_t path_bytes;
+} pb_validation;
+
 // What a batch needs on the host, allocated once.
 typedef struct pb_batch_buffers {
     float *sample, *noise, *offset, *latents, *target;  // (N,C,h,w); offset (N,C)
@@ -221,8 +239,9 @@ typedef struct pb_trainer {
     bool measuring;           // the run is only made for the report: nothing is written but metrics
     pb_batch_buffers buffers;
     int tokens;
-    int32_t *ids[PB_SIDES];   // (T)
-    void *context[PB_SIDES];  // (T,D) in the compute type, where the text encoder is frozen
+    int32_t *ids[PB_PROMPTS];   // (T); NULL where the run has no such prompt
+    void *context[PB_PROMPTS];  // (T,D) in the compute type, where the text encoder is frozen
+    pb_validation validation;
     int64_t run;              // when this run began: tells its checkpoints from an earlier run's
     int64_t step, max_steps;  // optimizer steps done; to do
     int64_t rounding_seed;    // of stochastic rounding: the seed that the run began with
@@ -235,6 +254,8 @@ pb_status pb_batch_buffers_init(pb_trainer *t);
 // class. control[PB_CONTROL_COUNT] is written when the batch closes a step.
 // Makes the update that is due, if one is: weights and state are then those after the last step.
 pb_status pb_trainer_flush(pb_trainer *t);
+// Writes what steers it into a program that begins with it: the update that is due, which is then due no more, or none.
+pb_status pb_trainer_upload_due(pb_trainer *t, const pb_pass_program *p);
 pb_status pb_trainer_batch(pb_trainer *t, const pb_draws_batch *batch, double lr, double *loss, float *control);
 
 // --- Predicted against actual (trainer_report.c) ---
@@ -252,6 +273,15 @@ pb_status pb_alone_begin(pb_trainer *t);
 pb_status pb_alone_keep_inputs(pb_trainer *t, const pb_pass_program *p);  // before a run
 pb_status pb_alone_measure(pb_trainer *t, pb_train_report *report);
 
+// --- Validation pictures (trainer_validation.c) ---
+// Before the slabs are made and after the prompts are encoded: all that validation allocates but the pictures.
+pb_status pb_validation_init(pb_trainer *t);
+// Makes the pictures of step t->step where that is one of theirs. Whatever else the run holds is left as it is, but for
+// an update that is due, which is made. A signal ends it early.
+pb_status pb_validation_run(pb_trainer *t);
+void pb_validation_deinit(pb_trainer *t);
+double pb_validation_seconds(const pb_trainer *t);  // that one time's pictures are predicted to take
+
 // --- The output folder (trainer_output.c) ---
 // Makes it, refuses links, takes the lock: a second process gets PB_ERR_IO at once.
 pb_status pb_output_open(pb_trainer *t);
@@ -265,6 +295,8 @@ pb_status pb_output_write_config(pb_trainer *t, const char *path);
 pb_status pb_output_write_model(pb_trainer *t);
 
 // --- Checkpoints (trainer_state.c) ---
+// Before anything is made: PB_ERR_IO where the run has checkpoints to make whose part on NVMe would not find room.
+pb_status pb_state_require_room(pb_trainer *t);
 // Flushes an update that is due first.
 pb_status pb_state_save(pb_trainer *t);
 // What resume_from_checkpoint asks for: *path is NULL where the run is to start afresh.

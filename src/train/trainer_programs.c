@@ -1,8 +1,11 @@
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "train/trainer_parts.h"
+
+enum { PB_ALL_PROGRAMS = PB_PASS_PROGRAMS + 3 };
 
 pb_pass_program *pb_programs_find(pb_programs *programs, int64_t images, pb_pass pass) {
     for (int i = 0; i < programs->count; i++)
@@ -50,6 +53,10 @@ static pb_status compile(const pb_step_request *request, const pb_plan_request *
     pb_plan_request plan = *limits;
     r.batch = (int)p->images;
     r.pass = p->pass;
+    if (p->pass == PB_PASS_SAMPLE || p->pass == PB_PASS_DECODE) {
+        r.latent_h = request->validation.latent_h;
+        r.latent_w = request->validation.latent_w;
+    }
     r.sums = programs->sums;
     r.deferred = programs->deferred;
     plan.like = like ? like->program : NULL;
@@ -70,6 +77,8 @@ static void drop(pb_pass_program *p) {
 static void drop_all(pb_programs *programs) {
     for (int i = 0; i < programs->count; i++) drop(&programs->items[i]);
     drop(&programs->flush);
+    drop(&programs->sample);
+    drop(&programs->decode);
 }
 
 // All programs work on the same bytes, so one of them decides where those are: the one that needs most, as a rule the
@@ -85,9 +94,16 @@ static pb_status compile_around(const pb_step_request *request, const pb_plan_re
     *others = true;
     for (int i = 0; i < programs->count; i++)
         if (i != first) PB_RETURN_IF(compile(request, limits, programs, &programs->items[first], &programs->items[i]));
+    const pb_pass_program *like = &programs->items[first];
+    if (request->validation.vae) {
+        programs->sample = (pb_pass_program){.images = 2 * request->validation.pictures, .pass = PB_PASS_SAMPLE};
+        programs->decode = (pb_pass_program){.images = 1, .pass = PB_PASS_DECODE};
+        PB_RETURN_IF(compile(request, limits, programs, like, &programs->sample));
+        PB_RETURN_IF(compile(request, limits, programs, like, &programs->decode));
+    }
     if (!programs->deferred) return PB_OK;
     programs->flush = (pb_pass_program){.images = 1, .pass = PB_PASS_FLUSH};
-    return compile(request, limits, programs, &programs->items[first], &programs->flush);
+    return compile(request, limits, programs, like, &programs->flush);
 }
 
 // Only one that updates knows what belongs to each parameter.
@@ -144,28 +160,79 @@ static bool moves_something(const pb_programs *programs) {
 // Linears that widen (a feed-forward's first) cost fewer FLOPs per byte of their result than the links take to move it.
 static const double dearest_linear = 1800;
 
+// One of two ways to build the step, for a thread.
+typedef struct variant {
+    pb_step_request request;
+    pb_plan_request limits;
+    bool quick;
+    pb_programs *programs;
+    pb_plan_refusal refusal;
+    pb_status status;
+    char message[512];
+} variant;
+
+static void *compile_variant(void *argument) {
+    variant *v = argument;
+    v->limits.refusal = &v->refusal;
+    v->status = compile_kind(&v->request, &v->limits, v->quick, v->programs);
+    if (v->status != PB_OK) snprintf(v->message, sizeof v->message, "%s", pb_error_message());
+    return NULL;
+}
+
+// Two threads where there is a second one to be had. What comes of it does not depend on that.
+static void compile_both(variant *a, variant *b) {
+    pthread_t thread;
+    const bool beside = pthread_create(&thread, NULL, compile_variant, b) == 0;
+    compile_variant(a);
+    if (beside)
+        pthread_join(thread, NULL);
+    else
+        compile_variant(b);
+}
+
+// The refusal to tell: of the tier that is further down, for the other ones do; else of what needs less.
+static bool refuses_less(const pb_plan_refusal *a, const pb_plan_refusal *b) {
+    if (!a->needed || !b->needed) return a->needed > 0;
+    return a->tier != b->tier ? a->tier > b->tier : a->needed <= b->needed;
+}
+
 // With deferred updates; and where that moves bytes, or does not fit, also with linears run again in the backward pass
 // rather than kept: whichever is predicted to be faster.
 static pb_status compile_deferred(const pb_step_request *request, const pb_plan_request *budgets, bool quick,
                                   pb_programs *programs) {
-    programs->deferred = true;
-    const pb_status status = compile_kind(request, budgets, quick, programs);
-    if (status != PB_OK && status != PB_ERR_BUDGET) return status;
-    if (status == PB_OK && !moves_something(programs)) return status;
-    pb_step_request again = *request;
-    again.recompute = dearest_linear;
     pb_programs other = *programs;
-    for (int i = 0; i < other.count; i++)
-        other.items[i] = (pb_pass_program){.images = programs->items[i].images, .pass = programs->items[i].pass};
-    other.flush = (pb_pass_program){0};
-    const pb_status second = compile_kind(&again, budgets, quick, &other);
-    if (second == PB_OK && (status != PB_OK || seconds_of(&other) < seconds_of(programs))) {
-        if (status == PB_OK) drop_all(programs);
+    variant plain = {*request, *budgets, quick, programs, {.needed = 0}, PB_ERR_BUDGET, ""};
+    variant again = {*request, *budgets, quick, &other, {.needed = 0}, PB_ERR_BUDGET, ""};
+    again.request.recompute = dearest_linear;
+    programs->deferred = other.deferred = true;
+    // What kernels set up at their first use is there when everything was tried on the device before.
+    if (!quick && budgets->state <= PB_STATE_ON_DEVICE) {
+        compile_both(&plain, &again);
+    } else {
+        compile_variant(&plain);
+        if (plain.status == PB_ERR_BUDGET || !quick) compile_variant(&again);
+    }
+    for (int k = 0; k < 2; k++) {  // what is no matter of budgets ends it
+        const variant *v = k ? &again : &plain;
+        if (v->status == PB_OK || v->status == PB_ERR_BUDGET) continue;
+        drop_all(programs);
+        drop_all(&other);
+        return pb_error(v->status, "%s", v->message);
+    }
+    if (plain.status != PB_OK && again.status != PB_OK) {
+        *budgets->refusal = refuses_less(&plain.refusal, &again.refusal) ? plain.refusal : again.refusal;
+        return pb_error(PB_ERR_BUDGET, "%s", plain.message);
+    }
+    const bool take = again.status == PB_OK &&
+                      (plain.status != PB_OK ||
+                       (moves_something(programs) && seconds_of(&other) < seconds_of(programs)));
+    if (take) {
+        drop_all(programs);
         *programs = other;
-    } else if (second == PB_OK) {
+    } else {
         drop_all(&other);
     }
-    return second == PB_OK ? PB_OK : status;
+    return PB_OK;
 }
 
 static pb_status compile_all(const pb_step_request *request, const pb_batching *batching,
@@ -198,6 +265,17 @@ static int64_t find_fit(const pb_step_request *request, const pb_batching *batch
         if (status != PB_ERR_BUDGET) return 0;
     }
     return 0;
+}
+
+static bool fits_without_validation(const pb_step_request *request, const pb_batching *batching,
+                                    const pb_memory_limits *limits) {
+    if (!request->validation.vae) return false;
+    pb_step_request without = *request;
+    without.validation.vae = NULL;
+    pb_programs programs;
+    const pb_status status = compile_all(&without, batching, limits, true, &programs);
+    pb_programs_deinit(&programs);
+    return status == PB_OK;
 }
 
 // Whether all of it fits.
@@ -257,8 +335,13 @@ static void refuse(const pb_step_request *request, const pb_batching *batching, 
     char smaller[64] = "", needs[32], given[32], besides[160] = "";
     pb_memory_limits enough = *l;
     pb_plan_refusal missing = lacks;
-    const int64_t fit = find_fit(request, batching, l);
-    if (fit) snprintf(smaller, sizeof smaller, "; memory.micro_batch: %lld would fit as it is", (long long)fit);
+    const char *const what = request->validation.vae ? "the step, with its validation pictures," : "the step";
+    if (fits_without_validation(request, batching, l)) {
+        snprintf(smaller, sizeof smaller, "; without validation_prompt it would fit as it is");
+    } else {
+        const int64_t fit = find_fit(request, batching, l);
+        if (fit) snprintf(smaller, sizeof smaller, "; memory.micro_batch: %lld would fit as it is", (long long)fit);
+    }
     enough.request.refusal = &missing;
     const bool found = lacks.needed && find_smallest(request, batching, &enough, lacks.tier);
     const uint64_t works = found ? enough.request.budget[lacks.tier] : 0;
@@ -276,20 +359,20 @@ static void refuse(const pb_step_request *request, const pb_batching *batching, 
     programs->smallest = alone ? works : 0;
     if (!alone)
         pb_error(PB_ERR_BUDGET,
-                 "the step needs %s of %s, and %s allows %s; that alone does not do, but %s: %llu%s works (a smaller "
+                 "%s needs %s of %s, and %s allows %s; that alone does not do, but %s: %llu%s works (a smaller "
                  "train_batch_size or resolution needs less)%s",
-                 needs, names[lacks.tier], keys[lacks.tier], given, keys[lacks.tier], (unsigned long long)works,
+                 what, needs, names[lacks.tier], keys[lacks.tier], given, keys[lacks.tier], (unsigned long long)works,
                  besides, smaller);
     else if (works)
         pb_error(PB_ERR_BUDGET,
-                 "the step needs %s of %s, and %s allows %s; the smallest budget that works is %llu bytes (a smaller "
+                 "%s needs %s of %s, and %s allows %s; the smallest budget that works is %llu bytes (a smaller "
                  "train_batch_size or resolution needs less)%s",
-                 needs, names[lacks.tier], keys[lacks.tier], given, (unsigned long long)works, smaller);
+                 what, needs, names[lacks.tier], keys[lacks.tier], given, (unsigned long long)works, smaller);
     else
         pb_error(PB_ERR_BUDGET,
-                 "the step needs at least %s of %s, and %s allows %s; that alone does not do, the other budgets of "
+                 "%s needs at least %s of %s, and %s allows %s; that alone does not do, the other budgets of "
                  "`memory` are too small as well%s",
-                 needs, names[lacks.tier], keys[lacks.tier], given, smaller);
+                 what, needs, names[lacks.tier], keys[lacks.tier], given, smaller);
 }
 
 pb_status pb_programs_compile(const pb_step_request *request, const pb_batching *batching,
@@ -310,15 +393,26 @@ pb_status pb_programs_compile(const pb_step_request *request, const pb_batching 
     return status;
 }
 
-static int list_programs(const pb_programs *programs, const pb_program **list) {
+// All of them: list[PB_ALL_PROGRAMS].
+static int list_passes(pb_programs *programs, pb_pass_program **list) {
+    pb_pass_program *const others[] = {&programs->flush, &programs->sample, &programs->decode};
     int count = 0;
-    for (int i = 0; i < programs->count; i++) list[count++] = programs->items[i].program;
-    if (programs->deferred) list[count++] = programs->flush.program;
+    for (int i = 0; i < programs->count; i++) list[count++] = &programs->items[i];
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (others[i]->program) list[count++] = others[i];
+    return count;
+}
+
+static int list_programs(const pb_programs *programs, const pb_program **list) {
+    pb_programs copy = *programs;
+    pb_pass_program *passes[PB_ALL_PROGRAMS];
+    const int count = list_passes(&copy, passes);
+    for (int i = 0; i < count; i++) list[i] = passes[i]->program;
     return count;
 }
 
 void pb_programs_bytes(const pb_programs *programs, uint64_t bytes[PB_TIER_COUNT]) {
-    const pb_program *list[PB_PASS_PROGRAMS + 1];
+    const pb_program *list[PB_ALL_PROGRAMS];
     const int count = list_programs(programs, list);
     for (int t = 0; t < PB_TIER_COUNT; t++) {
         bytes[t] = 0;
@@ -329,26 +423,28 @@ void pb_programs_bytes(const pb_programs *programs, uint64_t bytes[PB_TIER_COUNT
 
 void pb_programs_peaks(const pb_programs *programs, uint64_t bytes[PB_TIER_COUNT],
                        uint64_t by_class[PB_TIER_COUNT][PB_CLASS_COUNT], uint64_t padding[PB_TIER_COUNT]) {
-    const pb_program *list[PB_PASS_PROGRAMS + 1];
-    const int count = list_programs(programs, list);
+    const pb_program *list[PB_ALL_PROGRAMS];
+    const int count = list_programs(programs, list), steps = programs->count + (programs->deferred ? 1 : 0);
+    pb_programs_bytes(programs, bytes);
     for (int t = 0; t < PB_TIER_COUNT; t++) {
         const pb_program *most = list[0];
-        for (int i = 1; i < count; i++)
+        for (int i = 1; i < count && i < steps; i++)
             if (list[i]->tier_bytes[t] > most->tier_bytes[t]) most = list[i];
-        bytes[t] = most->tier_bytes[t];
-        padding[t] = most->padding_bytes[t];
+        padding[t] = most->padding_bytes[t] + (bytes[t] - most->tier_bytes[t]);
         memcpy(by_class[t], most->peak_by_class[t], sizeof most->peak_by_class[t]);
     }
 }
 
 pb_status pb_programs_start(pb_programs *programs) {
-    const pb_program *list[PB_PASS_PROGRAMS + 1];
+    const pb_program *list[PB_ALL_PROGRAMS];
     const int count = list_programs(programs, list);
     const pb_memory_options options = {.nvme = programs->tier_bytes[PB_TIER_NVME] ? programs->nvme : NULL,
                                        .link_share = programs->link_share};
     PB_RETURN_IF(pb_memory_create_for(programs->backend, list, (uint32_t)count, &options, &programs->memory));
+    pb_pass_program *passes[PB_ALL_PROGRAMS];
+    list_passes(programs, passes);
     for (int i = 0; i < count; i++) {
-        pb_pass_program *p = i < programs->count ? &programs->items[i] : &programs->flush;
+        pb_pass_program *p = passes[i];
         PB_RETURN_IF(pb_executor_create(programs->backend, p->step->graph, p->program, programs->memory, &p->executor));
     }
     return PB_OK;

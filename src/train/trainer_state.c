@@ -1,158 +1,15 @@
 #include <inttypes.h>
-#include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/fs.h"
 #include "base/parallel.h"
 #include "train/checkpoint.h"
-#include "train/trainer_parts.h"
-#include "train/weights.h"
+#include "train/saved_state.h"
+#include "train/state_values.h"
 
-enum { CHUNK_BYTES = 1 << 22, STATE_LIMIT = 1 << 26 };
-
-static const pb_part trained_parts[] = {PB_PART_UNET, PB_PART_TEXT_ENCODER};
-
-static const pb_module *module_of(const pb_pass_program *p, pb_part part) {
-    return part == PB_PART_UNET ? p->step->unet : p->step->clip;
-}
-
-// --- Values in and out, a few MiB at a time ---
-
-static bool all_finite(pb_dtype dtype, const void *data, uint64_t bytes) {
-    const uint64_t count = bytes / pb_dtype_size(dtype);
-    const uint16_t *narrow = data, exponent = dtype == PB_F16 ? 0x7c00 : 0x7f80;
-    const float *wide = data;
-    bool finite = true;
-    for (uint64_t i = 0; i < count; i++)
-        finite &= dtype == PB_F32 ? isfinite(wide[i]) != 0 : (narrow[i] & exponent) != exponent;
-    return finite;
-}
-
-static pb_status check_finite(const pb_pass_program *p, const pb_module *m, void *buffer) {
-    for (uint32_t i = 0; i < m->param_count; i++) {
-        // A residual is finite; what it belongs to may be not.
-        const pb_vid value = pb_optimizer_is_split(m->graph, &m->params[i]) ? m->params[i].work : m->params[i].master;
-        const pb_value *weight = pb_graph_value(p->step->graph, value);
-        const uint64_t bytes = pb_value_bytes(weight);
-        for (uint64_t at = 0; at < bytes; at += CHUNK_BYTES) {
-            const uint64_t part = bytes - at < CHUNK_BYTES ? bytes - at : CHUNK_BYTES;
-            PB_RETURN_IF(pb_executor_read(p->executor, value, at, buffer, part));
-            if (!all_finite(weight->dtype, buffer, part))
-                return pb_error(PB_ERR_NUMERIC,
-                                "the weight %s is not finite: nothing is written, and the last checkpoint "
-                                "is kept; a smaller learning_rate may help",
-                                m->params[i].name);
-        }
-    }
-    return PB_OK;
-}
-
-// optimizer.safetensors: AdamW's moments as they are kept, in the order of elements of the program ([O,kh,kw,I] for
-// kernels); of 8-bit moments the codes, and the scales of their blocks.
-typedef struct moment {
-    char name[320];
-    pb_vid value;
-} moment;
-
-enum { MOMENTS = 4 };  // of a parameter, at most
-
-static int compare_moments(const void *a, const void *b) {
-    return strcmp(((const moment *)a)->name, ((const moment *)b)->name);
-}
-
-static pb_status list_moments(const pb_pass_program *p, moment **result, size_t *count) {
-    size_t capacity = 0;
-    *count = 0;
-    for (size_t k = 0; k < 2; k++)
-        if (module_of(p, trained_parts[k])) capacity += MOMENTS * (size_t)module_of(p, trained_parts[k])->param_count;
-    moment *moments = malloc((capacity + 1) * sizeof *moments);
-    if (!moments) return pb_error(PB_ERR_MEMORY, "no memory to list the optimizer's state");
-    for (size_t k = 0; k < 2; k++) {
-        const pb_module *m = module_of(p, trained_parts[k]);
-        for (uint32_t i = 0; m && i < m->param_count; i++) {
-            static const char *const names[MOMENTS] = {"exp_avg", "exp_avg_sq", "exp_avg.scales", "exp_avg_sq.scales"};
-            const pb_param *param = &m->params[i];
-            const pb_vid values[MOMENTS] = {param->m, param->v, param->m_scales, param->v_scales};
-            for (int which = 0; which < MOMENTS; which++) {
-                if (values[which] == PB_NONE) continue;
-                moment *at = &moments[(*count)++];
-                at->value = values[which];
-                snprintf(at->name, sizeof at->name, "%s.%s.%s", pb_part_name(trained_parts[k]), m->params[i].name,
-                         names[which]);
-            }
-        }
-    }
-    qsort(moments, *count, sizeof *moments, compare_moments);
-    *result = moments;
-    return PB_OK;
-}
-
-static pb_status stream_out(const pb_pass_program *p, pb_vid value, void *buffer, pb_safetensors_writer *writer) {
-    const uint64_t bytes = pb_value_bytes(pb_graph_value(p->step->graph, value));
-    for (uint64_t at = 0; at < bytes; at += CHUNK_BYTES) {
-        const uint64_t part = bytes - at < CHUNK_BYTES ? bytes - at : CHUNK_BYTES;
-        PB_RETURN_IF(pb_executor_read(p->executor, value, at, buffer, part));
-        PB_RETURN_IF(pb_safetensors_writer_write(writer, buffer, part));
-    }
-    return PB_OK;
-}
-
-static pb_status save_moments(const pb_pass_program *p, void *buffer, const char *path) {
-    pb_status status = PB_OK;
-    moment *moments = NULL;
-    size_t count;
-    pb_safetensors_writer *writer = NULL;
-    PB_TRY(list_moments(p, &moments, &count));
-    PB_TRY(pb_safetensors_writer_create(&writer));
-    for (size_t i = 0; i < count; i++) {
-        const pb_value *value = pb_graph_value(p->step->graph, moments[i].value);
-        PB_TRY(pb_safetensors_writer_declare(writer, moments[i].name, value->dtype, value->shape.rank,
-                                             value->shape.dim));
-    }
-    PB_TRY(pb_safetensors_writer_open(writer, path));
-    for (size_t i = 0; i < count; i++) {
-        moment key;
-        snprintf(key.name, sizeof key.name, "%s", pb_safetensors_writer_entry(writer, i)->name);
-        const moment *found = bsearch(&key, moments, count, sizeof *moments, compare_moments);
-        PB_TRY(stream_out(p, found->value, buffer, writer));
-    }
-    PB_TRY(pb_safetensors_writer_finish(writer));
-fail:
-    pb_safetensors_writer_destroy(writer);
-    free(moments);
-    return status;
-}
-
-static pb_status stream_in(const pb_pass_program *p, const pb_safetensors *file, const moment *to, void *buffer) {
-    const pb_safetensors_entry *entry = pb_safetensors_find(file, to->name);
-    const pb_value *value = pb_graph_value(p->step->graph, to->value);
-    const uint64_t bytes = pb_value_bytes(value);
-    if (!entry || entry->dtype != value->dtype || entry->bytes != bytes)
-        return pb_error(PB_ERR_FORMAT, "%s: %s is missing or has another size: the checkpoint is of another model",
-                        file->path, to->name);
-    for (uint64_t at = 0; at < bytes; at += CHUNK_BYTES) {
-        const uint64_t part = bytes - at < CHUNK_BYTES ? bytes - at : CHUNK_BYTES;
-        PB_RETURN_IF(pb_safetensors_read_bytes(file, entry, at, part, buffer));
-        PB_RETURN_IF(pb_executor_write(p->executor, to->value, at, buffer, part));
-    }
-    return PB_OK;
-}
-
-static pb_status load_moments(const pb_pass_program *p, void *buffer, const char *path) {
-    pb_status status = PB_OK;
-    moment *moments = NULL;
-    size_t count;
-    pb_safetensors *file = NULL;
-    PB_TRY(pb_safetensors_open(path, &file));
-    PB_TRY(list_moments(p, &moments, &count));
-    for (size_t i = 0; i < count; i++) PB_TRY(stream_in(p, file, &moments[i], buffer));
-fail:
-    pb_safetensors_close(file);
-    free(moments);
-    return status;
-}
+enum { STATE_LIMIT = 1 << 26 };
 
 // --- trainer.json ---
 
@@ -162,6 +19,7 @@ static void append_fixed(const pb_trainer *t, pb_text *text) {
     pb_text_append(text, "{\"compute\": \"%s\", \"train_text_encoder\": %d, \"with_prior_preservation\": %d, ",
                    pb_dtype_name(t->request.compute), c->train_text_encoder, c->with_prior_preservation);
     pb_text_append(text, "\"optimizer\": [%d, %d], ", (int)c->optimizer.states, (int)c->optimizer.master);
+    pb_text_append(text, "\"frozen_weights\": %d, ", (int)c->frozen_weights);
     pb_text_append(text, "\"train_batch_size\": %" PRId64 ", \"gradient_accumulation_steps\": %" PRId64 ", ",
                    c->train_batch_size, c->gradient_accumulation_steps);
     pb_text_append(text, "\"resolution\": %" PRId64 ", \"center_crop\": %d, \"offset_noise\": %d", c->resolution,
@@ -212,55 +70,113 @@ fail:
 
 // --- Saving ---
 
-static uint64_t checkpoint_bytes(const pb_trainer *t) {
+static bool is_swap(const pb_trainer *t, const pb_state_values *values) {
+    const pb_checkpoint_format format = t->config->checkpoint_format;
+    return format == PB_CHECKPOINT_SWAP || (format == PB_CHECKPOINT_AUTO && values->swapped);
+}
+
+// Of an existing directory, or of the nearest parent that exists.
+static bool same_file_system(pb_trainer *t, const char *a, const char *b) {
+    struct stat info[2];
+    const char *paths[2] = {a, b};
+    for (int i = 0; i < 2; i++)
+        while (stat(paths[i], &info[i])) {
+            const char *parent = pb_fs_parent(t->arena, paths[i]);
+            if (!parent || !strcmp(parent, paths[i])) return false;
+            paths[i] = parent;
+        }
+    return info[0].st_dev == info[1].st_dev;
+}
+
+// One must survive whatever befalls the other, so two are the least that is kept. 0: all.
+static int64_t kept_checkpoints(const pb_trainer *t) {
+    return t->config->checkpoints_total_limit == 1 ? 2 : t->config->checkpoints_total_limit;
+}
+
+// How many more checkpoints than now the folder will have, as far as that can be known: of a run that keeps all, two.
+static pb_status more_checkpoints(pb_trainer *t, uint64_t *more) {
+    pb_checkpoint_entry *entries;
+    size_t count;
+    const int64_t kept = kept_checkpoints(t) ? kept_checkpoints(t) : INT64_MAX;
+    const int64_t planned = t->max_steps / t->config->checkpointing_steps;
+    PB_RETURN_IF(pb_checkpoint_list(t->arena, t->config->output_dir, &entries, &count));
+    const int64_t room = kept > (int64_t)count ? kept - (int64_t)count : 0, most = kept == INT64_MAX ? 2 : room;
+    *more = (uint64_t)(planned < most ? planned : most);
+    return PB_OK;
+}
+
+// The run's swap file, one more in each checkpoint, and in each what lies in memory; of what is written before the
+// oldest is deleted (of what lies in memory, or of all where it is copied to another file system) once more.
+static pb_status require_room(pb_trainer *t, const pb_state_values *values) {
+    uint64_t more;
+    const uint64_t file = t->programs.tier_bytes[PB_TIER_NVME], each = values->swap_bytes + values->memory_bytes;
+    const char *what = "the swap file with one more in each checkpoint";
+    PB_RETURN_IF(more_checkpoints(t, &more));
+    if (same_file_system(t, t->programs.nvme, t->config->output_dir))
+        return pb_fs_require_space(t->programs.nvme, file + more * each + values->memory_bytes, what);
+    return pb_fs_require_space(t->config->output_dir, (more + 1) * each,
+                               "a copy of the swap file in each checkpoint (it lies on another disk)");
+}
+
+pb_status pb_state_require_room(pb_trainer *t) {
+    pb_state_values values;
+    if (t->measuring || !t->programs.tier_bytes[PB_TIER_NVME] || t->max_steps < t->config->checkpointing_steps)
+        return PB_OK;
+    pb_status status = pb_state_values_list(&t->programs, &values);
+    if (status == PB_OK && values.swapped && is_swap(t, &values)) status = require_room(t, &values);
+    pb_state_values_deinit(&values);
+    return status;
+}
+
+static uint64_t checkpoint_bytes(const pb_trainer *t, const pb_state_values *values, bool swap) {
     enum { OTHER = 1 << 20 };
-    return 12 * pb_step_graph_parameters(t->programs.items[0].step) + OTHER;
+    const uint64_t state =
+        swap ? values->memory_bytes + 1024 * values->count : 12 * pb_step_graph_parameters(t->programs.items[0].step);
+    return state + OTHER;
 }
 
-static pb_status save_part(const pb_trainer *t, pb_checkpoint_writer *writer, const pb_pass_program *p, pb_part part) {
-    const pb_module *m = module_of(p, part);
-    char name[96];
-    if (!m) return PB_OK;
-    snprintf(name, sizeof name, "%s/%s.safetensors", pb_part_name(part), pb_part_weights_stem(part));
-    const char *path = pb_checkpoint_add(writer, name);
+static pb_status save_files(pb_trainer *t, pb_checkpoint_writer *writer, const pb_state_values *values, bool swap,
+                            pb_kept_as *how) {
+    const char *path = pb_checkpoint_add(writer, "trainer.json");
     if (!path) return PB_ERR_IO;
-    PB_RETURN_IF(pb_weights_save(m, t->sources[part], p->executor, PB_F32, path));
-    snprintf(name, sizeof name, "%s/config.json", pb_part_name(part));
-    if (!(path = pb_checkpoint_add(writer, name))) return PB_ERR_IO;
-    return pb_fs_copy_file(t->model->parts[part].config_path, path);
-}
-
-static pb_status save_files(pb_trainer *t, pb_checkpoint_writer *writer, void *buffer) {
-    const pb_pass_program *p = pb_programs_any(&t->programs);
-    for (size_t k = 0; k < 2; k++) PB_RETURN_IF(save_part(t, writer, p, trained_parts[k]));
-    const char *path = pb_checkpoint_add(writer, "optimizer.safetensors");
-    if (!path) return PB_ERR_IO;
-    PB_RETURN_IF(save_moments(p, buffer, path));
-    if (!(path = pb_checkpoint_add(writer, "trainer.json"))) return PB_ERR_IO;
     PB_RETURN_IF(save_json(t, path));
     if (!(path = pb_checkpoint_add(writer, "config.yaml"))) return PB_ERR_IO;
-    return pb_output_write_config(t, path);
+    PB_RETURN_IF(pb_output_write_config(t, path));
+    return swap ? pb_state_swap_save(values, writer, how) : pb_state_portable_save(t, writer);
+}
+
+static void tell(pb_trainer *t, const pb_checkpoint_writer *writer, const pb_state_values *values, bool swap,
+                 pb_kept_as how, double seconds) {
+    static const char *const ways[] = {
+        [PB_KEPT_SHARED] = "shared", [PB_KEPT_HANDED_OVER] = "handed over", [PB_KEPT_COPIED] = "copied"};
+    const double written = (double)pb_checkpoint_bytes(writer);
+    if (swap && values->swapped)
+        pb_progress_note(&t->progress, "checkpoint-%" PRId64 ": %.3f GiB written, %.3f GiB of the swap file %s, %.1f s",
+                         t->step, written / 0x1p30, (double)values->swap_bytes / 0x1p30, ways[how], seconds);
+    else
+        pb_progress_note(&t->progress, "checkpoint-%" PRId64 ": %.3f GiB written, %.1f s", t->step, written / 0x1p30,
+                         seconds);
 }
 
 pb_status pb_state_save(pb_trainer *t) {
     pb_status status = PB_OK;
+    const double begun = pb_seconds_now();
     pb_checkpoint_writer *writer = NULL;
-    const pb_pass_program *p = pb_programs_any(&t->programs);
-    void *buffer = malloc(CHUNK_BYTES);
-    if (!buffer) PB_FAIL(PB_ERR_MEMORY, "no memory for a checkpoint");
+    pb_state_values values = {0};
+    pb_kept_as how = PB_KEPT_SHARED;
     PB_TRY(pb_trainer_flush(t));
-    for (size_t k = 0; k < 2; k++)
-        if (module_of(p, trained_parts[k])) PB_TRY(check_finite(p, module_of(p, trained_parts[k]), buffer));
+    PB_TRY(pb_state_values_list(&t->programs, &values));
+    const bool swap = is_swap(t, &values);
+    PB_TRY(pb_state_check(&values));
     PB_TRY(pb_metrics_sync(t->metrics));
-    PB_TRY(pb_checkpoint_begin(t->config->output_dir, t->step, checkpoint_bytes(t), &writer));
-    PB_TRY(save_files(t, writer, buffer));
+    PB_TRY(pb_checkpoint_begin(t->config->output_dir, t->step, checkpoint_bytes(t, &values, swap), &writer));
+    PB_TRY(save_files(t, writer, &values, swap, &how));
     PB_TRY(pb_checkpoint_commit(writer));
-    // One must survive whatever befalls the other, so two are the least that is kept.
-    const int64_t limit = t->config->checkpoints_total_limit;
-    PB_TRY(pb_checkpoint_prune(t->config->output_dir, limit == 1 ? 2 : limit));
+    PB_TRY(pb_checkpoint_prune(t->config->output_dir, kept_checkpoints(t)));
+    tell(t, writer, &values, swap, how, pb_seconds_now() - begun);
 fail:
     pb_checkpoint_end(writer);
-    free(buffer);
+    pb_state_values_deinit(&values);
     return status;
 }
 
@@ -366,28 +282,16 @@ static pb_status load_json(pb_trainer *t, const char *path) {
     return restore_draws(t, draws, path);
 }
 
-static pb_status load_part(pb_trainer *t, const char *path, pb_pass_program *p, pb_part part) {
-    const pb_module *m = module_of(p, part);
-    if (!m) return PB_OK;
-    pb_weights *weights;
-    const char *folder = pb_fs_join(t->arena, path, pb_part_name(part));
-    if (!folder) return pb_error(PB_ERR_MEMORY, "no memory to resume");
-    PB_RETURN_IF(pb_weights_open(folder, part, NULL, &weights));
-    const pb_status status = pb_weights_load(m, weights, p->executor);
-    pb_weights_close(weights);
-    return status;
-}
-
 pb_status pb_state_load(pb_trainer *t, const char *path) {
-    pb_pass_program *p = pb_programs_any(&t->programs);
+    pb_state_values values;
     const char *json = pb_fs_join(t->arena, path, "trainer.json");
-    const char *optimizer = pb_fs_join(t->arena, path, "optimizer.safetensors");
-    if (!json || !optimizer) return pb_error(PB_ERR_MEMORY, "no memory to resume");
+    if (!json) return pb_error(PB_ERR_MEMORY, "no memory to resume");
     PB_RETURN_IF(load_json(t, json));
-    for (size_t k = 0; k < 2; k++) PB_RETURN_IF(load_part(t, path, p, trained_parts[k]));
-    void *buffer = malloc(CHUNK_BYTES);
-    if (!buffer) return pb_error(PB_ERR_MEMORY, "no memory to resume");
-    const pb_status status = load_moments(p, buffer, optimizer);
-    free(buffer);
+    if (!pb_saved_state_is_there(path)) return pb_state_portable_load(t, path);
+    pb_status status = pb_state_values_list(&t->programs, &values);
+    bool adopted = false;
+    if (status == PB_OK) status = pb_state_swap_load(&values, path, &adopted);
+    if (adopted) pb_progress_note(&t->progress, "takes the swap file of %s over as it is", path);
+    pb_state_values_deinit(&values);
     return status;
 }

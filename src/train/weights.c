@@ -70,6 +70,10 @@ static pb_status walk_begin(walk *w, const pb_param *param, pb_dtype value) {
     const int64_t block = w->inputs * w->pixels;
     w->blocks = pb_shape_count(shape) / block;
     w->step = block < CHUNK_ELEMENTS ? CHUNK_ELEMENTS / block : 1;
+    // Codes are made of whole blocks of theirs.
+    int64_t unit = PB_BLOCK8;
+    while (unit > 1 && unit / 2 * block % PB_BLOCK8 == 0) unit /= 2;
+    w->step = w->step < unit ? unit : w->step / unit * unit;
     if (w->step > w->blocks) w->step = w->blocks;
     const size_t bytes = (size_t)(w->step * block) * pb_dtype_size(w->dtype);
     w->file = malloc(bytes);
@@ -137,17 +141,33 @@ static pb_status download_split(const walk *w, const pb_graph *g, const pb_execu
     return PB_OK;
 }
 
+// The codes of `count` elements, which begin with a whole block, and their scales; in the file's buffer, which is used up.
+static pb_status upload_codes(const walk *w, pb_executor *executor, const pb_param *param, int64_t first,
+                              int64_t count) {
+    const int64_t blocks = pb_block8_scales(count);
+    float *scales = w->file;
+    uint8_t *codes = (uint8_t *)(scales + blocks);
+    pb_encode8(true, w->work, count, codes, scales);
+    PB_RETURN_IF(pb_executor_write(executor, param->codes, (uint64_t)first, codes, (uint64_t)count));
+    return pb_executor_write(executor, param->scales, (uint64_t)(first / PB_BLOCK8) * sizeof *scales, scales,
+                             (uint64_t)blocks * sizeof *scales);
+}
+
 static pb_status load_param(const pb_module *m, const pb_param *param, const pb_weight *weight, pb_executor *executor) {
     pb_status status = PB_OK;
     walk w = {0};
     PB_TRY(walk_begin(&w, param, pb_graph_value(m->graph, param->work)->dtype));
+    const pb_value *const work = pb_graph_value(m->graph, param->work);
+    const bool made_by_updates = !work->persistent && work->class_ != PB_CLASS_INPUT;  // from the master, each step
     const int64_t block = w.inputs * w.pixels;
     for (int64_t b = 0; b < w.blocks; b += w.step) {
         const int64_t blocks = w.blocks - b < w.step ? w.blocks - b : w.step;
         PB_TRY(pb_safetensors_read_range(weight->file, weight->entry, (uint64_t)(b * block), (uint64_t)(blocks * block),
                                          w.dtype, w.file));
         transpose(w.dtype, w.work, w.file, blocks, w.inputs, w.pixels);
-        if (pb_graph_value(m->graph, param->work)->persistent)  // else every step makes it from the master
+        if (param->codes != PB_NONE)
+            PB_TRY(upload_codes(&w, executor, param, b * block, blocks * block));
+        else if (!made_by_updates)
             PB_TRY(upload(&w, m->graph, executor, param->work, b * block, blocks * block));
         if (pb_optimizer_is_split(m->graph, param))
             PB_TRY(upload_residual(&w, m->graph, executor, param, b * block, blocks * block));

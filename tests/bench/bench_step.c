@@ -4,6 +4,9 @@
 //     bench_step [--preset sd14] [--dtype fp32|bf16|fp16] [--batch 1] [--size 256] [--steps 4]
 //                [--device MiB] [--host MiB] [--nvme DIRECTORY] [--lanes]
 //
+// With a budget that does not hold all of it the step is the one that a training run makes there: its update is made at
+// the beginning of the next.
+//
 // Prints one line of JSON (the median of the steps after the first), with --profile the time of each op, and with
 // --lanes how long each lane was at work in the last step.
 #include <stdio.h>
@@ -15,6 +18,7 @@
 #include "base/parallel.h"
 #include "exec/executor.h"
 #include "train/architecture.h"
+#include "train/trainer_parts.h"
 
 enum { MOST_STEPS = 100 };
 
@@ -41,7 +45,8 @@ static pb_status fill(pb_executor *e, const pb_graph *g, pb_vid v, uint64_t *ran
     const pb_value *value = &g->values[v];
     const bool matrix = value->shape.rank > 1;
     const double size = matrix ? 1.0 / (double)(pb_shape_count(value->shape) / value->shape.dim[0]) : 1.0;
-    const float bound = (float)(value->class_ == PB_CLASS_STATE && value->name[strlen(value->name) - 2] != 'r' ? 0 : 1);
+    const bool moment = value->class_ == PB_CLASS_STATE && value->name[strlen(value->name) - 2] != 'r';
+    const float bound = moment || value->class_ == PB_CLASS_GRADIENT ? 0 : 1;
     enum { CHUNK = 1 << 16 };
     static unsigned char chunk[CHUNK * 8];
     const size_t bytes = pb_dtype_size(value->dtype);
@@ -77,6 +82,11 @@ static pb_status write_inputs(pb_executor *e, const pb_step_graph *s, uint64_t *
     const double zero = 0;
     const float one = 1;
     PB_RETURN_IF(pb_executor_write(e, s->hyper, 0, hyper, sizeof hyper));
+    if (s->due_control != PB_NONE) {
+        const float control[PB_CONTROL_COUNT] = {[PB_CONTROL_SCALE] = 1};
+        PB_RETURN_IF(pb_executor_write(e, s->due_control, 0, control, sizeof control));
+        PB_RETURN_IF(pb_executor_write(e, s->due_hyper, 0, hyper, sizeof hyper));
+    }
     PB_RETURN_IF(pb_executor_write(e, s->norm, 0, &zero, sizeof zero));
     PB_RETURN_IF(pb_executor_write(e, s->scale, 0, &one, sizeof one));
     for (int64_t n = 0; n < g->values[s->weight].shape.dim[0]; n++) {
@@ -128,10 +138,7 @@ int main(int argc, char **argv) {
     const int asked = atoi(option(argc, argv, "--steps", "4")), steps = asked < MOST_STEPS ? asked : MOST_STEPS;
     pb_status status = PB_OK;
     pb_architecture architecture;
-    pb_step_graph *step = NULL;
-    pb_program *program = NULL;
-    pb_executor *executor = NULL;
-    pb_memory *memory = NULL;
+    pb_programs programs = {.count = 0};
     pb_insn_times *times = NULL;
     pb_arena *arena = pb_arena_create();
     PB_TRY(pb_architecture_preset(arena, preset, &architecture));
@@ -146,14 +153,18 @@ int main(int argc, char **argv) {
                    : !strcmp(dtype, "fp16") ? PB_F16
                                             : PB_F32,
     };
-    PB_TRY(pb_step_graph_create(&request, &step));
+    const pb_batching batching = {.length = batch, .batch = batch, .sides = 1, .accumulation = 1, .pass_images = batch};
     const char *nvme = option(argc, argv, "--nvme", NULL);
-    const pb_plan_request limits = {.budget = {mebibytes(option(argc, argv, "--device", NULL)),
-                                               mebibytes(option(argc, argv, "--host", NULL)), nvme ? UINT64_MAX : 0}};
-    PB_TRY(pb_compile(step->graph, pb_backend_cpu(), &limits, &program));
-    const pb_program *const programs = program;
-    PB_TRY(pb_memory_create_for(pb_backend_cpu(), &programs, 1, &(pb_memory_options){.nvme = nvme}, &memory));
-    PB_TRY(pb_executor_create(pb_backend_cpu(), step->graph, program, memory, &executor));
+    pb_memory_limits limits = {.backend = pb_backend_cpu(), .nvme = nvme};
+    PB_TRY(pb_machine_this(&limits.machine));
+    limits.request = (pb_plan_request){.budget = {mebibytes(option(argc, argv, "--device", NULL)),
+                                                  mebibytes(option(argc, argv, "--host", NULL)), nvme ? UINT64_MAX : 0},
+                                       .machine = &limits.machine};
+    PB_TRY(pb_programs_compile(&request, &batching, &limits, &programs));
+    PB_TRY(pb_programs_start(&programs));
+    const pb_step_graph *const step = pb_programs_any(&programs)->step;
+    const pb_program *const program = pb_programs_any(&programs)->program;
+    pb_executor *const executor = pb_programs_any(&programs)->executor;
     if (has_flag(argc, argv, "--lanes")) {
         times = calloc((size_t)program->insn_count + 1, sizeof *times);
         if (!times) PB_FAIL(PB_ERR_MEMORY, "no memory");
@@ -189,11 +200,8 @@ int main(int argc, char **argv) {
            (double)usage.ru_maxrss / 0x1p20, (double)program->tier_bytes[PB_TIER_DEVICE] / 0x1p30, (double)loss);
 fail:
     if (status != PB_OK) fprintf(stderr, "bench_step: %s\n", pb_error_message());
-    pb_executor_destroy(executor);
-    pb_memory_destroy(memory);
+    pb_programs_deinit(&programs);
     free(times);
-    pb_program_destroy(program);
-    pb_step_graph_destroy(step);
     pb_arena_destroy(arena);
     return status != PB_OK;
 }

@@ -120,6 +120,15 @@ int main(void) {
         if (strcmp(steps[i].preset, "sdxl") != 0) check_vae(&a, steps[i].dtype, steps[i].size);
     }
     pb_arena_destroy(arena);
+    // What is set aside where cuDNN is missing: enough for all, and no more than a MiB beyond.
+    for (int card = 0; card < CARDS; card++)
+        for (int wide = 0; wide < 2; wide++) {
+            const int capability = pb_cuda_target_named(cards[card])->capability;
+            const uint64_t unasked = pb_cuda_conv_scratch_unasked(capability, wide);
+            CHECK_THAT(unasked >= seen[card][wide].scratch, "%s: %.1f MiB set aside, %.1f MiB wanted", cards[card],
+                       (double)unasked / 0x1p20, (double)seen[card][wide].scratch / 0x1p20);
+            CHECK(unasked < seen[card][wide].scratch + (2 << 20));
+        }
     for (int card = 0; card < CARDS; card++)
         for (int wide = 0; wide < 2; wide++)
             printf("%s, %s: %d convolutions, at most %.1f MiB of scratch, %d not by cuDNN's first choice\n",

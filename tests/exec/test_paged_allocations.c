@@ -21,10 +21,10 @@
 #define SANITIZED
 #endif
 
+#ifndef SANITIZED
 static atomic_bool counting;
 static atomic_int allocations;
 
-#ifndef SANITIZED
 void *__libc_malloc(size_t bytes);
 void *__libc_calloc(size_t count, size_t size);
 void *__libc_realloc(void *pointer, size_t bytes);
@@ -58,7 +58,6 @@ void *mmap(void *address, size_t bytes, int protection, int flags, int fd, off_t
     note();
     return (void *)syscall(SYS_mmap, address, bytes, protection, flags, fd, offset);
 }
-#endif
 
 static void write_inputs(pb_executor *e, const pb_graph *g, uint64_t seed) {
     static unsigned char data[1 << 16];
@@ -93,9 +92,6 @@ static void run(const pb_graph *g, const pb_program *p, int engine) {
 }
 
 int main(void) {
-#ifdef SANITIZED
-    return SKIP("malloc is the sanitizer's");
-#else
     // That they are counted at all.
     atomic_store(&counting, true);
     void *volatile pointer = malloc(1);
@@ -112,5 +108,9 @@ int main(void) {
     pb_graph_destroy(g);
     scratch_remove();
     return CHECK_DONE();
-#endif
 }
+#else
+int main(void) {
+    return SKIP("malloc is the sanitizer's");
+}
+#endif

@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
 # Runs that page are killed (kill -9) at random moments and started again at random budgets, until they come to their
 # end: each time the newest checkpoint that was complete is found again, and the result has the bytes of a run that
-# nothing happened to.
+# nothing happened to. A third of the starts keep their state in memory; of the others, which have a swap file, one half
+# hands it over to its checkpoints, the other, with the swap file on another file system, copies it.
 # usage: test_random_kills.sh PROGRAM SOURCE_DIR BUILD_DIR [KILLS]
 set -uo pipefail
 program=$1 source=$2 wanted=${4:-10}
 memory=/dev/shm
 [ -w "$memory" ] && [ "$(df -k --output=avail "$memory" | tail -1)" -gt 400000 ] || memory=${TMPDIR:-/tmp}
-work=$(mktemp -d -p "$memory") swap=$(mktemp -d)
+work=$(mktemp -d -p "$memory" pagebooth-kills.XXXXXX) swap=$(mktemp -d)
 trap 'rm -rf "$work" "$swap"' EXIT
 "$program" init --preset tiny --seed 1 "$work/model" >/dev/null || exit 1
 RANDOM=11
-failures=0 kills=0 runs=0 losses=0
+failures=0 kills=0 runs=0 losses=0 swapped=0
 
 train() {  # output directory, --set KEY=VALUE...
     local out=$1
@@ -28,14 +29,28 @@ newest() {  # the last step whose checkpoint is complete
     ls -d "$1"/checkpoint-*/manifest.json 2>/dev/null | sed 's,.*checkpoint-\([0-9]*\)/.*,\1,' | sort -n | tail -1
 }
 budget() {
-    case $((RANDOM % 3)) in
-    0) ;;
-    1) echo "--set memory.device=$((7168 + RANDOM % 4096))KiB --set memory.host=64MiB" ;;
-    2) echo "--set memory.device=$((8192 + RANDOM % 2048))KiB --set memory.host=$((16384 + RANDOM % 8192))KiB --set memory.nvme=$swap" ;;
+    local where=$work/swap
+    case $((RANDOM % 6)) in
+    0) return ;;
+    1) echo "--set memory.device=$((7168 + RANDOM % 4096))KiB --set memory.host=64MiB" && return ;;
+    2 | 3) where=$swap ;;
     esac
+    echo "--set memory.device=$((8192 + RANDOM % 2048))KiB --set memory.host=$((14336 + RANDOM % 8192))KiB" \
+        "--set memory.placement=nvme --set memory.nvme=$where"
 }
 
+now() {  # milliseconds
+    local t=${EPOCHREALTIME/[.,]/}
+    echo $((t / 1000))
+}
+
+begun=$(now)
 (train "$work/whole") >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
+# Kills come within `range` milliseconds: at first a half of what a whole run takes. On a machine that is busy with other
+# things a start may need longer than that for its first step: where several starts in a row have come no step further,
+# they get more time, and less again when they do. (With a fixed range a run that is slow is killed for ever.)
+least=$((($(now) - begun) / 2))
+range=$least stuck=0
 fingerprint "$work/whole" >"$work/expected"
 
 while [ "$kills" -lt "$wanted" ] && [ "$failures" = 0 ]; do
@@ -46,15 +61,29 @@ while [ "$kills" -lt "$wanted" ] && [ "$failures" = 0 ]; do
         # shellcheck disable=SC2046
         (train "$work/killed" $(budget)) >"$work/log" 2>&1 &
         pid=$!
-        sleep "0.$(printf %03d $((RANDOM % 1000)))"
-        kill -9 "$pid" 2>/dev/null && killed=yes || killed=no
+        killed=no
+        if [ "$kills" -lt "$wanted" ]; then
+            delay=$(((RANDOM * 32768 + RANDOM) % range))
+            sleep "$((delay / 1000)).$(printf %03d $((delay % 1000)))"
+            kill -9 "$pid" 2>/dev/null && killed=yes
+        fi
         wait "$pid" 2>/dev/null
         status=$?
+        found=$(grep -ac 'of the swap file' "$work/log")
+        swapped=$((swapped + found))
         # A checkpoint that was there before is there still, or a later one is.
         after=$(newest "$work/killed")
         [ "${after:-0}" -ge "${before:-0}" ] || { losses=$((losses + 1)); failures=1; }
+        if [ "${after:-0}" -gt "${before:-0}" ]; then
+            stuck=0
+            [ $((range * 7 / 8)) -lt $least ] || range=$((range * 7 / 8))
+        elif [ $((++stuck)) -ge 4 ]; then
+            stuck=0
+            range=$((range * 5 / 4))
+        fi
         if [ "$status" = 137 ]; then
             kills=$((kills + 1))
+            [ $((kills % 100)) != 0 ] || echo "$kills kills in $runs runs, within $range ms"
             continue
         fi
         [ "$killed" = yes ] && [ "$status" = 0 ] && continue
@@ -66,8 +95,9 @@ while [ "$kills" -lt "$wanted" ] && [ "$failures" = 0 ]; do
     done
     fingerprint "$work/killed" >"$work/actual"
     cmp -s "$work/expected" "$work/actual" || { echo "failed: after kills, other bytes" >&2; failures=1; }
-    [ -z "$(find "$swap" -type f)" ] || { echo "failed: a swap file is left" >&2; failures=1; }
+    [ -z "$(find "$swap" "$work/swap" -type f 2>/dev/null)" ] || { echo "failed: a swap file is left" >&2; failures=1; }
 done
-echo "$kills kills in $runs runs, $losses checkpoints lost"
+[ "$swapped" -gt 0 ] || { echo "failed: no checkpoint kept a swap file, so nothing is shown of them" >&2; failures=1; }
+echo "$kills kills in $runs runs, $losses checkpoints lost; $swapped checkpoints kept a swap file"
 echo "$((runs - failures)) passed, $failures failed"
 [ "$failures" = 0 ]

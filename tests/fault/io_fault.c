@@ -1,6 +1,6 @@
 // LD_PRELOAD library that makes one operation on files fail. It numbers the calls that change what is under the
-// directory PB_FAULT_DIR (open for writing, write, pwrite, ftruncate, fallocate, fsync, rename, link, unlink, mkdir,
-// rmdir, from 1), and at call number PB_FAULT_AT does what PB_FAULT_KIND says:
+// directory PB_FAULT_DIR (open for writing, write, pwrite, ftruncate, fallocate, fsync, rename, link, a clone by ioctl,
+// unlink, mkdir, rmdir, from 1), and at call number PB_FAULT_AT does what PB_FAULT_KIND says:
 //
 //     enospc, eio, eintr   the call does nothing and fails with that errno
 //     short                a write writes half of its bytes (at least one); other calls fail with ENOSPC
@@ -12,6 +12,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -19,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -208,6 +210,22 @@ EXPORT int link(const char *from, const char *to) {
     REAL(link);
     fault what = next_fault_at("link", AT_FDCWD, to, true);
     FINISH(what, real_link(from, to));
+}
+
+EXPORT int linkat(int from_at, const char *from, int to_at, const char *to, int flags) {
+    REAL(linkat);
+    fault what = next_fault_at("linkat", to_at, to, true);
+    FINISH(what, real_linkat(from_at, from, to_at, to, flags));
+}
+
+EXPORT int ioctl(int fd, unsigned long request, ...) {
+    REAL(ioctl);
+    va_list arguments;
+    va_start(arguments, request);
+    void *argument = va_arg(arguments, void *);
+    va_end(arguments);
+    fault what = request == FICLONE ? next_fault_fd("ioctl", fd, true) : FAULT_NONE;
+    FINISH(what, real_ioctl(fd, request, argument));
 }
 
 EXPORT int unlink(const char *path) {

@@ -1,4 +1,4 @@
-// Ten operations of the kinds that io_fault.c makes fail, with what came of them on stdout. usage: io_probe DIRECTORY
+// Eleven operations of the kinds that io_fault.c makes fail, with what came of them on stdout. usage: io_probe DIRECTORY
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -25,6 +25,7 @@ int main(int argc, char **argv) {
     report("openat", openat(parent, "c/d", O_WRONLY | O_CREAT | O_CLOEXEC, 0644) < 0 ? -1 : 0);
     report("unlinkat", unlinkat(parent, "c/d", 0));
     report("rmdir", rmdir("c"));
+    report("linkat", linkat(AT_FDCWD, "b", parent, "e", 0));
     report("unlink", unlink("b"));
     return 0;
 }

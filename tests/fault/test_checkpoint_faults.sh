@@ -2,13 +2,14 @@
 # Whatever happens to a write, an fsync or a rename of a run, checkpoints and the result included: the run ends well or
 # with a message, never with a crash; and the run that is started again afterwards ends with the very bytes of one that
 # nothing happened to, and leaves nothing behind. (io_fault.c makes the faults.)
-# usage: test_checkpoint_faults.sh PROGRAM SOURCE_DIR BUILD_DIR [all]
+# usage: test_checkpoint_faults.sh PROGRAM SOURCE_DIR BUILD_DIR [all|short [paged]]
+#   paged: the run keeps its state in a swap file, which becomes the checkpoints' (test_swap_checkpoint_faults.sh).
 #   all: every operation with every fault, which takes an hour or two (`make faults`). Else: of calls that follow one another on
 #   the same file the one in the middle, with one fault after the other.
 set -euo pipefail
 program=$1 source=$2 shim=$3/tests/fault/io_fault.so
 [ -f "$shim" ] || { echo "skipped: no preload libraries in a build with sanitizers"; exit 77; }
-extent=${4:-short}
+extent=${4:-short} budget=${5:-resident}
 # In memory where there is room: a disk's fsync is most of the time, and what is tested is the order of calls.
 memory=/dev/shm
 [ -w "$memory" ] && [ "$(df -k --output=avail "$memory" | tail -1)" -gt 200000 ] || memory=${TMPDIR:-/tmp}
@@ -18,10 +19,13 @@ trap 'rm -rf "$work"' EXIT
 failures=0 cases=0
 
 train() {  # output directory
+    local memory=()
+    [ "$budget" = resident ] || memory=(--set memory.device=8MiB --set memory.host=14MiB --set memory.placement=nvme
+        --set "memory.nvme=$1/swap")
     "$program" train "$source/tests/fault/tiny.yaml" --set "pretrained_model_name_or_path=$work/model" \
         --set "instance_data_dir=$source/demo/blue-fox" --set "output_dir=$1" --set resolution=16 --set train_batch_size=1 \
         --set train_text_encoder=false --set max_train_steps=3 --set checkpointing_steps=1 \
-        --set resume_from_checkpoint=latest >"$work/log" 2>&1
+        --set resume_from_checkpoint=latest "${memory[@]}" >"$work/log" 2>&1
 }
 # What must be equal: every byte of the result, and the losses of all steps.
 fingerprint() {  # output directory
@@ -42,12 +46,17 @@ train "$work/whole"
 expected=$(fingerprint "$work/whole")
 files=$(listing "$work/whole")
 [ "$(wc -l <"$work/whole/metrics.jsonl")" = 3 ]
+[ "$budget" = resident ] || [ -f "$work/whole/checkpoint-3/state.swap" ]
 LD_PRELOAD=$shim PB_FAULT_DIR=$work/count PB_FAULT_LOG=$work/operations train "$work/count"
 operations=$(wc -l <"$work/operations")
-# The first and the last number of each run of equal calls (temporary names have the process's id).
+# The first and the last number of each run of equal calls (temporary names have the process's id). Of a paged run only
+# what has to do with checkpoints and the swap file: the rest is the same.
+of_interest=.
+[ "$budget" = resident ] || of_interest='checkpoint-|/swap/'
 groups=$(sed 's/[0-9]*-[0-9]*\.tmp/TMP/' "$work/operations" |
-    awk '{call = $2 " " $3} call != last {if (NR > 1) print first, NR - 1; first = NR; last = call} END {print first, NR}')
-[ "$operations" -gt 1000 ] && [ "$(wc -l <<<"$groups")" -gt 100 ]
+    awk '{call = $2 " " $3} call != last {if (NR > 1) print first, NR - 1, last; first = NR; last = call}
+         END {print first, NR, last}' | grep -E "$of_interest" | cut -d' ' -f1,2)
+[ "$operations" -gt 1000 ] && [ "$(wc -l <<<"$groups")" -gt 90 ]
 
 try() {  # kind, operation
     local out=$work/out code=0

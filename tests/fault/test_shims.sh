@@ -36,11 +36,12 @@ mkdir 0
 openat 0
 unlinkat 0
 rmdir 0
+linkat 0
 unlink 0"
 expect "no fault" "$healthy" "$(probe none 1)"
-expect "log" "1 open a;2 write a;3 pwrite a;4 fsync a;5 rename b;6 mkdir c;7 openat c/d;8 unlinkat c/d;9 rmdir c;10 unlink b;" \
+expect "log" "1 open a;2 write a;3 pwrite a;4 fsync a;5 rename b;6 mkdir c;7 openat c/d;8 unlinkat c/d;9 rmdir c;10 linkat e;11 unlink b;" \
     "$(sed "s,$work/files/,," "$work/log" | tr '\n' ';')"
-for number in $(seq 10); do
+for number in $(seq 11); do
     call=$(sed -n "${number}p" <<<"$healthy" | cut -d' ' -f1)
     expect "EIO at $number" "$call -1 EIO" "$(probe eio $number | sed -n "${number}p")"
     before=$(head -n $((number - 1)) <<<"$healthy")

@@ -142,6 +142,7 @@ static bool has_the_cpus_bits(pb_opcode op) {
     switch (op) {
     case PB_OP_ADAMW:
     case PB_OP_CAST:
+    case PB_OP_DECODE8:
     case PB_OP_CONCAT:
     case PB_OP_SLICE:
     case PB_OP_ADD:

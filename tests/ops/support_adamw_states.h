@@ -4,6 +4,26 @@
 
 #include "kernels/backend.h"
 
+// --- fp32 state ---
+
+enum { ADAMW_MOST = 70000 };
+typedef struct adamw_inputs {
+    _Alignas(16) float gradient[ADAMW_MOST];
+    _Alignas(16) float initial[3][ADAMW_MOST];  // master weight and moments
+    float hyper[PB_HYPER_COUNT], control[PB_CONTROL_COUNT];
+} adamw_inputs;
+
+// Gradients and moments over eight decades: gradients are that unequal.
+void adamw_inputs_fill(adamw_inputs *inputs);
+// What the scalar sequence of kernels/adamw.h makes of the first `count` elements; `gradient` in `dtype`.
+void adamw_expect(const adamw_inputs *inputs, pb_dtype dtype, const void *gradient, int64_t count,
+                  float expected[3][ADAMW_MOST]);
+// The arguments of a step over them, in place.
+pb_kernel_args adamw_arguments(const adamw_inputs *inputs, pb_dtype dtype, void *gradient, int64_t count,
+                               float state[3][ADAMW_MOST], pb_dtype work_dtype, void *work);
+
+// --- Every format ---
+
 // What was found: of which format, how it was run, over how many elements.
 typedef void (*adamw_states_report)(bool good, const char *format, const char *what, int64_t elements);
 

@@ -10,6 +10,7 @@ typedef enum arg_role {
     ARG_WIDE,  // fp32; double when the storage dtype is double
     ARG_IDS,   // int32
     ARG_F64,
+    ARG_CODES,  // uint8
 } arg_role;
 
 typedef struct op_case {
@@ -37,6 +38,9 @@ typedef struct op_cases {
 #undef PB_OP
 
 const op_cases *op_cases_of(pb_opcode op);
+
+// Of attention's gradient: y and lse as the reference's forward pass leaves them.
+void op_prepare_attention_bwd(const pb_backend *reference, pb_kernel_args *args);
 
 // For the tables.
 #define SHAPE(...) {(int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), {__VA_ARGS__}}

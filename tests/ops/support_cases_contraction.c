@@ -89,8 +89,7 @@ const op_cases pb_case_attention = {
     .in = {ARG_DATA, ARG_DATA, ARG_DATA}, .out = {ARG_DATA, ARG_WIDE},
     .optional_out = BIT(1), .by_norm = BIT(0), CASES(attention)};
 
-// y and lse as the forward pass leaves them.
-static void run_attention(const pb_backend *reference, pb_kernel_args *args) {
+void op_prepare_attention_bwd(const pb_backend *reference, pb_kernel_args *args) {
     pb_kernel_args forward = {
         .attr = args->attr, .in = {args->in[1], args->in[2], args->in[3]}, .out = {args->in[4], args->in[5]}};
     forward.workspace = malloc(reference->workspaces[PB_OP_ATTENTION](&forward));
@@ -100,7 +99,7 @@ static void run_attention(const pb_backend *reference, pb_kernel_args *args) {
 }
 
 #define ATTENTION_BWD(name, attributes, q, k, statistics) \
-    {name, attributes, .in = {q, q, k, k, q, statistics}, .out = {q, k, k}, .prepare = run_attention}
+    {name, attributes, .in = {q, q, k, k, q, statistics}, .out = {q, k, k}, .prepare = op_prepare_attention_bwd}
 static const op_case attention_bwd[] = {
     ATTENTION_BWD("cross", CROSS, SHAPE(2, 7, 24), SHAPE(2, 5, 24), SHAPE(2, 3, 7)),
     ATTENTION_BWD("causal", CAUSAL, SHAPE(2, 9, 14), SHAPE(2, 9, 14), SHAPE(2, 2, 9)),

@@ -79,6 +79,13 @@ static const op_case cast[] = {
 };
 const op_cases pb_case_cast = {.in = {ARG_DATA}, .out = {ARG_DATA}, CASES(cast)};
 
+static const op_case decode8[] = {
+    {"odd", .in = {SHAPE(3, 37), SHAPE(1)}, .out = {SHAPE(3, 37)}},
+    {"blocks", .in = {SHAPE(4, 3, 3, 27), SHAPE(4)}, .out = {SHAPE(4, 3, 3, 27)}},
+    {"threads", .in = {SHAPE(2, 35003), SHAPE(274)}, .out = {SHAPE(2, 35003)}},
+};
+const op_cases pb_case_decode8 = {.in = {ARG_CODES, ARG_WIDE}, .out = {ARG_DATA}, CASES(decode8)};
+
 // Ids that repeat, and some that are not there.
 static void choose_ids(pb_tensor *ids, int64_t rows) {
     int32_t *id = ids->data;

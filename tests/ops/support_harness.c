@@ -49,6 +49,7 @@ static pb_dtype dtype_of(arg_role role, pb_dtype storage) {
     case ARG_WIDE: return storage == PB_F64 ? PB_F64 : PB_F32;
     case ARG_IDS: return PB_I32;
     case ARG_F64: return PB_F64;
+    case ARG_CODES: return PB_U8;
     default: return storage;
     }
 }
@@ -67,7 +68,8 @@ void op_run_init(op_run *run, pb_opcode op, const op_case *c, pb_dtype dtype, co
         pb_tensor *t = &run->args.in[i];
         *t = make(c->in[i], run->spec->in[i], dtype);
         for (int64_t k = 0; t->data && k < pb_shape_count(t->shape); k++)
-            pb_dtype_store(t->dtype, t->data, (size_t)k, 2 * op_random(&state));
+            pb_dtype_store(t->dtype, t->data, (size_t)k,
+                           run->spec->in[i] == ARG_CODES ? 127.5 * (1 + op_random(&state)) : 2 * op_random(&state));
     }
     for (int i = 0; i < PB_MAX_OUTPUTS; i++) {
         const bool converts = c->converts && run->spec->out[i] == ARG_DATA && dtype != PB_F64;
@@ -208,4 +210,20 @@ bool op_run_same_bits(const op_run *a, const op_run *b) {
         if (x->data && y->data && memcmp(x->data, y->data, op_tensor_bytes(y))) return false;
     }
     return true;
+}
+
+void op_run_init_setting(op_run *run, const op_setting *s) {
+    op_run_init(run, s->op, s->c, s->dtype, pb_backend_reference());
+    for (int i = 0; i < PB_MAX_INPUTS; i++)
+        if (s->dropped & BIT(i)) op_run_drop_input(run, i);
+}
+
+void op_each_setting(pb_opcode op, void (*check)(const op_setting *setting)) {
+    static const pb_dtype dtypes[] = {PB_F32, PB_F16, PB_BF16};
+    const op_cases *spec = op_cases_of(op);
+    for (int c = 0; c < spec->count; c++)
+        for (int d = 0; d < 3; d++)
+            for (unsigned dropped = 0; dropped < BIT(PB_MAX_INPUTS); dropped++)
+                if ((dropped & ~spec->optional_in) == 0)
+                    check(&(op_setting){op, &spec->cases[c], dtypes[d], dropped});
 }

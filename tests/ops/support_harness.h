@@ -12,6 +12,19 @@ typedef struct op_run {
     pb_kernel_args args;  // every data pointer lies between two sentinels
 } op_run;
 
+// A case, as it is to be run.
+typedef struct op_setting {
+    pb_opcode op;
+    const op_case *c;
+    pb_dtype dtype;
+    unsigned dropped;  // bit i: input i is absent
+} op_setting;
+
+// Every case of an op in every storage dtype, with every subset of its optional inputs absent.
+void op_each_setting(pb_opcode op, void (*check)(const op_setting *setting));
+// op_run_init with the setting's inputs, against the reference.
+void op_run_init_setting(op_run *run, const op_setting *setting);
+
 // Allocates the arguments; inputs are the same pseudo-random numbers for every run of a case, outputs NaN.
 void op_run_init(op_run *run, pb_opcode op, const op_case *c, pb_dtype dtype, const pb_backend *reference);
 void op_run_deinit(op_run *run);

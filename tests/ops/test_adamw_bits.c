@@ -1,32 +1,23 @@
 // test: links=quant,ref,cpu,base
 // AdamW gives the bits of the scalar sequence in kernels/adamw.h on every instruction set, for every dtype of gradients
 // and at every length of the last vector.
-#include "check.h"
-#include "kernels/adamw.h"
-#include "kernels/backend.h"
+#include <string.h>
+
 #include "base/isa.h"
-#include "support_harness.h"
+#include "check.h"
+#include "kernels/backend.h"
+#include "support_adamw_states.h"
 
-enum { MOST = 70000 };
-static float gradient[MOST], initial[3][MOST], expected[3][MOST], state[3][MOST];
-static uint16_t narrow_gradient[MOST], work[MOST];
+static adamw_inputs inputs;
+static float expected[3][ADAMW_MOST], state[3][ADAMW_MOST];
+static uint16_t narrow_gradient[ADAMW_MOST], work[ADAMW_MOST];
 
-static void check_bits(pb_dtype dtype, int64_t count, const float *hyper, const float *control) {
-    const pb_shape shape = PB_SHAPE1(count);
-    const pb_adamw_scalars scalars = pb_adamw_scalars_of(hyper, control);
-    pb_convert(dtype, narrow_gradient, PB_F32, gradient, dtype == PB_F32 ? 0 : (size_t)count);
-    void *g = dtype == PB_F32 ? (void *)gradient : narrow_gradient;
-    for (int s = 0; s < 3; s++) {
-        memcpy(expected[s], initial[s], (size_t)count * sizeof(float));
-        memcpy(state[s], initial[s], (size_t)count * sizeof(float));
-    }
-    for (int64_t i = 0; i < count; i++)
-        pb_adamw_element(&scalars, (float)pb_dtype_load(dtype, g, (size_t)i), &expected[0][i], &expected[1][i],
-                         &expected[2][i]);
-    pb_kernel_args args = {
-        .in = {{g, dtype, shape}, {(void *)control, PB_F32, PB_SHAPE1(4)}, {(void *)hyper, PB_F32, PB_SHAPE1(16)}}};
-    for (int s = 0; s < 3; s++) args.in[3 + s] = args.out[s] = (pb_tensor){state[s], PB_F32, shape};
-    args.out[3] = (pb_tensor){work, PB_BF16, shape};
+static void check_bits(pb_dtype dtype, int64_t count) {
+    pb_convert(dtype, narrow_gradient, PB_F32, inputs.gradient, dtype == PB_F32 ? 0 : (size_t)count);
+    void *gradient = dtype == PB_F32 ? (void *)inputs.gradient : narrow_gradient;
+    adamw_expect(&inputs, dtype, gradient, count, expected);
+    for (int s = 0; s < 3; s++) memcpy(state[s], inputs.initial[s], (size_t)count * sizeof(float));
+    const pb_kernel_args args = adamw_arguments(&inputs, dtype, gradient, count, state, PB_BF16, work);
     pb_backend_cpu()->kernels[PB_OP_ADAMW](&args);
     for (int s = 0; s < 3; s++)
         CHECK_THAT(!memcmp(expected[s], state[s], (size_t)count * sizeof(float)),
@@ -38,29 +29,13 @@ static void check_bits(pb_dtype dtype, int64_t count, const float *hyper, const 
 }
 
 int main(void) {
-    float hyper[PB_HYPER_COUNT] = {0}, control[PB_CONTROL_COUNT] = {0};
-    uint64_t random = 9;
-    hyper[PB_HYPER_BETA2] = 0.999f;
-    hyper[PB_HYPER_EPS] = 1e-8f;
-    hyper[PB_HYPER_DECAY] = 1 - 5e-8f;
-    hyper[PB_HYPER_STEP_SIZE] = 1.1e-5f;
-    hyper[PB_HYPER_SQRT_BIAS2] = 0.0547f;
-    hyper[PB_HYPER_ONE_MINUS_BETA1] = 0.1f;
-    hyper[PB_HYPER_ONE_MINUS_BETA2] = 0.001f;
-    control[PB_CONTROL_SCALE] = 0.371f;
-    for (int i = 0; i < MOST; i++) {
-        const double size = pow(10, 4 * op_random(&random));  // eight decades: gradients are that unequal
-        gradient[i] = (float)(size * op_random(&random));
-        initial[0][i] = (float)op_random(&random);
-        initial[1][i] = (float)(size * op_random(&random));
-        initial[2][i] = i % 3 ? (float)(size * size * fabs(op_random(&random))) : 0;
-    }
     const pb_dtype dtypes[] = {PB_F32, PB_F16, PB_BF16};
+    adamw_inputs_fill(&inputs);
     for (int level = PB_ISA_SCALAR; level <= (int)pb_cpu_isa_best().level; level++) {
         pb_cpu_isa_set((pb_isa){(pb_isa_level)level, false});
         for (int d = 0; d < 3; d++)
-            for (int64_t count = 1; count <= MOST; count += count < 40 ? 1 : MOST - 40)
-                check_bits(dtypes[d], count, hyper, control);
+            for (int64_t count = 1; count <= ADAMW_MOST; count += count < 40 ? 1 : ADAMW_MOST - 40)
+                check_bits(dtypes[d], count);
     }
     return CHECK_DONE();
 }

@@ -7,36 +7,23 @@
 #include "base/isa.h"
 #include "support_harness.h"
 
-typedef struct setting {
-    pb_opcode op;
-    const op_case *c;
-    pb_dtype dtype;
-    unsigned dropped;  // bit i: input i is absent
-} setting;
-
-static void run_init(op_run *run, const setting *s) {
-    op_run_init(run, s->op, s->c, s->dtype, pb_backend_reference());
-    for (int i = 0; i < PB_MAX_INPUTS; i++)
-        if (s->dropped & BIT(i)) op_run_drop_input(run, i);
-}
-
-static void check_run(const setting *s, op_run *run, const char *what) {
+static void check_run(const op_setting *s, op_run *run, const char *what) {
     const char *fault = op_run_execute(run, pb_backend_cpu());
     CHECK_THAT(!fault, "%s, %s, %s, inputs without %#x, %s, instruction set %d: %s", pb_op_name(s->op), s->c->label,
                pb_dtype_name(s->dtype), s->dropped, what, pb_cpu_isa().level, fault);
 }
 
-static void check_bits(const setting *s, const op_run *run, const op_run *first, const char *what) {
+static void check_bits(const op_setting *s, const op_run *run, const op_run *first, const char *what) {
     CHECK_THAT(op_run_same_bits(run, first), "%s, %s, %s, inputs without %#x, instruction set %d: other bits %s",
                pb_op_name(s->op), s->c->label, pb_dtype_name(s->dtype), s->dropped, pb_cpu_isa().level, what);
 }
 
-static void check_isa(const setting *s, const op_run *expected) {
+static void check_isa(const op_setting *s, const op_run *expected) {
     char why[200];
     op_run first, second, aliased;
-    run_init(&first, s);
-    run_init(&second, s);
-    run_init(&aliased, s);
+    op_run_init_setting(&first, s);
+    op_run_init_setting(&second, s);
+    op_run_init_setting(&aliased, s);
     CHECK_OK(pb_backend_cpu()->supports(s->op, &first.args));
     check_run(s, &first, "first run");
     CHECK_THAT(op_run_agrees(&first, expected, why, sizeof why),
@@ -51,7 +38,7 @@ static void check_isa(const setting *s, const op_run *expected) {
     for (int i = 0; i < PB_MAX_OUTPUTS; i++) {
         if (!(first.spec->optional_out & BIT(i))) continue;
         op_run partial;
-        run_init(&partial, s);
+        op_run_init_setting(&partial, s);
         op_run_drop_output(&partial, i);
         check_run(s, &partial, "an output absent");
         check_bits(s, &partial, &first, "with an output absent");
@@ -62,9 +49,9 @@ static void check_isa(const setting *s, const op_run *expected) {
     op_run_deinit(&aliased);
 }
 
-static void check_setting(const setting *s) {
+static void check_setting(const op_setting *s) {
     op_run expected;
-    run_init(&expected, s);
+    op_run_init_setting(&expected, s);
     const char *fault = op_run_execute(&expected, pb_backend_reference());
     CHECK_THAT(!fault, "the reference's %s, %s: %s", pb_op_name(s->op), s->c->label, fault);
     const pb_isa best = pb_cpu_isa_best();
@@ -86,17 +73,12 @@ static void check_unsupported(pb_opcode op, const op_case *c) {
 }
 
 int main(void) {
-    const pb_dtype dtypes[] = {PB_F32, PB_F16, PB_BF16};
     pb_threads_set(3);  // ranges that differ in length
     for (int op = 0; op < PB_OP_COUNT; op++) {
         const op_cases *spec = op_cases_of((pb_opcode)op);
         CHECK_THAT(spec->count > 0, "%s has no cases", pb_op_name((pb_opcode)op));
         check_unsupported((pb_opcode)op, &spec->cases[0]);
-        for (int c = 0; c < spec->count; c++)
-            for (int d = 0; d < 3; d++)
-                for (unsigned dropped = 0; dropped < BIT(PB_MAX_INPUTS); dropped++)
-                    if ((dropped & ~spec->optional_in) == 0)
-                        check_setting(&(setting){(pb_opcode)op, &spec->cases[c], dtypes[d], dropped});
+        op_each_setting((pb_opcode)op, check_setting);
     }
     return CHECK_DONE();
 }

@@ -12,14 +12,14 @@ static bool meet(const pb_block *a, const pb_block *b) {
            b->offset < a->offset + a->bytes;
 }
 
-// Returns the height.
-static uint64_t place(const char *what, uint64_t seed, pb_block *blocks, uint32_t count, uint64_t limit) {
-    static pb_block wished[MOST], again[MOST];
-    memcpy(wished, blocks, count * sizeof *blocks);
-    memcpy(again, blocks, count * sizeof *blocks);
+static uint64_t place_as(const char *what, uint64_t seed, const pb_block *wished, pb_block *blocks, uint32_t count,
+                         uint64_t limit, bool shortens) {
+    static pb_block again[MOST];
+    memcpy(blocks, wished, count * sizeof *blocks);
+    memcpy(again, wished, count * sizeof *blocks);
     uint64_t height = 0, repeated = 0, needed = 0;
-    CHECK_OK(pb_blocks_place(blocks, count, STEPS, limit, true, &height));
-    CHECK_OK(pb_blocks_place(again, count, STEPS, limit, true, &repeated));
+    CHECK_OK(pb_blocks_place(blocks, count, STEPS, limit, shortens, &height));
+    CHECK_OK(pb_blocks_place(again, count, STEPS, limit, shortens, &repeated));
     CHECK_THAT(height == repeated, "%s %llu: not the same twice", what, (unsigned long long)seed);
     bool whole = true;
     for (uint32_t i = 0; i < count; i++) {
@@ -41,6 +41,18 @@ static uint64_t place(const char *what, uint64_t seed, pb_block *blocks, uint32_
     CHECK(height >= pb_blocks_lower_bound(blocks, count, STEPS));
     CHECK(whole || limit < UINT64_MAX);
     return height;
+}
+
+// Both ways; the result is that of the first one that fits. Returns the height.
+static uint64_t place(const char *what, uint64_t seed, pb_block *blocks, uint32_t count, uint64_t limit) {
+    static pb_block wished[MOST], shortened[MOST];
+    memcpy(wished, blocks, count * sizeof *blocks);
+    const uint64_t height = place_as(what, seed, wished, blocks, count, limit, false);
+    if (limit == UINT64_MAX) return height;
+    const uint64_t other = place_as(what, seed, wished, shortened, count, limit, true);
+    if (height <= limit) return height;
+    memcpy(blocks, shortened, count * sizeof *blocks);
+    return other;
 }
 
 static pb_block random_block(uint64_t *dice, uint32_t longest, uint32_t slack) {

@@ -21,6 +21,44 @@ static void check_points(bool is_signed) {
     CHECK(map[255] == 1 && map[PB_BLOCK8_ZERO(is_signed)] == 0);
 }
 
+// What a number may lose, in its block's largest magnitude: docs/optimizer_state.md has these figures.
+static double most_lost(bool is_signed, double magnitude) {
+    static const double decades[] = {1e-4, 1e-3, 1e-2, 1e-1, 1};
+    static const double of_both[] = {2.54e-5, 6.84e-5, 2.97e-4, 1.43e-3, 7.05e-3};
+    static const double from_zero[] = {1.98e-5, 4.34e-5, 1.57e-4, 7.23e-4, 3.54e-3};
+    int d = 0;
+    while (d < 4 && magnitude > decades[d]) d++;
+    return is_signed ? of_both[d] : from_zero[d];
+}
+
+// Blocks of every size of number, their elements spread over seven decades; short last blocks, too.
+static void check_bound(bool is_signed) {
+    enum { MOST = 3 * PB_BLOCK8 };
+    float x[MOST], scales[3], decoded[MOST];
+    uint8_t codes[MOST];
+    uint64_t state = 7;
+    double closest = 0;
+    for (int round = 0; round < 4000; round++) {
+        const int n = 1 + round * 37 % MOST;
+        for (int i = 0; i < n; i++) {
+            state = state * 6364136223846793005u + 1442695040888963407u;
+            const float part = (float)(int32_t)(state >> 32) * 0x1p-31f;
+            x[i] =
+                (is_signed ? part : fabsf(part)) * exp2f((float)(round % 250 - 125) - (float)(state >> 8 & 15) * 1.6f);
+        }
+        pb_codecs_here()->encode8(is_signed, x, n, codes, scales);
+        pb_codecs_here()->decode8(is_signed, codes, scales, n, decoded);
+        for (int i = 0; i < n; i++) {
+            const double scale = scales[i / PB_BLOCK8], lost = fabs((double)x[i] - decoded[i]) / scale;
+            if (scale < 0x1p-126) continue;  // its reciprocal is not one any more
+            const double share = lost / most_lost(is_signed, fabs(x[i]) / scale);
+            closest = share > closest ? share : closest;
+        }
+    }
+    CHECK_THAT(closest <= 1, "an element loses %.4f of what it may (signed: %d)", closest, is_signed);
+    CHECK_THAT(closest > 0.98, "the bound is looser than it should be: %.4f (signed: %d)", closest, is_signed);
+}
+
 static void *load(const pb_safetensors *file, const char *name, const char *suffix, pb_dtype dtype, int64_t *count) {
     char full[128];
     snprintf(full, sizeof full, "%s%s", name, suffix);
@@ -62,6 +100,7 @@ int main(void) {
     CHECK_OK(pb_safetensors_open(PB_TEST_DATA "/golden/quant/inputs.safetensors", &inputs));
     for (int is_signed = 0; is_signed < 2; is_signed++) {
         check_points(is_signed);
+        check_bound(is_signed);
         pb_safetensors *goldens = NULL;
         CHECK_OK(pb_safetensors_open(is_signed ? PB_TEST_DATA "/golden/quant/signed.safetensors"
                                                : PB_TEST_DATA "/golden/quant/unsigned.safetensors",

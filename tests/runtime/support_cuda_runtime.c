@@ -60,7 +60,8 @@ cudaError_t fake_enter(const char *function) {
     cudaError_t error = faults.broken;
     if (faults.at > 0 && strcmp(function, faults.function) == 0 && --faults.at == 0) error = faults.error;
     // What fails in a stream breaks the context, whatever it is.
-    if (breaks(error) || (error != cudaSuccess && strcmp(function, "kernel") == 0)) faults.broken = error;
+    const bool in_stream = !strcmp(function, "kernel") || !strcmp(function, "stream");
+    if (breaks(error) || (error != cudaSuccess && in_stream)) faults.broken = error;
     if (error != cudaSuccess) faults.last = error;
     pthread_mutex_unlock(&faults.lock);
     return error;

@@ -53,7 +53,19 @@ static void check_faults(void) {
                                             "cudaMalloc",
                                             "cudaStreamCreateWithFlags",
                                             "cudaEventCreateWithFlags",
-                                            "cudaStreamAddCallback"};
+                                            "cudaStreamAddCallback",
+                                            "cuStreamWaitValue32",
+                                            "cudaGetDriverEntryPointByVersion",
+                                            "cudaHostAlloc",
+                                            "cudaHostGetDevicePointer",
+                                            "cudaHostRegister",
+                                            "cudaStreamBeginCapture",
+                                            "cudaStreamEndCapture",
+                                            "cudaGraphInstantiate",
+                                            "cudaGraphUpload",
+                                            "cudaGraphLaunch",
+                                            "callback",
+                                            "stream"};
     static const cudaError_t errors[] = {cudaErrorIllegalAddress, cudaErrorECCUncorrectable, cudaErrorLaunchTimeout,
                                          cudaErrorUnknown};
     pb_graph *g = support_random_graph(3, 6);

@@ -1,8 +1,6 @@
 // test: links=shim,ref,base
 // Attention and its gradient for the head sizes of SD 1, SD 2, SDXL, their text encoders and the VAE, with fewer, as
 // many and more tokens than a tile, against the scalar reference.
-#include <stdlib.h>
-
 #include "check.h"
 #include "ops/support_harness.h"
 #include "support_shim.h"
@@ -16,15 +14,6 @@ static const geometry geometries[] = {
     {40, 2, 70, 77, false},  {64, 2, 77, 77, true},    {80, 2, 16, 77, false},  {96, 1, 65, 65, true},
     {128, 1, 33, 64, false}, {160, 1, 64, 130, false}, {512, 1, 36, 36, false},
 };
-
-static void run_forward(const pb_backend *reference, pb_kernel_args *args) {
-    pb_kernel_args forward = {
-        .attr = args->attr, .in = {args->in[1], args->in[2], args->in[3]}, .out = {args->in[4], args->in[5]}};
-    forward.workspace = malloc(reference->workspaces[PB_OP_ATTENTION](&forward));
-    if (!forward.workspace) abort();
-    reference->kernels[PB_OP_ATTENTION](&forward);
-    free(forward.workspace);
-}
 
 static void check(const geometry *g, pb_opcode op, const op_case *c, pb_dtype dtype, bool units) {
     char why[200];
@@ -54,7 +43,8 @@ int main(void) {
         const pb_shape lse = PB_SHAPE3(1, g->heads, g->queries);
         const pb_attr attr = {.attention = {g->heads, g->causal, 1 / sqrtf((float)g->width)}};
         const op_case forward = {"", attr, .in = {q, k, k}, .out = {q, lse}};
-        const op_case backward = {"", attr, .in = {q, q, k, k, q, lse}, .out = {q, k, k}, .prepare = run_forward};
+        const op_case backward = {"", attr, .in = {q, q, k, k, q, lse}, .out = {q, k, k},
+                                  .prepare = op_prepare_attention_bwd};
         for (int d = 0; d < 5; d++) {
             check(g, PB_OP_ATTENTION, &forward, dtypes[d % 3], d < 3);
             check(g, PB_OP_ATTENTION_BWD, &backward, dtypes[d % 3], d < 3);

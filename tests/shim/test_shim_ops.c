@@ -5,20 +5,7 @@
 #include "ops/support_harness.h"
 #include "support_shim.h"
 
-typedef struct setting {
-    pb_opcode op;
-    const op_case *c;
-    pb_dtype dtype;
-    unsigned dropped;  // bit i: input i is absent
-} setting;
-
-static void run_init(op_run *run, const setting *s) {
-    op_run_init(run, s->op, s->c, s->dtype, pb_backend_reference());
-    for (int i = 0; i < PB_MAX_INPUTS; i++)
-        if (s->dropped & BIT(i)) op_run_drop_input(run, i);
-}
-
-static void check_run(const setting *s, op_run *run, const op_run *expected, const char *what) {
+static void check_run(const op_setting *s, op_run *run, const op_run *expected, const char *what) {
     char why[200];
     const char *fault = op_run_execute(run, shim_backend());
     CHECK_THAT(!fault, "%s, %s, %s, inputs without %#x, %s: %s", pb_op_name(s->op), s->c->label,
@@ -27,18 +14,19 @@ static void check_run(const setting *s, op_run *run, const op_run *expected, con
                pb_op_name(s->op), s->c->label, pb_dtype_name(s->dtype), s->dropped, what, why);
 }
 
-static void check_bits(const setting *s, const op_run *run, const op_run *first, const char *what) {
+static void check_bits(const op_setting *s, const op_run *run, const op_run *first, const char *what) {
     CHECK_THAT(op_run_same_bits(run, first), "%s, %s, %s, inputs without %#x: other bits %s", pb_op_name(s->op),
                s->c->label, pb_dtype_name(s->dtype), s->dropped, what);
 }
 
 // Where misaligned memory and lengths that are no multiple of a vector need other code, the cases' odd lengths run it.
-static void check_setting(const setting *s) {
+static void check_setting(const op_setting *s) {
+    pb_cuda_threads = 256;
     op_run expected, first, other, aliased;
-    run_init(&expected, s);
-    run_init(&first, s);
-    run_init(&other, s);
-    run_init(&aliased, s);
+    op_run_init_setting(&expected, s);
+    op_run_init_setting(&first, s);
+    op_run_init_setting(&other, s);
+    op_run_init_setting(&aliased, s);
     const char *fault = op_run_execute(&expected, pb_backend_reference());
     CHECK_THAT(!fault, "the reference's %s, %s: %s", pb_op_name(s->op), s->c->label, fault);
     shim_set_order(SHIM_FORWARD, 0);
@@ -56,7 +44,7 @@ static void check_setting(const setting *s) {
     for (int i = 0; i < PB_MAX_OUTPUTS; i++) {
         if (!(first.spec->optional_out & BIT(i))) continue;
         op_run partial;
-        run_init(&partial, s);
+        op_run_init_setting(&partial, s);
         op_run_drop_output(&partial, i);
         check_run(s, &partial, &expected, "an output absent");
         check_bits(s, &partial, &first, "with an output absent");
@@ -71,19 +59,11 @@ static void check_setting(const setting *s) {
 }
 
 int main(void) {
-    const pb_dtype dtypes[] = {PB_F32, PB_F16, PB_BF16};
     int ops = 0;
     for (int op = 0; op < PB_OP_COUNT; op++) {
-        const op_cases *spec = op_cases_of((pb_opcode)op);
         if (!shim_has((pb_opcode)op)) continue;
         ops++;
-        for (int c = 0; c < spec->count; c++)
-            for (int d = 0; d < 3; d++)
-                for (unsigned dropped = 0; dropped < BIT(PB_MAX_INPUTS); dropped++)
-                    if ((dropped & ~spec->optional_in) == 0) {
-                        pb_cuda_threads = 256;
-                        check_setting(&(setting){(pb_opcode)op, &spec->cases[c], dtypes[d], dropped});
-                    }
+        op_each_setting((pb_opcode)op, check_setting);
     }
     printf("%d ops, %llu threads\n", ops, (unsigned long long)shim_threads_run());
     return CHECK_DONE();

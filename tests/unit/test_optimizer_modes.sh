@@ -75,7 +75,7 @@ for mode in "${modes[@]}"; do
     grep -q ' 0.000 GiB of the host' "host_$name.log" && fail "host $name: everything was on the device"
     mkdir "swap_$name"
     train "nvme_$name" "${keys[@]}" memory.device=4MiB memory.host=6MiB "memory.nvme=swap_$name" \
-        memory.nvme_size=64MiB memory.placement=nvme ||
+        memory.nvme_size=64MiB memory.placement=nvme checkpoint_format=portable ||
         fail "nvme $name: $(cat "nvme_$name.log")"
     same "$name" "nvme_$name"
     grep -q ' 0.000 GiB on NVMe' "nvme_$name.log" && fail "nvme $name: nothing was in the swap file"

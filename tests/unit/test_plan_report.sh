@@ -108,6 +108,37 @@ for word in 'Device memory at' 'Host memory at' 'bound by' 'lower bound' 'the ga
     grep -q "$word" text || fail "text: no \"$word\""
 done
 
+# Formats of the optimizer's state: SD 1.4 with 8-bit moments within 12 GiB and nothing moved; fewer bytes take less room;
+# the row of the configuration's own format has the plan's figures; nothing is chosen that was not asked for.
+format() { # FILE STATES MASTER KEY
+    grep -A1 "\"states\": \"$2\", \"master\": \"$3\"" "$1" | tr -d '\n' | grep -oE "\"$4\": [0-9a-z.]+" | head -1 |
+        sed 's/.*: //'
+}
+sd14=(--preset sd14 --set train_batch_size=1 --set mixed_precision=bf16 --set memory.device=12GiB)
+plan once "${sd14[@]}" --json
+plan formats "${sd14[@]}" --formats --json
+[ "$(grep -c '"states": "' formats)" = 12 ] || fail "formats: $(grep -c '"states": "' formats) rows"
+[ "$(grep -c '"chosen": true' formats)" = 1 ] && [ "$(format formats fp32 fp32 chosen)" = true ] ||
+    fail "formats: not the configuration's alone"
+[ "$(format formats fp32 fp32 device)" = "$(field once device peak)" ] || fail "formats: another plan: $(cat once formats)"
+for states in fp32 16bit 8bit; do
+    before=
+    for master in fp32 split16 split8 none; do
+        lasting=$(format formats $states $master lasting)
+        [ -z "$before" ] || holds "$lasting < $before" "formats: $states, $master"
+        before=$lasting
+    done
+done
+holds "$(format formats 8bit fp32 device) <= 12 * 2^30" "8-bit states"
+for key in h2d d2h nvme_read nvme_write; do
+    [ "$(format formats 8bit fp32 $key)" = 0 ] || fail "8-bit states: $key moves"
+done
+plan formats "${tiny[@]}" "${paged[@]}" --set use_8bit_adam=true --formats
+grep -qE '^\* 8bit +fp32 ' formats && grep -q 'need mixed_precision' formats || fail "formats: $(cat formats)"
+grep -q 'Not all of it fits.*--formats' text || fail "text: nothing about --formats"
+"$program" plan "${tiny[@]}" --set memory.device=1KiB --formats --json >formats 2>formats.log && fail "formats: 1 KiB fits"
+grep -q '^{"fits": false, "formats"' formats && grep -q 'memory.device' formats.log || fail "formats: $(cat formats*)"
+
 # In words.
 plan words "${tiny[@]}" "${paged[@]}" --explain
 for word in 'Not everything fits' 'Between two steps' 'Optimizer state' 'Moved in every step' 'Updates' \
