@@ -13,6 +13,9 @@ static const char epilogue[] =
     "  pagebooth train configs/my_subject.yaml --set learning_rate=2e-6 --set memory.device=8GiB --check\n\n"
     "SIGINT (Ctrl-C) and SIGTERM finish the step, write a checkpoint and exit with 130; a second one ends at once.\n"
     "With validation_prompt set, pictures of it are made every validation_steps steps, in output_dir/validation.\n"
+    "A checkpoint of a run with memory.nvme keeps its swap file instead of a copy of what lies there; with\n"
+    "--set checkpoint_format=portable it holds the weights in fp32 by the model's own names. Any run resumes from\n"
+    "either.\n"
     "The keys are explained in docs/configuration.md.";
 
 pb_status pb_command_train(int argc, char **argv) {

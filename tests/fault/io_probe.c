@@ -1,4 +1,5 @@
-// Eleven operations of the kinds that io_fault.c makes fail, with what came of them on stdout. usage: io_probe DIRECTORY
+// Eleven operations of the kinds that io_fault.c makes fail, with what came of them on stdout.
+// usage: io_probe DIRECTORY
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
