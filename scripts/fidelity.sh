@@ -35,7 +35,7 @@ bf16,none,8bit mixed_precision=bf16 optimizer.master=none optimizer.states=8bit
 fp16 mixed_precision=fp16
 fp16,split16 mixed_precision=fp16 optimizer.master=split16
 fp16,split8,8bit mixed_precision=fp16 optimizer.master=split8 optimizer.states=8bit'
-short='fp32|fp32,8bit|bf16|bf16,split16|bf16,split8|bf16,none'
+short='fp32|fp32,nudged|fp32,8bit|bf16|bf16,split16|bf16,split8|bf16,none'
 [ "${MODES:-}" = short ] && MODES=$short
 modes=$(grep -E "^(${MODES:-.*})( |\$)" <<<"$all")
 
