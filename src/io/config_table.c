@@ -12,7 +12,8 @@ static const pb_config_choice placements[] = {{"auto", PB_PLACEMENT_AUTO},
                                               {NULL, 0}};
 static const pb_config_choice checkpoint_formats[] = {
     {"auto", PB_CHECKPOINT_AUTO}, {"portable", PB_CHECKPOINT_PORTABLE}, {"swap", PB_CHECKPOINT_SWAP}, {NULL, 0}};
-static const pb_config_choice frozen_weights_choices[] = {{"full", PB_FROZEN_FULL}, {"8bit", PB_FROZEN_8BIT}, {NULL, 0}};
+static const pb_config_choice frozen_weights_choices[] = {
+    {"full", PB_FROZEN_FULL}, {"8bit", PB_FROZEN_8BIT}, {NULL, 0}};
 static const pb_config_choice optimizer_states[] = {
     {"fp32", PB_STATES_FP32}, {"16bit", PB_STATES_16BIT}, {"8bit", PB_STATES_8BIT}, {NULL, 0}};
 static const pb_config_choice optimizer_masters[] = {{"fp32", PB_MASTER_FP32},

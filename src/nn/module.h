@@ -49,8 +49,8 @@ pb_module *pb_module_create(pb_graph *graph, pb_dtype compute, bool trained);
 pb_vid pb_module_param(pb_module *m, bool narrow, pb_layout layout, pb_shape file_shape, const char *name_format, ...)
     __attribute__((format(printf, 5, 6)));
 
-// The same for a table that is looked up: never in codes, for decoding all of it to read a few rows would take more room
-// than it spares.
+// The same for a table that is looked up: never in codes, for decoding all of it to read a few rows would take more
+// room than it spares.
 pb_vid pb_module_table(pb_module *m, pb_shape shape, const char *name);
 
 // Says that tensors whose name starts with `prefix` (a literal) belong to another part of the same file.

@@ -141,7 +141,8 @@ static pb_status download_split(const walk *w, const pb_graph *g, const pb_execu
     return PB_OK;
 }
 
-// The codes of `count` elements, which begin with a whole block, and their scales; in the file's buffer, which is used up.
+// The codes of `count` elements, which begin with a whole block, and their scales. Made in the file's buffer, which is
+// used up.
 static pb_status upload_codes(const walk *w, pb_executor *executor, const pb_param *param, int64_t first,
                               int64_t count) {
     const int64_t blocks = pb_block8_scales(count);
