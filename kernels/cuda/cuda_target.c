@@ -116,6 +116,6 @@ uint64_t pb_cuda_gemm_scratch(int capability) {
 }
 
 uint64_t pb_cuda_conv_scratch_unasked(int capability, bool fp32) {
-    const uint64_t mib = fp32 ? 31 : capability / 10 == 9 ? 9 : 23;
+    const uint64_t mib = fp32 ? 31 : capability / 10 == 9 ? 10 : 23;
     return mib << 20;
 }

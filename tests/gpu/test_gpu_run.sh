@@ -16,11 +16,14 @@ status=$?
 grep -q 'no GPU here' "$work/log" || fail "it does not say that there is no GPU: $(cat "$work/log")"
 [ -z "$(ls "$work" | grep json)" ] || fail "results without a GPU"
 
-"$run" --kit "$3" --out "$work" --device cpu --only doctor,placement,resume >"$work/log" 2>&1 ||
+"$run" --kit "$3" --out "$work" --device cpu --only doctor,placement,resume,profile,graphs >"$work/log" 2>&1 ||
     fail "the rehearsal: $(cat "$work/log")"
 json=$work/rehearsal-cpu.json
 [ "$(grep -c '"passed": true' "$json")" -ge 4 ] || fail "too few results: $(cat "$json" "$work/log")"
-grep -q '"name": "resume"' "$json" || fail "no resume"
+for name in resume profile graphs-true-auto graphs-false-4GiB; do
+    grep -q "\"name\": \"$name\"" "$json" || fail "no $name"
+done
+grep -q '"prediction_error": ' "$json" || fail "no prediction is held against what was measured"
 [ "$(tr -cd '{' <"$json" | wc -c)" = "$(tr -cd '}' <"$json" | wc -c)" ] || fail "not whole: $(cat "$json")"
 if command -v python3 >/dev/null; then python3 -m json.tool "$json" >/dev/null || fail "no JSON: $(cat "$json")"; fi
 "$run" --nonsense x >/dev/null 2>&1
