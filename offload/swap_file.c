@@ -12,7 +12,7 @@
 
 #include "base/fs.h"
 
-enum { CREATE_TRIES = 100, LOCK_TRIES = 5 };
+enum { CREATE_TRIES = 100, LOCK_TRIES = 9 };
 
 pb_status pb_swap_file_error(const pb_swap_file *file, const char *action, long result) {
     return pb_error(PB_ERR_IO, "cannot %s %s: %s%s", action, file->path, strerror((int)-result),
@@ -67,8 +67,8 @@ static pb_status check_file(const pb_swap_file *file, uint64_t *bytes) {
                : PB_OK;
 }
 
-// Half a second's patience: the system lets go of a killed process's requests, and with them of its lock, a little
-// late.
+// Nine tenths of a second's patience: the system lets go of a killed process's requests, and with them of its lock, a
+// little late, and later where it is busy.
 static pb_status lock_file(const pb_swap_file *file) {
     long result = -EWOULDBLOCK;
     for (int tries = 0; tries < LOCK_TRIES && result == -EWOULDBLOCK; tries++)
