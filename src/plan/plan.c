@@ -117,7 +117,8 @@ static pb_status try_strategies(const search *s, int level) {
         PB_RETURN_IF(look(s, (pb_strategy)i, used, false, false));
         order_matters[i] = s->o->order_matters;
         // Gradients that the host updates from wait on the device, where there is room.
-        if (nvme && on_host && !(request->quick && s->o->program)) PB_RETURN_IF(look(s, (pb_strategy)i, used, true, true));
+        if (nvme && on_host && !(request->quick && s->o->program))
+            PB_RETURN_IF(look(s, (pb_strategy)i, used, true, true));
     }
     // Gradients leave the host first rather than state.
     if (!nvme || !s->o->program || s->o->attempt.gradients_first || request->quick) return PB_OK;
