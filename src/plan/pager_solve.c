@@ -245,7 +245,7 @@ static pb_status fit(pb_pager *p, pb_tier_problem *t, relief_list *list, uint64_
         alternate[i] = t->segments[i].alternate;
     }
     uint64_t target = budget;
-    bool last = false;  // nothing more can leave
+    bool last = false;  // that more leaves is of no use: once more with all of the budget
     for (int attempt = 0;; attempt++) {
         reset(t, home, alternate);
         bool fits = pb_tier_relieve(t, list->items, list->count, target - reserved(p, target));
@@ -269,6 +269,11 @@ static pb_status fit(pb_pager *p, pb_tier_problem *t, relief_list *list, uint64_
             PB_TRY(place(p, t, budget, alignment, true, scratch, scratch_offset, height));
         if (*height <= budget) break;
         const uint64_t over = *height - budget;
+        if (target < budget && !last && attempt + 1 >= TRIES) {
+            target = budget;
+            last = true;
+            continue;
+        }
         if (last || attempt + 1 >= TRIES || over > target / 2) {
             *needed = *height;
             p->unplaced = true;

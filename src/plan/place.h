@@ -19,9 +19,9 @@ typedef struct pb_block {
 uint64_t pb_blocks_lower_bound(const pb_block *blocks, uint32_t count, uint32_t steps);
 
 // Sets every offset that is not pinned; no two blocks that are alive at the same step overlap. *height: what it takes.
-// Where a block does not fit below `limit`, its life is shortened; UINT64_MAX: as low as it gets, with whole lives. With
-// `shortens` all are placed with the shortest lives first, which then grow as far as there is room: that fits more often
-// and leaves less time. Steps are below `steps`, and that is below INT32_MAX.
+// Where a block does not fit below `limit`, its life is shortened; UINT64_MAX: as low as it gets, with whole lives.
+// With `shortens` all are placed with the shortest lives first, which then grow as far as there is room: that fits more
+// often and leaves less time. Steps are below `steps`, and that is below INT32_MAX.
 pb_status pb_blocks_place(pb_block *blocks, uint32_t count, uint32_t steps, uint64_t limit, bool shortens,
                           uint64_t *height);
 

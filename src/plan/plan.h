@@ -20,7 +20,7 @@ typedef struct pb_plan_request {
     uint64_t budget[PB_TIER_COUNT];  // bytes of each tier; UINT64_MAX for no limit, 0 for a tier that is not there
     const pb_machine *machine;       // how fast things go; NULL: something middling
     pb_state_home state;
-    bool quick;  // the first way that fits will do
+    bool quick;                // the first way that fits will do
     pb_plan_refusal *refusal;  // NULL, or where a refusal goes: then no time is spent on looking for the
                                // smallest budget that works
     const pb_program *like;    // a program of the same run, whose persistent values this one must find and

@@ -21,7 +21,7 @@ typedef struct pb_shelf {
     pb_tray *trays;   // room for pb_shelf_trays(blocks), zeroed
     uint32_t *order;  // of the trays that are in use, by ascending offset; as much room
     uint32_t count;
-    int shift;  // 64 parts of the step, of 1 << shift steps each
+    int shift;          // 64 parts of the step, of 1 << shift steps each
     uint64_t full[64];  // by part: below it nothing is free at any time of it
 } pb_shelf;
 

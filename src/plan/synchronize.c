@@ -14,10 +14,10 @@ typedef struct synchronizer {
     uint32_t out_count, out_capacity;
     pb_byte_history *slab[2];  // device, host
     pb_stamp *extent_written, *extent_read;
-    pb_stamp known[PB_LANE_COUNT];        // by lane: what it knows of the others
+    pb_stamp known[PB_LANE_COUNT];     // by lane: what it knows of the others
     uint32_t position[PB_LANE_COUNT];  // instructions given to the lane so far
     uint32_t *index[PB_LANE_COUNT];    // by position: where the instruction stands in `out`
-    pb_stamp *after[PB_LANE_COUNT];       // by position: what is known when it is complete
+    pb_stamp *after[PB_LANE_COUNT];    // by position: what is known when it is complete
     bool failed;
 } synchronizer;
 

@@ -223,9 +223,9 @@ static pb_status compile_deferred(const pb_step_request *request, const pb_plan_
         *budgets->refusal = refuses_less(&plain.refusal, &again.refusal) ? plain.refusal : again.refusal;
         return pb_error(PB_ERR_BUDGET, "%s", plain.message);
     }
-    const bool take = again.status == PB_OK &&
-                      (plain.status != PB_OK ||
-                       (moves_something(programs) && seconds_of(&other) < seconds_of(programs)));
+    const bool take =
+        again.status == PB_OK &&
+        (plain.status != PB_OK || (moves_something(programs) && seconds_of(&other) < seconds_of(programs)));
     if (take) {
         drop_all(programs);
         *programs = other;
