@@ -28,6 +28,21 @@ static void add_updates(pb_pager *p, uint32_t chunk, bool *done) {
         p->slots[p->slot_count++] = (pb_slot){.node = UINT32_MAX, .unit = u};
 }
 
+// Chunks in the order in which their new weights are wanted. `listed` is clear. Returns how many.
+static uint32_t order_chunks(const pb_graph *g, const uint32_t *chunk_of, bool *listed, uint32_t *sequence) {
+    uint32_t count = 0;
+    for (uint32_t n = 0; n < g->node_count; n++) {
+        if (g->nodes[n].op == PB_OP_ADAMW) continue;
+        for (int i = 0; i < PB_MAX_INPUTS; i++) {
+            const uint32_t c = g->nodes[n].in[i] == PB_NONE ? UINT32_MAX : chunk_of[g->nodes[n].in[i]];
+            if (c == UINT32_MAX || listed[c]) continue;
+            listed[c] = true;
+            sequence[count++] = c;
+        }
+    }
+    return count;
+}
+
 // Every update stands just before the first op that reads what it makes, or, on the host, some chunks earlier; where
 // nothing reads that any more (the update ends the step), behind everything else.
 static pb_status order_slots(pb_pager *p) {
@@ -38,7 +53,7 @@ static pb_status order_slots(pb_pager *p) {
     uint32_t *chunk_of = malloc((g->value_count + 1) * sizeof *chunk_of);
     uint32_t *sequence = malloc((l->chunk_count + 1) * sizeof *sequence);
     bool *listed = calloc(l->chunk_count + 1, sizeof *listed), *done = calloc(l->chunk_count + 1, sizeof *done);
-    uint32_t sequence_count = 0, reached = 0;
+    uint32_t reached = 0;
     if (!p->slots || !chunk_of || !sequence || !listed || !done) PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
     memset(chunk_of, 0xff, (g->value_count + 1) * sizeof *chunk_of);
     for (uint32_t i = 0; i < l->param_count; i++) {
@@ -47,16 +62,7 @@ static pb_status order_slots(pb_pager *p) {
         for (int o = 0; o < PB_MAX_OUTPUTS; o++)
             if (node->out[o] != PB_NONE) chunk_of[node->out[o]] = l->params[i].chunk;
     }
-    // Chunks in the order in which their new weights are wanted.
-    for (uint32_t n = 0; n < g->node_count; n++) {
-        if (g->nodes[n].op == PB_OP_ADAMW) continue;
-        for (int i = 0; i < PB_MAX_INPUTS; i++) {
-            const uint32_t c = g->nodes[n].in[i] == PB_NONE ? UINT32_MAX : chunk_of[g->nodes[n].in[i]];
-            if (c == UINT32_MAX || listed[c]) continue;
-            listed[c] = true;
-            sequence[sequence_count++] = c;
-        }
-    }
+    const uint32_t sequence_count = order_chunks(g, chunk_of, listed, sequence);
     const bool on_host = p->attempt.strategy == PB_STRATEGY_HOST;
     const uint32_t ahead = on_host ? CHUNKS_AHEAD : 0;
     for (int i = 0; i < SEND_AHEAD && on_host; i++) p->slots[p->slot_count++] = (pb_slot){UINT32_MAX, UINT32_MAX};

@@ -40,6 +40,7 @@ typedef struct outcome {
     pb_attempt attempt;
     int level;                       // its reserve, as one of reserves[]
     bool improved, order_matters;    // the newest attempt: is the best so far; something had to leave the host
+    double gap;                      // the newest attempt: its seconds over its lower bound; 0: does not fit
     bool unplaced;                   // some attempt only failed to find offsets
     uint64_t needed[PB_TIER_COUNT];  // the least that some attempt asked for, where none fitted
 } outcome;
@@ -78,6 +79,7 @@ static pb_status try_attempt(const pb_graph *graph, const pb_plan_request *reque
     PB_TRY(pb_pager_build(&p));
     status = pb_pager_solve(&p, needed);
     o->order_matters = status != PB_OK || p.host_relieved;
+    o->gap = 0;
     o->unplaced |= p.unplaced;
     if (status == PB_ERR_BUDGET)
         for (int t = 0; t < PB_TIER_COUNT; t++)
@@ -85,6 +87,7 @@ static pb_status try_attempt(const pb_graph *graph, const pb_plan_request *reque
     if (status != PB_OK) goto fail;
     PB_TRY(pb_pager_emit(&p, &program));
     PB_TRY(pb_program_predict(graph, program, request->machine, &prediction, NULL));
+    o->gap = prediction.seconds / prediction.lower_bound;
     if (o->program && !is_better(program, prediction.seconds, o->program, o->seconds)) goto fail;
     pb_program_destroy(o->program);
     o->program = program;
@@ -96,6 +99,9 @@ fail:
     pb_arena_destroy(p.arena);
     return status;
 }
+
+// A gap from which on the two directions of a link take turns, since lives had to be shortened for all to find a place.
+static const double TAKES_TURNS = 1.4;
 
 // Shares of the budgets that are left for moves. State that comes and goes wants some; what the host updates, little.
 static const double reserves[] = {0, 0.02, 0.1, 0.25};
@@ -141,6 +147,9 @@ static pb_status try_strategies(const search *s, int level) {
         if (request->quick && s->o->program) return PB_OK;
         PB_RETURN_IF(look(s, (pb_strategy)i, used, false, false));
         order_matters[i] = s->o->order_matters;
+        // With more room they go side by side.
+        if (!on_host && level < 0 && s->o->gap > TAKES_TURNS && used + 1 < RESERVES)
+            PB_RETURN_IF(look(s, (pb_strategy)i, used + 1, false, false));
         // Gradients that the host updates from wait on the device, where there is room.
         if (nvme && on_host && !(request->quick && s->o->program))
             PB_RETURN_IF(look(s, (pb_strategy)i, used, true, true));

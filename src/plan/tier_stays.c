@@ -295,47 +295,58 @@ static void bring_home(tally *t, const pb_relief *r) {
     }
 }
 
-bool pb_tier_relieve(pb_tier_problem *p, pb_relief *reliefs, uint32_t count, uint64_t budget) {
+// In their order, until nothing is used that is not there.
+static void take(tally *t, pb_relief *reliefs, uint32_t count) {
+    for (uint32_t r = 0; r < count; r++) {
+        reliefs[r].taken = reliefs[r].forced;
+        if (reliefs[r].forced) apply(t, &reliefs[r], true);
+    }
+    for (uint32_t r = 0; r < count && t->over; r++) {
+        if (reliefs[r].taken) continue;
+        const uint64_t left = t->over;
+        if (!apply_if_useful(t, &reliefs[r], true)) continue;
+        reliefs[r].taken = t->over < left;
+        if (!reliefs[r].taken) apply(t, &reliefs[r], false);
+    }
+}
+
+// Those that need not be, the costliest first.
+static void give_back(tally *t, pb_relief *reliefs, uint32_t count) {
+    for (uint32_t r = count; r-- > 0 && !t->over;) {
+        if (!reliefs[r].taken || reliefs[r].forced || !apply_if_useful(t, &reliefs[r], false)) continue;
+        reliefs[r].taken = t->over > 0;
+        if (reliefs[r].taken) apply(t, &reliefs[r], true);
+    }
+}
+
+// The most stays that a segment can have.
+static uint32_t most_stays(const pb_tier_problem *p) {
     uint32_t most = MOST_STAYS;
     for (uint32_t i = 0; i < p->segment_count; i++)
         for (int k = 0; k < 2; k++)
             if (p->segments[i].use[k].count + 2 > most) most = p->segments[i].use[k].count + 2;
+    return most;
+}
+
+bool pb_tier_relieve(pb_tier_problem *p, pb_relief *reliefs, uint32_t count, uint64_t budget) {
+    const uint32_t most = most_stays(p);
     pb_tier_block *room = malloc(2 * (size_t)most * sizeof *room);
     part *parts = calloc(p->slot_count / PART + 1, sizeof *parts);
-    if (!room || !parts) {
-        free(room);
-        free(parts);
-        return false;
-    }
-    tally t = {.p = p, .budget = budget, .parts = parts, .before = room, .after = room + most};
+    tally t = {.p = p, .budget = budget, .over = 1, .parts = parts};
+    if (!room || !parts) goto done;
+    t.over = 0;
+    t.before = room;
+    t.after = room + most;
     if (count) qsort(reliefs, count, sizeof *reliefs, by_rank);
     count_all(&t);
-    for (uint32_t r = 0; r < count; r++) {
-        reliefs[r].taken = reliefs[r].forced;
-        if (reliefs[r].forced) apply(&t, &reliefs[r], true);
-    }
-    for (uint32_t r = 0; r < count && t.over; r++) {
-        if (reliefs[r].taken) continue;
-        const uint64_t left = t.over;
-        if (!apply_if_useful(&t, &reliefs[r], true)) continue;
-        if (t.over < left)
-            reliefs[r].taken = true;
-        else
-            apply(&t, &reliefs[r], false);
-    }
-    for (uint32_t r = count; r-- > 0 && !t.over;) {
-        if (!reliefs[r].taken || reliefs[r].forced) continue;
-        if (!apply_if_useful(&t, &reliefs[r], false)) continue;
-        if (t.over)
-            apply(&t, &reliefs[r], true);
-        else
-            reliefs[r].taken = false;
-    }
+    take(&t, reliefs, count);
+    give_back(&t, reliefs, count);
     // What is wanted first, and was made last, waits the shortest: it comes first.
     if (count && p->brings_home) qsort(reliefs, count, sizeof *reliefs, by_order);
     for (uint32_t r = 0; r < count && !t.over && p->brings_home; r++)
         if (reliefs[r].kind == PB_RELIEF_BUNDLE && reliefs[r].taken) bring_home(&t, &reliefs[r]);
     for (uint32_t i = 0; i * PART < p->slot_count; i++) write_out(&t, i);
+done:
     free(room);
     free(parts);
     return !t.over;

@@ -227,7 +227,8 @@ static pb_status compare_fixed(const pb_trainer *t, const pb_json *saved, const 
                                    : pb_json_parse(t->arena, text.data, text.bytes, path, &now);
     for (const pb_json *item = status == PB_OK ? now->first : NULL; item; item = item->next) {
         const pb_json *before = pb_json_get(saved, item->key);
-        if (before && json_equal(before, item)) continue;
+        // A checkpoint that is older than a choice was made with the first one.
+        if (before ? json_equal(before, item) : item->type == PB_JSON_NUMBER && !item->integer) continue;
         status = pb_error(PB_ERR_USAGE,
                           "%s: `%s` is not the same as when the checkpoint was made; undo the change, or start "
                           "afresh in another output_dir",
