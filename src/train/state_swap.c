@@ -23,10 +23,6 @@ typedef struct saver {
     pb_text map;
 } saver;
 
-static const pb_piece *pieces_of(const saver *s, const pb_state_value *v, uint32_t *count) {
-    return pb_program_pieces(s->values->program->program, s->values->program->step->graph, v->value, count);
-}
-
 // All that persists but gradients, which the flush has used up: what is no part of the state (weights that are not
 // trained) is not written again either.
 static void find_needed(saver *s) {
@@ -48,7 +44,7 @@ static pb_status saver_init(saver *s, const pb_state_values *values) {
         return pb_error(PB_ERR_MEMORY, "no memory for a checkpoint");
     for (size_t i = 0; i < values->piece_count; i++) {
         const pb_state_piece *p = &values->pieces[i];
-        if (p->value->derived) continue;
+        if (p->value->kind == PB_STATE_DERIVED) continue;
         if (p->at.tier == PB_TIER_NVME)
             s->wanted[p->at.extent] = true;
         else
@@ -66,30 +62,6 @@ static void saver_deinit(saver *s) {
     pb_text_deinit(&s->map);
 }
 
-static pb_status stream(const saver *s, const pb_state_value *v, const pb_piece *piece, void *buffer,
-                        pb_safetensors_writer *writer) {
-    for (uint64_t at = 0; at < piece->bytes; at += PB_STATE_CHUNK) {
-        const uint64_t part = piece->bytes - at < PB_STATE_CHUNK ? piece->bytes - at : PB_STATE_CHUNK;
-        PB_RETURN_IF(pb_executor_read(s->values->program->executor, v->value, piece->begin + at, buffer, part));
-        PB_RETURN_IF(pb_safetensors_writer_write(writer, buffer, part));
-    }
-    return PB_OK;
-}
-
-static const pb_state_value *find(const saver *s, const char *name) {
-    for (size_t low = 0, high = s->values->count; low < high;) {
-        const size_t middle = (low + high) / 2;
-        const pb_state_value *v = &s->values->items[middle];
-        const int order = strcmp(name, v->name);
-        if (!order) return v->derived ? v - 1 : v;
-        if (order < 0)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return NULL;
-}
-
 // state.safetensors: of each value what lies in memory; in its shape where that is all of it, else as a row.
 static pb_status save_memory(const saver *s, void *buffer, const char *path) {
     pb_status status = PB_OK;
@@ -105,13 +77,13 @@ static pb_status save_memory(const saver *s, void *buffer, const char *path) {
     }
     PB_TRY(pb_safetensors_writer_open(writer, path));
     for (size_t i = 0; i < pb_safetensors_writer_count(writer); i++) {
-        const pb_state_value *v = find(s, pb_safetensors_writer_entry(writer, i)->name);
-        uint32_t count;
-        const pb_piece *pieces = pieces_of(s, v, &count);
-        const pb_piece whole = {.bytes = pb_value_bytes(pb_state_value_of(s->values, v))};
-        if (!count) PB_TRY(stream(s, v, &whole, buffer, writer));
+        const pb_state_value *v = pb_state_values_find(s->values, pb_safetensors_writer_entry(writer, i)->name);
+        pb_piece whole;
+        const pb_piece *pieces;
+        const uint32_t count = pb_state_pieces_of(s->values, v, &pieces, &whole);
         for (uint32_t k = 0; k < count; k++)
-            if (pieces[k].tier != PB_TIER_NVME) PB_TRY(stream(s, v, &pieces[k], buffer, writer));
+            if (pieces[k].tier != PB_TIER_NVME)
+                PB_TRY(pb_state_write(s->values, v, pieces[k].begin, pieces[k].bytes, buffer, writer));
     }
     PB_TRY(pb_safetensors_writer_finish(writer));
 fail:
@@ -136,10 +108,9 @@ static void map_extents(saver *s) {
 
 static void map_value(saver *s, const pb_state_value *v) {
     const pb_value *value = pb_state_value_of(s->values, v);
-    uint32_t count;
-    const pb_piece *pieces = pieces_of(s, v, &count);
-    const pb_piece whole = {.bytes = pb_value_bytes(value)};
-    if (!count) pieces = &whole;
+    pb_piece whole;
+    const pb_piece *pieces;
+    const uint32_t count = pb_state_pieces_of(s->values, v, &pieces, &whole);
     pb_text_append(&s->map, "    {\"name\": ");
     pb_text_append_json_string(&s->map, v->name, strlen(v->name));
     pb_text_append(&s->map, ", \"dtype\": \"%s\", \"shape\": [", pb_dtype_name(value->dtype));
@@ -147,9 +118,9 @@ static void map_value(saver *s, const pb_state_value *v) {
         pb_text_append(&s->map, "%s%" PRId64, d ? ", " : "", value->shape.dim[d]);
     pb_text_append(&s->map, "], \"pieces\": [");
     uint64_t in_memory = 0;
-    for (uint32_t k = 0; k < (count ? count : 1); k++) {
+    for (uint32_t k = 0; k < count; k++) {
         pb_text_append(&s->map, "%s{\"bytes\": %" PRIu64, k ? ", " : "", pieces[k].bytes);
-        if (count && pieces[k].tier == PB_TIER_NVME) {
+        if (pieces[k].tier == PB_TIER_NVME) {
             pb_text_append(&s->map, ", \"extent\": %u, \"at\": %" PRIu64 "}", s->number[pieces[k].extent],
                            pieces[k].offset);
         } else {
@@ -169,7 +140,7 @@ static pb_status save_map(saver *s, const char *path) {
     }
     pb_text_append(&s->map, "  \"tensors\": [\n");
     for (size_t i = 0; i < s->values->count; i++) {
-        if (s->values->items[i].derived) continue;
+        if (s->values->items[i].kind == PB_STATE_DERIVED) continue;
         if (!first) pb_text_append(&s->map, ",\n");
         first = false;
         map_value(s, &s->values->items[i]);
@@ -223,7 +194,8 @@ static pb_status load_piece(const pb_state_values *values, const pb_saved_state 
 static pb_status check_tensor(const pb_state_values *values, const pb_saved_state *state, const pb_state_value *v,
                               const pb_saved_tensor *tensor) {
     const pb_value *value = pb_state_value_of(values, v);
-    bool same = tensor && (v->derived || tensor->dtype == value->dtype) && tensor->rank == value->shape.rank;
+    bool same = tensor && (v->kind == PB_STATE_DERIVED || tensor->dtype == value->dtype);
+    same = same && tensor->rank == value->shape.rank;
     for (int d = 0; same && d < tensor->rank; d++) same = tensor->shape[d] == value->shape.dim[d];
     return same ? PB_OK
                 : pb_error(PB_ERR_FORMAT,
@@ -233,7 +205,7 @@ static pb_status check_tensor(const pb_state_values *values, const pb_saved_stat
 
 // Whether a piece lies in the saved file where this run's swap file has it; then *extent is what it lies in.
 static bool lies_alike(const pb_state_piece *piece, const pb_saved_tensor *tensor, uint32_t *extent) {
-    for (size_t k = 0; k < tensor->piece_count && !piece->value->derived; k++) {
+    for (size_t k = 0; k < tensor->piece_count && piece->value->kind != PB_STATE_DERIVED; k++) {
         const pb_saved_piece *p = &tensor->pieces[k];
         *extent = p->extent;
         if (p->begin == piece->at.begin) return p->swapped && p->bytes == piece->at.bytes && p->at == piece->at.offset;

@@ -12,28 +12,28 @@ enum { MOST = 7 };  // values of a parameter
 static int compare_values(const void *a, const void *b) {
     const pb_state_value *x = a, *y = b;
     const int order = strcmp(x->name, y->name);
-    return order ? order : (int)x->derived - (int)y->derived;
+    return order ? order : (x->kind == PB_STATE_DERIVED) - (y->kind == PB_STATE_DERIVED);
 }
 
 static void add(pb_state_values *values, pb_part part, const pb_param *param, const char *what, pb_vid value,
-                bool weight, bool derived) {
+                pb_state_kind kind) {
     if (value == PB_NONE) return;
     pb_state_value *v = &values->items[values->count++];
-    *v = (pb_state_value){.value = value, .weight = weight, .derived = derived};
+    *v = (pb_state_value){.value = value, .kind = kind};
     snprintf(v->name, sizeof v->name, "%s.%s.%s", pb_part_name(part), param->name, what);
 }
 
 static void add_param(pb_state_values *values, const pb_module *m, pb_part part, const pb_param *p) {
     const bool split = pb_optimizer_is_split(m->graph, p), own = p->master != PB_NONE && p->master != p->work;
-    if (!own || split) add(values, part, p, "work", p->work, true, false);
-    // A residual is finite; what it belongs to may be not.
-    if (own) add(values, part, p, split ? "residual" : "master", p->master, !split, false);
+    if (!own || split) add(values, part, p, "work", p->work, PB_STATE_WEIGHT);
+    if (split) add(values, part, p, "residual", p->master, PB_STATE_RESIDUAL);
+    if (own && !split) add(values, part, p, "master", p->master, PB_STATE_WEIGHT);
     if (own && !split && pb_graph_value(m->graph, p->work)->persistent)
-        add(values, part, p, "master", p->work, false, true);
-    add(values, part, p, "exp_avg", p->m, false, false);
-    add(values, part, p, "exp_avg_sq", p->v, false, false);
-    add(values, part, p, "exp_avg.scales", p->m_scales, false, false);
-    add(values, part, p, "exp_avg_sq.scales", p->v_scales, false, false);
+        add(values, part, p, "master", p->work, PB_STATE_DERIVED);
+    add(values, part, p, "exp_avg", p->m, PB_STATE_MOMENT);
+    add(values, part, p, "exp_avg_sq", p->v, PB_STATE_MOMENT);
+    add(values, part, p, "exp_avg.scales", p->m_scales, PB_STATE_MOMENT);
+    add(values, part, p, "exp_avg_sq.scales", p->v_scales, PB_STATE_MOMENT);
 }
 
 static int compare_places(const void *a, const void *b) {
@@ -43,9 +43,8 @@ static int compare_places(const void *a, const void *b) {
     return (x->offset > y->offset) - (x->offset < y->offset);
 }
 
-// Where a value is as a whole on the device, the program may have just its home.
-static uint32_t pieces_of(const pb_state_values *values, const pb_state_value *v, const pb_piece **pieces,
-                          pb_piece *whole) {
+uint32_t pb_state_pieces_of(const pb_state_values *values, const pb_state_value *v, const pb_piece **pieces,
+                            pb_piece *whole) {
     const pb_graph *g = values->program->step->graph;
     uint32_t count = 0;
     *pieces = pb_program_pieces(values->program->program, g, v->value, &count);
@@ -61,15 +60,15 @@ static pb_status list_pieces(pb_state_values *values) {
     const pb_piece *pieces;
     pb_piece whole;
     size_t total = 0;
-    for (size_t i = 0; i < values->count; i++) total += pieces_of(values, &values->items[i], &pieces, &whole);
+    for (size_t i = 0; i < values->count; i++) total += pb_state_pieces_of(values, &values->items[i], &pieces, &whole);
     values->pieces = calloc(total + 1, sizeof *values->pieces);
     if (!values->pieces) return pb_error(PB_ERR_MEMORY, "no memory to list the run's state");
     for (size_t i = 0; i < values->count; i++) {
         const pb_state_value *v = &values->items[i];
-        const uint32_t count = pieces_of(values, v, &pieces, &whole);
+        const uint32_t count = pb_state_pieces_of(values, v, &pieces, &whole);
         for (uint32_t k = 0; k < count; k++) {
             values->pieces[values->piece_count++] = (pb_state_piece){v, pieces[k]};
-            if (v->derived) continue;
+            if (v->kind == PB_STATE_DERIVED) continue;
             *(pieces[k].tier == PB_TIER_NVME ? &values->swap_bytes : &values->memory_bytes) += pieces[k].bytes;
         }
     }
@@ -98,6 +97,22 @@ void pb_state_values_deinit(pb_state_values *values) {
     free(values->items);
     free(values->pieces);
     *values = (pb_state_values){0};
+}
+
+const pb_state_value *pb_state_values_find(const pb_state_values *values, const char *name) {
+    pb_state_value key = {.kind = PB_STATE_WEIGHT};
+    snprintf(key.name, sizeof key.name, "%s", name);
+    return bsearch(&key, values->items, values->count, sizeof key, compare_values);
+}
+
+pb_status pb_state_write(const pb_state_values *values, const pb_state_value *v, uint64_t begin, uint64_t bytes,
+                         void *buffer, pb_safetensors_writer *writer) {
+    for (uint64_t at = 0; at < bytes; at += PB_STATE_CHUNK) {
+        const uint64_t part = bytes - at < PB_STATE_CHUNK ? bytes - at : PB_STATE_CHUNK;
+        PB_RETURN_IF(pb_executor_read(values->program->executor, v->value, begin + at, buffer, part));
+        PB_RETURN_IF(pb_safetensors_writer_write(writer, buffer, part));
+    }
+    return PB_OK;
 }
 
 static bool all_finite(pb_dtype dtype, const void *data, uint64_t bytes) {
@@ -132,9 +147,9 @@ pb_status pb_state_check(const pb_state_values *values) {
     if (!buffer) PB_FAIL(PB_ERR_MEMORY, "no memory for a checkpoint");
     for (size_t i = 0; i < values->piece_count; i++) {
         const pb_state_piece *piece = &values->pieces[i];
-        if (piece->value->derived) continue;
+        if (piece->value->kind == PB_STATE_DERIVED) continue;
         if (piece->at.tier == PB_TIER_NVME) PB_TRY(pb_memory_check_extent(values->memory, piece->at.extent));
-        if (piece->value->weight) PB_TRY(check_piece(values, piece, buffer));
+        if (piece->value->kind == PB_STATE_WEIGHT) PB_TRY(check_piece(values, piece, buffer));
     }
 fail:
     free(buffer);

@@ -142,7 +142,7 @@ static pb_status save_files(pb_trainer *t, pb_checkpoint_writer *writer, const p
     PB_RETURN_IF(save_json(t, path));
     if (!(path = pb_checkpoint_add(writer, "config.yaml"))) return PB_ERR_IO;
     PB_RETURN_IF(pb_output_write_config(t, path));
-    return swap ? pb_state_swap_save(values, writer, how) : pb_state_portable_save(t, writer);
+    return swap ? pb_state_swap_save(values, writer, how) : pb_state_portable_save(t, values, writer);
 }
 
 static void tell(pb_trainer *t, const pb_checkpoint_writer *writer, const pb_state_values *values, bool swap,
@@ -288,10 +288,11 @@ pb_status pb_state_load(pb_trainer *t, const char *path) {
     const char *json = pb_fs_join(t->arena, path, "trainer.json");
     if (!json) return pb_error(PB_ERR_MEMORY, "no memory to resume");
     PB_RETURN_IF(load_json(t, json));
-    if (!pb_saved_state_is_there(path)) return pb_state_portable_load(t, path);
     pb_status status = pb_state_values_list(&t->programs, &values);
     bool adopted = false;
-    if (status == PB_OK) status = pb_state_swap_load(&values, path, &adopted);
+    if (status == PB_OK)
+        status = pb_saved_state_is_there(path) ? pb_state_swap_load(&values, path, &adopted)
+                                               : pb_state_portable_load(t, &values, path);
     if (adopted) pb_progress_note(&t->progress, "takes the swap file of %s over as it is", path);
     pb_state_values_deinit(&values);
     return status;
