@@ -91,10 +91,6 @@ static bool is_cold(const pb_value *v) {
     return v->class_ == PB_CLASS_WEIGHT || v->class_ == PB_CLASS_STATE || v->class_ == PB_CLASS_GRADIENT;
 }
 
-static uint64_t aligned(uint64_t bytes) {
-    return (bytes + PB_ALIGNMENT - 1) / PB_ALIGNMENT * PB_ALIGNMENT;
-}
-
 static uint64_t workspace_bytes(const bench *b, const pb_node *node) {
     pb_kernel_args args;
     const pb_kernel_workspace query = b->backend->workspaces ? b->backend->workspaces[node->op] : NULL;
@@ -104,19 +100,20 @@ static uint64_t workspace_bytes(const bench *b, const pb_node *node) {
 
 // Bytes of a node's operands in the two regions.
 static void measure_operands(const bench *b, const pb_node *node, uint64_t *warm, uint64_t *cold) {
-    *warm = aligned(workspace_bytes(b, node));
+    *warm = pb_aligned(workspace_bytes(b, node), PB_ALIGNMENT);
     *cold = 0;
     for (int i = 0; i < PB_MAX_INPUTS + PB_MAX_OUTPUTS; i++) {
         const pb_vid v = i < PB_MAX_INPUTS ? node->in[i] : node->out[i - PB_MAX_INPUTS];
         if (v == PB_NONE) continue;
-        *(is_cold(&b->graph->values[v]) ? cold : warm) += aligned(pb_value_bytes(&b->graph->values[v]));
+        const pb_value *value = &b->graph->values[v];
+        *(is_cold(value) ? cold : warm) += pb_aligned(pb_value_bytes(value), PB_ALIGNMENT);
     }
 }
 
 static unsigned char *place(memory *m, const pb_value *v, uint64_t *warm_at) {
     uint64_t *at = is_cold(v) ? &m->cold_at : warm_at;
     unsigned char *data = (is_cold(v) ? m->cold : m->warm) + *at;
-    *at += aligned(pb_value_bytes(v));
+    *at += pb_aligned(pb_value_bytes(v), PB_ALIGNMENT);
     return data;
 }
 
@@ -280,8 +277,8 @@ static pb_status prepare_memory(bench *b, bool quick) {
         PB_RETURN_IF(pb_bench_device_memory(b->device, 0, b->memory.warm_bytes + 1, 0x3c, &b->memory.warm));
         return pb_bench_device_memory(b->device, 1, b->memory.cold_bytes, 0x3c, &b->memory.cold);
     }
-    b->memory.warm = aligned_alloc(PB_ALIGNMENT, aligned(b->memory.warm_bytes + 1));
-    b->memory.cold = aligned_alloc(PB_ALIGNMENT, aligned(b->memory.cold_bytes));
+    b->memory.warm = aligned_alloc(PB_ALIGNMENT, pb_aligned(b->memory.warm_bytes + 1, PB_ALIGNMENT));
+    b->memory.cold = aligned_alloc(PB_ALIGNMENT, pb_aligned(b->memory.cold_bytes, PB_ALIGNMENT));
     if (!b->memory.warm || !b->memory.cold)
         return pb_error(PB_ERR_MEMORY, "no memory to run ops in; a smaller --resolution needs less");
     memset(b->memory.warm, 0x3c, b->memory.warm_bytes);

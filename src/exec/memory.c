@@ -57,8 +57,7 @@ pb_status pb_memory_create(const pb_backend *backend, const uint64_t tier_bytes[
     m->extent_count = extent_count;
     m->bytes[PB_TIER_DEVICE] = tier_bytes[PB_TIER_DEVICE];
     // Whole pages, so that all of it can be registered for I/O.
-    m->bytes[PB_TIER_HOST] =
-        (tier_bytes[PB_TIER_HOST] + PB_EXTENT_ALIGNMENT - 1) / PB_EXTENT_ALIGNMENT * PB_EXTENT_ALIGNMENT;
+    m->bytes[PB_TIER_HOST] = pb_aligned(tier_bytes[PB_TIER_HOST], PB_EXTENT_ALIGNMENT);
     PB_TRY(open_device(m, backend, backend->ordinal));
     if (options->link_share > 0 && m->calls->throttle) m->calls->throttle(m->device, options->link_share);
     void *slab;

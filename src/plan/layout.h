@@ -7,10 +7,9 @@
 #include "plan/plan.h"
 
 enum { PB_LAYOUT_STATES = 6 };  // values of optimizer state per parameter, at most
-enum {
-    PB_SLICE_ELEMENTS = 4096
-};  // a parameter is only cut at multiples of this, so that every dtype's slice and
-    // every block of a block-wise codec stays whole and aligned
+// A parameter is only cut at multiples of this, so that every dtype's slice and every block of a block-wise codec stays
+// whole and aligned.
+enum { PB_SLICE_ELEMENTS = 4096 };
 #define PB_CHUNK_BYTES (UINT64_C(32) << 20)  // of a unit's optimizer state, at most
 
 typedef enum pb_segment_kind {
@@ -92,9 +91,5 @@ pb_status pb_layout_create(pb_arena *arena, const pb_graph *graph, uint64_t unit
 // The layout of a program of the same run, homes included, for another of its graphs. PB_ERR_INTERNAL where the two do
 // not have the same persistent values.
 pb_status pb_layout_adopt(pb_arena *arena, const pb_chunking *from, const pb_graph *graph, pb_chunking *layout);
-
-static inline uint64_t pb_aligned(uint64_t bytes, uint64_t alignment) {
-    return (bytes + alignment - 1) / alignment * alignment;
-}
 
 #endif

@@ -228,12 +228,13 @@ static void reset(pb_tier_problem *t, const bool *home, const bool *alternate) {
     }
 }
 
-// Relieves, settles and places until the height fits, too: fragmentation takes a little more than what is alive.
+// Of a budget, what is left for moves.
 static uint64_t reserved(const pb_pager *p, uint64_t budget) {
     const uint64_t bytes = (uint64_t)((double)budget * p->attempt.reserve);
     return bytes < p->attempt.most_reserved ? bytes : p->attempt.most_reserved;
 }
 
+// Relieves, settles and places until the height fits, too: fragmentation takes a little more than what is alive.
 static pb_status fit(pb_pager *p, pb_tier_problem *t, relief_list *list, uint64_t budget, uint64_t alignment,
                      const uint64_t *scratch, uint64_t *scratch_offset, uint64_t *height, uint64_t *needed) {
     pb_status status = PB_OK;

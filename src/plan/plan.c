@@ -117,6 +117,7 @@ static int first_reserve(pb_strategy strategy) {
 typedef struct search {
     const pb_graph *graph;
     const pb_plan_request *request;
+    uint64_t unit;
     outcome *o;
 } search;
 
@@ -125,11 +126,11 @@ static pb_status look(const search *s, pb_strategy strategy, int level, bool gra
     outcome *o = s->o;
     const pb_attempt attempt = {.strategy = strategy,
                                 .reserve = reserves[level],
-                                .most_reserved = MOST_MOVING * unit_bytes(s->graph, s->request),
+                                .most_reserved = MOST_MOVING * s->unit,
                                 .gradients_first = gradients_first,
                                 .gradients_stay = gradients_stay};
     const pb_program *best = o->program;
-    const pb_status status = try_attempt(s->graph, s->request, unit_bytes(s->graph, s->request), attempt, o);
+    const pb_status status = try_attempt(s->graph, s->request, s->unit, attempt, o);
     o->improved = o->program != best;
     if (o->improved) o->level = level;
     return status == PB_ERR_BUDGET ? PB_OK : status;
@@ -176,7 +177,7 @@ static pb_status refine(const search *s) {
 // What is worth trying when not everything fits. A program that has to do with another's decisions, and a quick plan,
 // take the first that fits.
 static pb_status try_paged(const pb_graph *graph, const pb_plan_request *request, outcome *o) {
-    const search s = {graph, request, o};
+    const search s = {graph, request, unit_bytes(graph, request), o};
     if (!request->quick) PB_RETURN_IF(try_strategies(&s, -1));
     if (!o->program) PB_RETURN_IF(try_strategies(&s, 0));
     // Without a reserve the least leaves the device. What does not fit then may only do with one where offsets were not

@@ -15,6 +15,11 @@
 enum { PB_ALIGNMENT = 256 };        // of every offset in a slab, in bytes
 enum { PB_EXTENT_ALIGNMENT = 4096 };  // of an extent's capacity and, for moves from and to NVMe, of the host offset
 
+// Rounded up to a multiple.
+static inline uint64_t pb_aligned(uint64_t bytes, uint64_t alignment) {
+    return (bytes + alignment - 1) / alignment * alignment;
+}
+
 typedef enum pb_insn_kind {
     PB_INSN_RUN,     // run graph node `node` on its operands
     PB_INSN_UPDATE,  // run the adamw node `node` on elements [first, first + count) of its parameter

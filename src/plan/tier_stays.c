@@ -58,8 +58,6 @@ static uint32_t stays(const pb_tier_problem *p, uint32_t index, pb_tier_block *o
     return count;
 }
 
-enum { MOST_STAYS = 64 };
-
 enum { PART = 64 };  // slots that are summed up
 
 // What is used in slots [i * PART, (i + 1) * PART): p->used and `more` besides, in every one of them.
@@ -321,11 +319,11 @@ static void give_back(tally *t, pb_relief *reliefs, uint32_t count) {
 
 // The most stays that a segment can have.
 static uint32_t most_stays(const pb_tier_problem *p) {
-    uint32_t most = MOST_STAYS;
+    uint32_t most = 0;
     for (uint32_t i = 0; i < p->segment_count; i++)
         for (int k = 0; k < 2; k++)
-            if (p->segments[i].use[k].count + 2 > most) most = p->segments[i].use[k].count + 2;
-    return most;
+            if (p->segments[i].use[k].count > most) most = p->segments[i].use[k].count;
+    return most + 2;
 }
 
 bool pb_tier_relieve(pb_tier_problem *p, pb_relief *reliefs, uint32_t count, uint64_t budget) {
@@ -378,14 +376,14 @@ typedef struct timetable {
     double *begins;  // by slot, slot_count + 1 entries
 } timetable;
 
-static uint64_t moved_bytes(const pb_tier_problem *p, const deadline *list, uint32_t count) {
-    uint64_t bytes = 0;
-    for (uint32_t i = 0; i < count; i++) bytes += p->segments[p->blocks[list[i].block].segment].bytes;
-    return bytes;
+static uint64_t bytes_of(const pb_tier_problem *p, const deadline *d) {
+    return p->segments[p->blocks[d->block].segment].bytes;
 }
 
-static double move_seconds(const pb_tier_problem *p, const deadline *d, double pace) {
-    return pace * (double)p->segments[p->blocks[d->block].segment].bytes;
+static uint64_t moved_bytes(const pb_tier_problem *p, const deadline *list, uint32_t count) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < count; i++) bytes += bytes_of(p, &list[i]);
+    return bytes;
 }
 
 static void time_slots(const pb_tier_problem *p, timetable *t) {
@@ -398,10 +396,11 @@ static void time_slots(const pb_tier_problem *p, timetable *t) {
     double arrived = 0, left = 0, now = 0;
     for (uint32_t s = 0, f = 0, e = 0; s <= p->slot_count; s++) {
         if (s) now += p->seconds[s] - p->seconds[s - 1];
-        for (; f < t->fetch_count && t->fetches[f].slot <= s; f++) arrived += move_seconds(p, &t->fetches[f], arrive);
+        for (; f < t->fetch_count && t->fetches[f].slot <= s; f++)
+            arrived += arrive * (double)bytes_of(p, &t->fetches[f]);
         for (; p->drains && e + LEAVING < t->eviction_count && t->evictions[e + LEAVING].slot + 1 < s; e++) {
             if (left < t->begins[t->evictions[e].slot + 1]) left = t->begins[t->evictions[e].slot + 1];
-            left += move_seconds(p, &t->evictions[e], leave);
+            left += leave * (double)bytes_of(p, &t->evictions[e]);
         }
         if (now < arrived) now = arrived;
         if (now < left) now = left;
@@ -428,7 +427,7 @@ static void wish_fetches(const pb_tier_problem *p, timetable *t) {
     for (uint32_t i = t->fetch_count; i-- > 0;) {
         deadline *d = &t->fetches[i];
         const double needed = t->begins[p->blocks[d->block].needed], finish = needed < next ? needed : next;
-        next = finish - (double)p->segments[p->blocks[d->block].segment].bytes / p->fetch_rate;
+        next = finish - (double)bytes_of(p, d) / p->fetch_rate;
         d->wish = next > 0 ? slot_at(p, t, next) : 0;
         if (d->wish) d->wish--;  // what is a little late costs more than what is a little early
     }
@@ -439,7 +438,7 @@ static void wish_evictions(const pb_tier_problem *p, timetable *t) {
     for (uint32_t i = 0; i < t->eviction_count; i++) {
         deadline *d = &t->evictions[i];
         const double made = t->begins[p->blocks[d->block].done + 1], begin = made > link_free ? made : link_free;
-        link_free = begin + (double)p->segments[p->blocks[d->block].segment].bytes / p->evict_rate;
+        link_free = begin + (double)bytes_of(p, d) / p->evict_rate;
         d->wish = slot_at(p, t, link_free);
     }
 }

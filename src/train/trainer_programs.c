@@ -301,8 +301,7 @@ static bool find_smallest(const pb_step_request *request, const pb_batching *bat
         uint64_t *raised = &budget[lacks->tier];
         if (tries == TRIES || *raised == UINT64_MAX) return false;
         step += *raised / 256 + PB_EXTENT_ALIGNMENT;
-        *raised = lacks->needed > *raised + step ? lacks->needed : *raised + step;
-        *raised = (*raised + PB_EXTENT_ALIGNMENT - 1) / PB_EXTENT_ALIGNMENT * PB_EXTENT_ALIGNMENT;
+        *raised = pb_aligned(lacks->needed > *raised + step ? lacks->needed : *raised + step, PB_EXTENT_ALIGNMENT);
         status = try_budgets(request, batching, limits);
         if (status == PB_ERR_BUDGET && lacks->tier == t) fails = budget[t];
     }
