@@ -27,17 +27,11 @@ static void append_name(pb_text *text, const char *name) {
     pb_text_deinit(&quoted);
 }
 
-static void append_shape(pb_text *text, const pb_safetensors_entry *entry) {
-    pb_text_append(text, "[");
-    for (int i = 0; i < entry->rank; i++) pb_text_append(text, "%s%" PRId64, i ? "," : "", entry->shape[i]);
-    pb_text_append(text, "]");
-}
-
 static void tensor_as_json(pb_text *text, const pb_safetensors_entry *entry) {
     pb_text_append(text, "{\"name\":");
     append_string(text, entry->name);
     pb_text_append(text, ",\"dtype\":\"%s\",\"shape\":", entry->dtype_name);
-    append_shape(text, entry);
+    pb_inspect_shape(text, entry->rank, entry->shape);
     pb_text_append(text, ",\"bytes\":%" PRIu64 "}", entry->bytes);
 }
 
@@ -45,7 +39,7 @@ static void tensor_as_line(pb_text *text, const pb_safetensors_entry *entry) {
     pb_text_append(text, "    %-5s %12" PRIu64 " B  ", entry->dtype_name, entry->bytes);
     append_name(text, entry->name);
     pb_text_append(text, " ");
-    append_shape(text, entry);
+    pb_inspect_shape(text, entry->rank, entry->shape);
     pb_text_append(text, "\n");
 }
 

@@ -30,9 +30,9 @@ static bool is_kind(const pb_saved_tensor *t, const char *kind) {
     return name > end && t->name[name - end - 1] == '.' && !strcmp(t->name + name - end, kind);
 }
 
-static void shape_of(pb_text *text, const pb_saved_tensor *t) {
+void pb_inspect_shape(pb_text *text, int rank, const int64_t *shape) {
     pb_text_append(text, "[");
-    for (int i = 0; i < t->rank; i++) pb_text_append(text, "%s%" PRId64, i ? "," : "", t->shape[i]);
+    for (int i = 0; i < rank; i++) pb_text_append(text, "%s%" PRId64, i ? "," : "", shape[i]);
     pb_text_append(text, "]");
 }
 
@@ -69,7 +69,7 @@ static void as_lines(pb_text *text, const pb_saved_state *s, int64_t step, bool 
         pb_text_append(text, "    %-5s %12" PRIu64 " B  ", pb_dtype_name(t->dtype), t->bytes);
         append_name(text, t->name);
         pb_text_append(text, " ");
-        shape_of(text, t);
+        pb_inspect_shape(text, t->rank, t->shape);
         pb_text_append(text, !one.in_memory ? "  swap\n" : one.swapped ? "  both\n" : "  memory\n");
     }
 }
@@ -88,7 +88,7 @@ static void as_json(pb_text *text, const pb_saved_state *s, int64_t step) {
         pb_text_append(text, "%s{\"name\":", i ? "," : "");
         append_name(text, t->name);
         pb_text_append(text, ",\"dtype\":\"%s\",\"shape\":", pb_dtype_name(t->dtype));
-        shape_of(text, t);
+        pb_inspect_shape(text, t->rank, t->shape);
         pb_text_append(text, ",\"bytes\":%" PRIu64 ",\"in_swap\":%" PRIu64 ",\"in_memory\":%" PRIu64 "}", t->bytes,
                        one.swapped, one.in_memory);
     }

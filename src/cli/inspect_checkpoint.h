@@ -8,4 +8,7 @@
 // pb_saved_state_open.
 pb_status pb_inspect_checkpoint(pb_text *text, const char *path, bool json, bool tensors);
 
+// Appends "[320,4,3,3]".
+void pb_inspect_shape(pb_text *text, int rank, const int64_t *shape);
+
 #endif

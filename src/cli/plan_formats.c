@@ -3,12 +3,13 @@
 
 #include "cli/plan_report.h"
 
-static const char *const states_names[] = {
-    [PB_STATES_FP32] = "fp32", [PB_STATES_16BIT] = "16bit", [PB_STATES_8BIT] = "8bit"};
-static const char *const master_names[] = {[PB_MASTER_FP32] = "fp32",
-                                           [PB_MASTER_SPLIT16] = "split16",
-                                           [PB_MASTER_SPLIT8] = "split8",
-                                           [PB_MASTER_NONE] = "none"};
+static const char *states_name(const pb_plan_format *row) {
+    return pb_config_choice_name("optimizer.states", row->states);
+}
+
+static const char *master_name(const pb_plan_format *row) {
+    return pb_config_choice_name("optimizer.master", row->master);
+}
 
 // What lasts from step to step: weights, and what the optimizer keeps of them.
 static uint64_t lasting_bytes(const pb_step_plan *plan) {
@@ -70,7 +71,7 @@ void pb_plan_print_formats(const pb_plan_subject *s, const pb_plan_formats *form
             "NVMe", "moved", "step", "bound by");
     for (int i = 0; i < formats->count; i++) {
         const pb_plan_format *r = &formats->rows[i];
-        fprintf(file, "%c %-7s %-8s", r->chosen ? '*' : ' ', states_names[r->states], master_names[r->master]);
+        fprintf(file, "%c %-7s %-8s", r->chosen ? '*' : ' ', states_name(r), master_name(r));
         if (!r->fits) {
             if (r->smallest)
                 fprintf(file, "  does not fit; the smallest %s budget that works is %llu bytes (%s)\n",
@@ -99,8 +100,8 @@ void pb_plan_append_formats(pb_text *text, const pb_plan_formats *formats) {
     pb_text_append(text, "\"formats\": [");
     for (int i = 0; i < formats->count; i++) {
         const pb_plan_format *r = &formats->rows[i];
-        pb_text_append(text, "%s\n  {\"states\": \"%s\", \"master\": \"%s\", ", i ? "," : "", states_names[r->states],
-                       master_names[r->master]);
+        pb_text_append(text, "%s\n  {\"states\": \"%s\", \"master\": \"%s\", ", i ? "," : "", states_name(r),
+                       master_name(r));
         pb_text_append(text, "\"chosen\": %s, \"fits\": %s", r->chosen ? "true" : "false", r->fits ? "true" : "false");
         if (r->fits) {
             pb_text_append(text, ", \"lasting\": %llu, ", (unsigned long long)r->lasting);

@@ -9,6 +9,13 @@ static const char *choice_name(const pb_config_key *key, int value) {
     return "null";
 }
 
+const char *pb_config_choice_name(const char *key, int value) {
+    for (int i = 0; i < pb_config_key_count; i++)
+        if (pb_config_keys[i].kind == PB_CONFIG_ENUM && !strcmp(pb_config_keys[i].key, key))
+            return choice_name(&pb_config_keys[i], value);
+    return "null";
+}
+
 static void print_int(pb_text *text, int64_t value) {
     pb_text_append(text, "%lld", (long long)value);
 }

@@ -79,6 +79,8 @@ pb_status pb_config_check(pb_config *config);
 static inline bool pb_config_validates(const pb_config *config) {
     return config->validation_prompt && *config->validation_prompt && config->num_validation_images > 0;
 }
+// What a configuration calls a value of such a key: ("optimizer.states", PB_STATES_8BIT) is "8bit".
+const char *pb_config_choice_name(const char *key, int value);
 // The part of it that is about what the optimizer keeps; use_8bit_adam becomes optimizer.states.
 pb_status pb_config_check_optimizer(pb_config *config);
 // Defaults, the file at `path` (NULL: none), the assignments; unchecked, for commands that need no data.
