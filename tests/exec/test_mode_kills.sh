@@ -8,9 +8,9 @@ memory=/dev/shm
 [ -w "$memory" ] && [ "$(df -k --output=avail "$memory" | tail -1)" -gt 400000 ] || memory=${TMPDIR:-/tmp}
 work=$(mktemp -d -p "$memory") swap=$(mktemp -d)
 trap 'rm -rf "$work" "$swap"' EXIT
-"$program" init --preset tiny --seed 1 "$work/model" >/dev/null || exit 1
+. "$source/tests/exec/runs.sh"
 RANDOM=13
-failures=0 all_kills=0 losses=0
+all_kills=0 losses=0
 modes=(
     "16bit optimizer.states=16bit"
     "8bit optimizer.states=8bit"
@@ -26,25 +26,12 @@ modes=(
 train() { # output directory, KEY=VALUE...
     local sets=()
     for set in "${@:2}"; do sets+=(--set "$set"); done
-    exec "$program" train "$source/tests/fault/tiny.yaml" --set "pretrained_model_name_or_path=$work/model" \
-        --set "instance_data_dir=$source/demo/blue-fox" --set "output_dir=$1" --set max_train_steps=5 --set threads=2 \
+    begin_run --set "output_dir=$1" --set max_train_steps=5 \
         --set checkpointing_steps=1 --set resume_from_checkpoint=latest "${sets[@]}"
-}
-fail() {
-    echo "failed: $*" >&2
-    sed 's/^/    /' "$work/log" >&2
-    failures=$((failures + 1))
-}
-fingerprint() {
-    (cd "$1" && find . -name '*.safetensors' -not -path './checkpoint-*' | sort | xargs sha256sum
-     sed 's/, "seconds": [0-9.]*//' metrics.jsonl)
 }
 same() { # output directory, what it is
     fingerprint "$1" >"$work/actual"
     cmp -s "$work/expected" "$work/actual" || fail "$2: other bytes than the resident run"
-}
-newest() { # the last step whose checkpoint is complete
-    ls -d "$1"/checkpoint-*/manifest.json 2>/dev/null | sed 's,.*checkpoint-\([0-9]*\)/.*,\1,' | sort -n | tail -1
 }
 # What a format needs differs, so the device's budget is between the smallest that works and what the step would take.
 on_host=() on_nvme=()

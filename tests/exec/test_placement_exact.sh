@@ -8,24 +8,14 @@ set -uo pipefail
 program=$1 source=$2 extent=${4:-short}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-"$program" init --preset tiny --seed 1 "$work/model" >/dev/null || exit 1
-failures=0 cases=0 paged=0
+. "$source/tests/exec/runs.sh"
+cases=0 paged=0
 
 train() {  # output directory, then --set KEY=VALUE...
     local out=$1
     shift
-    "$program" train "$source/tests/fault/tiny.yaml" --set "pretrained_model_name_or_path=$work/model" \
-        --set "instance_data_dir=$source/demo/blue-fox" --set "output_dir=$out" --set max_train_steps=3 \
-        --set threads=2 --set resume_from_checkpoint=latest "$@" >"$work/log" 2>&1
-}
-fingerprint() {  # output directory: every byte of the result, and what the steps said but for their time
-    (cd "$1" && find . -name '*.safetensors' -not -path './checkpoint-*' | sort | xargs sha256sum
-     sed 's/, "seconds": [0-9.]*//' metrics.jsonl)
-}
-fail() {
-    echo "failed: $*" >&2
-    sed 's/^/    /' "$work/log" >&2
-    failures=$((failures + 1))
+    (begin_run --set "output_dir=$out" --set max_train_steps=3 \
+        --set resume_from_checkpoint=latest "$@") >"$work/log" 2>&1
 }
 same() {  # output directory, what it is
     cases=$((cases + 1))

@@ -10,23 +10,15 @@ memory=/dev/shm
 [ -w "$memory" ] && [ "$(df -k --output=avail "$memory" | tail -1)" -gt 400000 ] || memory=${TMPDIR:-/tmp}
 work=$(mktemp -d -p "$memory" pagebooth-kills.XXXXXX) swap=$(mktemp -d)
 trap 'rm -rf "$work" "$swap"' EXIT
-"$program" init --preset tiny --seed 1 "$work/model" >/dev/null || exit 1
+. "$source/tests/exec/runs.sh"
 RANDOM=11
-failures=0 kills=0 runs=0 losses=0 swapped=0
+kills=0 runs=0 losses=0 swapped=0
 
 train() {  # output directory, --set KEY=VALUE...
     local out=$1
     shift
-    exec "$program" train "$source/tests/fault/tiny.yaml" --set "pretrained_model_name_or_path=$work/model" \
-        --set "instance_data_dir=$source/demo/blue-fox" --set "output_dir=$out" --set max_train_steps=8 --set threads=2 \
+    begin_run --set "output_dir=$out" --set max_train_steps=8 \
         --set mixed_precision=bf16 --set checkpointing_steps=1 --set resume_from_checkpoint=latest "$@"
-}
-fingerprint() {
-    (cd "$1" && find . -name '*.safetensors' -not -path './checkpoint-*' | sort | xargs sha256sum
-     sed 's/, "seconds": [0-9.]*//' metrics.jsonl)
-}
-newest() {  # the last step whose checkpoint is complete
-    ls -d "$1"/checkpoint-*/manifest.json 2>/dev/null | sed 's,.*checkpoint-\([0-9]*\)/.*,\1,' | sort -n | tail -1
 }
 budget() {
     local where=$work/swap

@@ -7,8 +7,8 @@ set -uo pipefail
 program=$1 source=$2
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-"$program" init --preset tiny --seed 1 "$work/model" >/dev/null || exit 1
-failures=0 cases=0
+. "$source/tests/exec/runs.sh"
+cases=0
 nvme="memory.device=8MiB memory.host=14MiB memory.placement=nvme memory.nvme=$work/swap"
 smaller="memory.device=7MiB memory.host=16MiB memory.placement=nvme memory.nvme=$work/other"
 host="memory.device=9MiB memory.host=64MiB"
@@ -17,21 +17,11 @@ become() {  # output directory, KEY=VALUE...
     local out=$1 sets=() key
     shift
     for key in "$@"; do sets+=(--set "$key"); done
-    exec "$program" train "$source/tests/fault/tiny.yaml" --set "pretrained_model_name_or_path=$work/model" \
-        --set "instance_data_dir=$source/demo/blue-fox" --set "output_dir=$out" --set max_train_steps=4 \
-        --set threads=2 --set checkpointing_steps=1 --set resume_from_checkpoint=latest "${sets[@]}" >"${log:-$work/log}" 2>&1
+    begin_run --set "output_dir=$out" --set max_train_steps=4 \
+        --set checkpointing_steps=1 --set resume_from_checkpoint=latest "${sets[@]}" >"${log:-$work/log}" 2>&1
 }
 train() {
     (become "$@")
-}
-fingerprint() {
-    (cd "$1" && find . -name '*.safetensors' -not -path './checkpoint-*' | sort | xargs sha256sum
-     sed 's/, "seconds": [0-9.]*//' metrics.jsonl)
-}
-fail() {
-    echo "failed: $*" >&2
-    sed 's/^/    /' "$work/log" >&2
-    failures=$((failures + 1))
 }
 check() {  # what it is, command...
     local what=$1
@@ -77,11 +67,13 @@ sums="$bf16 train_batch_size=1 gradient_accumulation_steps=2"
 train "$work/whole" $sums || fail "accumulation, resident"
 fingerprint "$work/whole" >"$work/expected"
 rm -rf "$work/whole"
-for sizes in "memory.device=5MiB memory.host=7MiB" "memory.device=5MiB memory.host=5MiB"; do
+for sizes in "memory.device=5MiB memory.host=5MiB" "memory.device=3MiB memory.host=4MiB"; do
     # shellcheck disable=SC2086
     train "$work/sums" $sums $sizes "memory.nvme=$work/swap" max_train_steps=2 || fail "accumulation at $sizes"
-    kept=$((1024 * $(du -k "$work/sums/checkpoint-2/state.swap" | cut -f1)))
-    check "what nobody needs is kept at $sizes" [ "$kept" -lt "$(stat -c %s "$work/sums/checkpoint-2/state.swap")" ]
+    swap=$work/sums/checkpoint-2/state.swap
+    [ -f "$swap" ] || { fail "no swap file is kept at $sizes"; continue; }
+    kept=$((1024 * $(du -k "$swap" | cut -f1)))
+    check "what nobody needs is kept at $sizes" [ "$kept" -lt "$(stat -c %s "$swap")" ]
     # shellcheck disable=SC2086
     train "$work/sums" $sums $sizes "memory.nvme=$work/swap" || fail "accumulation at $sizes, resumed"
     same "$work/sums" "accumulation at $sizes"
@@ -177,7 +169,7 @@ fi
 # --- No room for what is to come: refused before the first step ---
 mkdir "$work/disk"
 export program source work bf16 nvme
-export -f train become
+export -f train become begin_run
 if [ "$(id -u)" = 0 ] && unshare -m true 2>/dev/null; then
     check "a small disk" unshare -m bash -c 'mount -t tmpfs -o size=20m tmpfs "$work/disk" &&
         ! train "$work/disk/out" $bf16 $nvme "memory.nvme=$work/disk/swap" && [ ! -e "$work/disk/out/metrics.jsonl" ]'

@@ -7,32 +7,22 @@ set -uo pipefail
 program=$1 source=$2
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-"$program" init --preset tiny --seed 1 "$work/model" >/dev/null || exit 1
-failures=0 cases=0
+. "$source/tests/exec/runs.sh"
+cases=0
 wanted=(--set "validation_prompt=a picture of a fox" --set validation_steps=2 --set num_validation_images=3)
 
 train() {  # output directory, then --set KEY=VALUE...
     local out=$1
     shift
-    "$program" train "$source/tests/fault/tiny.yaml" --set "pretrained_model_name_or_path=$work/model" \
-        --set "instance_data_dir=$source/demo/blue-fox" --set "output_dir=$out" --set max_train_steps=3 \
-        --set threads=2 "$@" >"$work/log" 2>&1
-}
-fail() {
-    echo "failed: $*" >&2
-    sed 's/^/    /' "$work/log" >&2
-    failures=$((failures + 1))
-}
-result() {  # every byte of the result, and what the steps said but for their time
-    (cd "$1" && find . -name '*.safetensors' -not -path './checkpoint-*' | sort | xargs sha256sum
-     sed 's/, "seconds": [0-9.]*//' metrics.jsonl)
+    (begin_run --set "output_dir=$out" --set max_train_steps=3 \
+        "$@") >"$work/log" 2>&1
 }
 pictures() {
     (cd "$1/validation" && ls && sha256sum ./*)
 }
 check() {  # output directory, what it is
     cases=$((cases + 1))
-    cmp -s <(result "$1") "$work/result" || fail "$2: the run has other bytes than without validation pictures"
+    cmp -s <(fingerprint "$1") "$work/result" || fail "$2: the run has other bytes than without validation pictures"
     cmp -s <(pictures "$1") "$work/pictures" || fail "$2: other pictures"
 }
 # A run of KEYS without pictures, with, and with them at budgets of which everything but a part is paged.
@@ -42,7 +32,7 @@ compare() {  # name, keys...
     for key in "$@"; do sets+=(--set "$key"); done
     rm -rf "$work/plain" "$work/with" "$work/host" "$work/nvme"
     train "$work/plain" "${sets[@]}" || { fail "$name"; return; }
-    result "$work/plain" >"$work/result"
+    fingerprint "$work/plain" >"$work/result"
     train "$work/with" "${sets[@]}" "${wanted[@]}" || { fail "$name, with pictures"; return; }
     grep -q "step 2: 3 validation pictures in $work/with/validation (step-2-\*.png)" "$work/log" || fail "$name: no word of them"
     pictures "$work/with" >"$work/pictures"
@@ -80,11 +70,10 @@ compare_generate bf16 mixed_precision=bf16 train_text_encoder=false
 # Stopped while it makes pictures: after the step that it was in, with a checkpoint. Then to the end, elsewhere.
 rm -rf "$work/plain" "$work/stopped"
 train "$work/plain" --set mixed_precision=bf16 || fail "plain"
-result "$work/plain" >"$work/result"
+fingerprint "$work/plain" >"$work/result"
 # (exec: so that the signal reaches the program.)
-(exec "$program" train "$source/tests/fault/tiny.yaml" --set "pretrained_model_name_or_path=$work/model" \
-    --set "instance_data_dir=$source/demo/blue-fox" --set "output_dir=$work/stopped" --set max_train_steps=3 \
-    --set threads=2 --set mixed_precision=bf16 --set memory.device=9MiB --set memory.host=64MiB \
+(begin_run --set "output_dir=$work/stopped" --set max_train_steps=3 \
+    --set mixed_precision=bf16 --set memory.device=9MiB --set memory.host=64MiB \
     "${wanted[@]}" --set num_validation_images=4000 >"$work/log" 2>&1) &
 pid=$!
 for _ in $(seq 3000); do
@@ -99,7 +88,7 @@ code=$?
 [ -f "$work/stopped/checkpoint-2/manifest.json" ] || fail "no checkpoint after a signal among the pictures"
 train "$work/stopped" --set mixed_precision=bf16 --set resume_from_checkpoint=latest || fail "going on"
 cases=$((cases + 1))
-cmp -s <(result "$work/stopped") "$work/result" || fail "stopped among the pictures: other bytes"
+cmp -s <(fingerprint "$work/stopped") "$work/result" || fail "stopped among the pictures: other bytes"
 
 # Too little memory for the pictures, though enough for the steps.
 little=(--set resolution=16 --set train_batch_size=1 --set train_text_encoder=false --set memory.device=768KiB

@@ -1,0 +1,26 @@
+# For tests that compare whole training runs of the tiny model: sourced by them. Wants $program, $source and $work (a
+# folder of the test's own, with the log of its last command in $work/log).
+
+"$program" init --preset tiny --seed 1 "$work/model" >/dev/null || exit 1
+failures=0
+
+# Becomes a run of the tiny model; what is common to all of them comes first.
+begin_run() {  # --set KEY=VALUE...
+    exec "$program" train "$source/tests/fault/tiny.yaml" --set "pretrained_model_name_or_path=$work/model" \
+        --set "instance_data_dir=$source/demo/blue-fox" --set threads=2 "$@"
+}
+
+fail() {
+    echo "failed: $*" >&2
+    sed 's/^/    /' "$work/log" >&2
+    failures=$((failures + 1))
+}
+
+fingerprint() {  # output directory: every byte of the result, and what the steps said but for their time
+    (cd "$1" && find . -name '*.safetensors' -not -path './checkpoint-*' | sort | xargs sha256sum
+     sed 's/, "seconds": [0-9.]*//' metrics.jsonl)
+}
+
+newest() {  # output directory: the last step whose checkpoint is complete
+    ls -d "$1"/checkpoint-*/manifest.json 2>/dev/null | sed 's,.*checkpoint-\([0-9]*\)/.*,\1,' | sort -n | tail -1
+}
