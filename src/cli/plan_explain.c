@@ -132,13 +132,20 @@ static void explain_updates(const explanation *e) {
 
 static void explain_recomputation(const explanation *e) {
     char seconds[32];
-    if (!e->work.again) return;
-    fprintf(
-        e->file,
-        "\nComputed twice\n  %u cheap ops (norms, SiLU, GELU, concatenation) run again in the backward pass, for %s;\n"
-        "  %s of their results are not kept from the forward pass. %s are kept.\n",
-        e->work.again, pb_seconds_text(e->work.again_seconds, seconds), size(e->work.again_bytes).text,
-        size(e->plan->kept_activations).text);
+    const pb_repeated *cheap = &e->work.cheap, *gradients = &e->work.gradients;
+    if (cheap->ops || gradients->ops) fprintf(e->file, "\nComputed twice\n");
+    if (cheap->ops)
+        fprintf(e->file,
+                "  %u cheap ops (norms, SiLU, GELU, concatenation) run again in the backward pass, for %s;\n"
+                "  %s of their results are not kept from the forward pass. %s are kept.\n",
+                cheap->ops, pb_seconds_text(cheap->seconds, seconds), size(cheap->bytes).text,
+                size(e->plan->kept_activations).text);
+    if (gradients->ops)
+        fprintf(e->file,
+                "  %u weights' gradients are made again just before their update in the next step, for %s;\n"
+                "  %s of them are not kept till then, but %s of what they are made of.\n",
+                gradients->ops, pb_seconds_text(gradients->seconds, seconds), size(gradients->bytes).text,
+                size(e->work.carried).text);
 }
 
 static void explain_time(const explanation *e) {

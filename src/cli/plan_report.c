@@ -229,6 +229,10 @@ pb_status pb_plan_print_json(const pb_plan_subject *s, const pb_memory_limits *l
     append_classes(&text, "peak_by_class_nvme", p, PB_TIER_NVME);
     pb_text_append(&text, " \"kept_activations\": %llu, \"lower_bound_bytes\": %llu,\n ",
                    (unsigned long long)p->kept_activations, (unsigned long long)p->lower_bound_bytes);
+    pb_step_work work;
+    pb_step_plan_work(p, &limits->machine, &work);
+    pb_text_append(&text, "\"gradients_again\": %llu, \"carried\": %llu,\n ", (unsigned long long)work.gradients.bytes,
+                   (unsigned long long)work.carried);
     append_step(&text, &p->step);
     pb_text_append(&text, ",\n \"passes\": %lld, \"deferred\": %s, \"machine\": ", (long long)p->step.passes,
                    p->deferred ? "true" : "false");

@@ -25,6 +25,7 @@ typedef struct pb_attempt {
     uint64_t most_reserved;  // but of each tier no more than these bytes
     bool gradients_stay;     // those that the host updates from wait on the device, where there is room
     bool gradients_first;    // which leave the host first: pending gradients or optimizer state
+    bool weights_first;      // weights that the host updates leave the device between their uses before more state does
 } pb_attempt;
 
 typedef struct pb_place_of {

@@ -15,71 +15,133 @@ enum { SEND_AHEAD = 2 };
 
 // --- Slots ---
 
-static bool updates(const pb_pager *p, uint32_t chunk) {
-    const pb_layout_chunk *c = &p->layout->chunks[chunk];
-    return p->layout->params[c->first_param].node != UINT32_MAX;
+// What the order of slots depends on, by value: the chunk whose update makes it (UINT32_MAX: none does), and a list of
+// the chunks whose gradients are made again from what is in its place.
+typedef struct wants {
+    uint32_t *made_by, *first;
+    struct source {
+        uint32_t chunk, next;
+    } *sources;
+    bool *moved;  // by node: comes with an update
+} wants;
+
+// The node that makes a parameter's gradient again, just before its update (graph/carry.h), or UINT32_MAX.
+static uint32_t made_again_by(const pb_graph *g, const pb_layout_param *param) {
+    const uint32_t n = param->node == UINT32_MAX ? UINT32_MAX : g->values[param->gradient].producer;
+    return n != UINT32_MAX && g->nodes[n].phase == PB_PHASE_UPDATE ? n : UINT32_MAX;
 }
 
+static pb_status find_wants(pb_pager *p, wants *w) {
+    const pb_graph *g = p->graph;
+    const pb_chunking *l = p->layout;
+    uint32_t source_count = 0;
+    w->made_by = pb_arena_array(p->arena, g->value_count + 1, sizeof *w->made_by);
+    w->first = pb_arena_array(p->arena, g->value_count + 1, sizeof *w->first);
+    w->sources = pb_arena_array(p->arena, (size_t)l->param_count * PB_MAX_INPUTS + 1, sizeof *w->sources);
+    w->moved = pb_arena_array(p->arena, g->node_count + 1, sizeof *w->moved);
+    if (!w->made_by || !w->first || !w->sources || !w->moved) return NO_MEMORY;
+    memset(w->made_by, 0xff, g->value_count * sizeof *w->made_by);
+    memset(w->first, 0xff, g->value_count * sizeof *w->first);
+    for (uint32_t i = 0; i < l->param_count; i++) {
+        const pb_layout_param *param = &l->params[i];
+        if (param->node == UINT32_MAX) continue;
+        const pb_node *update = &g->nodes[param->node];
+        w->moved[param->node] = true;
+        for (int o = 0; o < PB_MAX_OUTPUTS; o++)
+            if (update->out[o] != PB_NONE) w->made_by[update->out[o]] = param->chunk;
+        const uint32_t again = made_again_by(g, param);
+        if (again == UINT32_MAX) continue;
+        w->moved[again] = true;
+        for (int k = 0; k < PB_MAX_INPUTS; k++) {
+            const pb_vid v = g->nodes[again].in[k];
+            if (v == PB_NONE) continue;
+            w->sources[source_count] = (struct source){param->chunk, w->first[v]};
+            w->first[v] = source_count++;
+        }
+    }
+    return PB_OK;
+}
+
+// The chunks that have to be updated before a node runs: it reads what they make, or writes over what they work from.
+// Each may come several times. Returns how many.
+static uint32_t list_wanted(const pb_graph *g, const wants *w, const pb_node *node, uint32_t *chunks) {
+    uint32_t count = 0;
+    for (int i = 0; i < PB_MAX_INPUTS; i++)
+        if (node->in[i] != PB_NONE && w->made_by[node->in[i]] != UINT32_MAX)
+            chunks[count++] = w->made_by[node->in[i]];
+    for (int o = 0; o < PB_MAX_OUTPUTS; o++) {
+        if (node->out[o] == PB_NONE) continue;
+        for (uint32_t s = w->first[pb_graph_root(g, node->out[o])]; s != UINT32_MAX; s = w->sources[s].next)
+            chunks[count++] = w->sources[s].chunk;
+    }
+    return count;
+}
+
+// A chunk's update, and before it what makes its gradients again. The host needs those sent first.
 static void add_updates(pb_pager *p, uint32_t chunk, bool *done) {
-    if (done[chunk] || !updates(p, chunk)) return;
-    done[chunk] = true;
     const pb_layout_chunk *c = &p->layout->chunks[chunk];
+    bool again = false;
+    if (done[chunk] || p->layout->params[c->first_param].node == UINT32_MAX) return;
+    done[chunk] = true;
+    for (uint32_t i = c->first_param; i < c->first_param + c->param_count; i++) {
+        const uint32_t n = made_again_by(p->graph, &p->layout->params[i]);
+        if (n != UINT32_MAX) p->slots[p->slot_count++] = (pb_slot){.node = n, .unit = UINT32_MAX};
+        again = again || n != UINT32_MAX;
+    }
+    for (int i = 0; i < SEND_AHEAD && again && p->attempt.strategy == PB_STRATEGY_HOST; i++)
+        p->slots[p->slot_count++] = (pb_slot){UINT32_MAX, UINT32_MAX};
     for (uint32_t u = c->first_unit; u < c->first_unit + c->unit_count; u++)
         p->slots[p->slot_count++] = (pb_slot){.node = UINT32_MAX, .unit = u};
 }
 
-// Chunks in the order in which their new weights are wanted. `listed` is clear. Returns how many.
-static uint32_t order_chunks(const pb_graph *g, const uint32_t *chunk_of, bool *listed, uint32_t *sequence) {
+// Chunks in the order in which their updates are wanted. `listed` is clear. Returns how many.
+static uint32_t order_chunks(const pb_graph *g, const wants *w, uint32_t *wanted, bool *listed, uint32_t *sequence) {
     uint32_t count = 0;
     for (uint32_t n = 0; n < g->node_count; n++) {
-        if (g->nodes[n].op == PB_OP_ADAMW) continue;
-        for (int i = 0; i < PB_MAX_INPUTS; i++) {
-            const uint32_t c = g->nodes[n].in[i] == PB_NONE ? UINT32_MAX : chunk_of[g->nodes[n].in[i]];
-            if (c == UINT32_MAX || listed[c]) continue;
-            listed[c] = true;
-            sequence[count++] = c;
+        if (w->moved[n]) continue;
+        const uint32_t most = list_wanted(g, w, &g->nodes[n], wanted);
+        for (uint32_t i = 0; i < most; i++) {
+            if (listed[wanted[i]]) continue;
+            listed[wanted[i]] = true;
+            sequence[count++] = wanted[i];
         }
     }
     return count;
 }
 
-// Every update stands just before the first op that reads what it makes, or, on the host, some chunks earlier; where
-// nothing reads that any more (the update ends the step), behind everything else.
+// Every update stands just before the first op that wants it made, or, on the host, some chunks earlier; where nothing
+// does any more (the update ends the step), behind everything else.
 static pb_status order_slots(pb_pager *p) {
     const pb_graph *g = p->graph;
     const pb_chunking *l = p->layout;
     pb_status status = PB_OK;
-    p->slots = pb_arena_array(p->arena, (size_t)g->node_count + l->unit_count + SEND_AHEAD + 1, sizeof *p->slots);
-    uint32_t *chunk_of = malloc((g->value_count + 1) * sizeof *chunk_of);
+    wants w;
+    p->slots = pb_arena_array(p->arena, (size_t)g->node_count + l->unit_count + SEND_AHEAD * (l->chunk_count + 1) + 1,
+                              sizeof *p->slots);
     uint32_t *sequence = malloc((l->chunk_count + 1) * sizeof *sequence);
+    uint32_t *wanted = malloc(((size_t)l->param_count * PB_MAX_INPUTS + PB_MAX_INPUTS) * sizeof *wanted);
     bool *listed = calloc(l->chunk_count + 1, sizeof *listed), *done = calloc(l->chunk_count + 1, sizeof *done);
     uint32_t reached = 0;
-    if (!p->slots || !chunk_of || !sequence || !listed || !done) PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
-    memset(chunk_of, 0xff, (g->value_count + 1) * sizeof *chunk_of);
-    for (uint32_t i = 0; i < l->param_count; i++) {
-        if (l->params[i].node == UINT32_MAX) continue;
-        const pb_node *node = &g->nodes[l->params[i].node];
-        for (int o = 0; o < PB_MAX_OUTPUTS; o++)
-            if (node->out[o] != PB_NONE) chunk_of[node->out[o]] = l->params[i].chunk;
-    }
-    const uint32_t sequence_count = order_chunks(g, chunk_of, listed, sequence);
+    if (!p->slots || !sequence || !wanted || !listed || !done) PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
+    PB_TRY(find_wants(p, &w));
+    const uint32_t sequence_count = order_chunks(g, &w, wanted, listed, sequence);
     const bool on_host = p->attempt.strategy == PB_STRATEGY_HOST;
     const uint32_t ahead = on_host ? CHUNKS_AHEAD : 0;
     for (int i = 0; i < SEND_AHEAD && on_host; i++) p->slots[p->slot_count++] = (pb_slot){UINT32_MAX, UINT32_MAX};
     for (uint32_t n = 0; n < g->node_count; n++) {
-        if (g->nodes[n].op == PB_OP_ADAMW) continue;
-        for (int i = 0; i < PB_MAX_INPUTS; i++) {
-            const uint32_t c = g->nodes[n].in[i] == PB_NONE ? UINT32_MAX : chunk_of[g->nodes[n].in[i]];
-            if (c == UINT32_MAX || done[c]) continue;
-            while (sequence[reached] != c) reached++;
+        if (w.moved[n]) continue;
+        const uint32_t most = list_wanted(g, &w, &g->nodes[n], wanted);
+        for (uint32_t i = 0; i < most; i++) {
+            if (done[wanted[i]]) continue;
+            while (sequence[reached] != wanted[i]) reached++;
             for (uint32_t k = 0; k <= reached + ahead && k < sequence_count; k++) add_updates(p, sequence[k], done);
         }
         p->slots[p->slot_count++] = (pb_slot){.node = n, .unit = UINT32_MAX};
     }
     for (uint32_t c = 0; c < l->chunk_count; c++) add_updates(p, c, done);
 fail:
-    free(chunk_of);
     free(sequence);
+    free(wanted);
     free(listed);
     free(done);
     return status;

@@ -36,9 +36,9 @@ static pb_relief *add_relief(relief_list *list, pb_relief_kind kind, uint32_t in
     return r;
 }
 
-// Long gaps first: they help in more places, and leave more time for the moves. `base` is the rank of the shortest.
+// Long gaps first: they help in more places, and leave more time for the moves. Their ranks are in (base - span, base).
 static bool add_gaps(const pb_tier_problem *p, relief_list *list, uint32_t index, bool alternate, uint64_t smallest,
-                     double base) {
+                     double base, double span) {
     const pb_tier_segment *s = &p->segments[index];
     const pb_accesses *use = &s->use[alternate];
     const double whole = p->seconds[p->slot_count - 1] > 0 ? p->seconds[p->slot_count - 1] : 1;
@@ -47,7 +47,7 @@ static bool add_gaps(const pb_tier_problem *p, relief_list *list, uint32_t index
         if (use->items[i + 1].slot - use->items[i].slot < SHORTEST_GAP) continue;
         if (use->items[i + 1].kind == PB_ACCESS_WRITE) continue;
         const double seconds = p->seconds[use->items[i + 1].slot] - p->seconds[use->items[i].slot];
-        pb_relief *r = add_relief(list, PB_RELIEF_GAP, index, base - 0.9 * seconds / whole);
+        pb_relief *r = add_relief(list, PB_RELIEF_GAP, index, base - span * seconds / whole);
         if (!r) return false;
         r->gap = i;
         r->alternate = alternate;
@@ -95,6 +95,21 @@ static bool add_bundle(pb_pager *p, relief_list *list, uint32_t chunk, uint32_t 
     return true;
 }
 
+// Weights that the host has need not stay on the device from the forward to the backward pass. They leave last, unless
+// the state of the others is to have their room: then just after their own state.
+static bool add_weight_gaps(const pb_pager *p, relief_list *list, uint32_t chunk, bool alternate) {
+    const uint32_t weights = p->weight_segment + chunk;
+    if (!alternate || !p->attempt.weights_first)
+        return add_gaps(&p->device, list, weights, alternate, 0, RANK_WEIGHT + 1, 0.9);
+    static const double next = 1e-6;  // less than what two chunks' ranks differ by
+    return add_gaps(&p->device, list, weights, alternate, 0, RANK_STATE - scattered(chunk) + 2 * next, next);
+}
+
+// What is carried from step to step in place of gradients goes when they would.
+static double other_rank(const pb_pager *p, uint32_t i) {
+    return p->device.segments[p->other_segment + i].class_ == PB_CLASS_ACTIVATION ? RANK_GRADIENT : RANK_OTHER;
+}
+
 static bool list_device_reliefs(pb_pager *p, relief_list *list) {
     const pb_chunking *l = p->layout;
     const uint64_t budget = p->request->budget[PB_TIER_DEVICE];
@@ -117,13 +132,13 @@ static bool list_device_reliefs(pb_pager *p, relief_list *list) {
             }
         }
         for (int alternate = 0; alternate < (host_updates(p) ? 2 : 1); alternate++)
-            good = good && add_gaps(&p->device, list, weights, alternate, 0, RANK_WEIGHT + 1);
+            good = good && add_weight_gaps(p, list, c, alternate);
     }
     for (uint32_t i = 0; i < l->other_count && good; i++)
-        good = p->adopted || add_home(&p->device, list, p->other_segment + i, i, RANK_OTHER);
+        good = p->adopted || add_home(&p->device, list, p->other_segment + i, i, other_rank(p, i));
     for (uint32_t s = p->value_segment; s < p->device.segment_count && good; s++)
         if (p->device.segments[s].class_ != PB_CLASS_INPUT)
-            good = add_gaps(&p->device, list, s, false, smallest, RANK_ACTIVATION);
+            good = add_gaps(&p->device, list, s, false, smallest, RANK_ACTIVATION, 0.9);
     force_state(p, &p->device, list, PB_STATE_ON_HOST);
     return good;
 }
@@ -141,7 +156,7 @@ static bool list_host_reliefs(pb_pager *p, relief_list *list) {
                             : class_ == PB_CLASS_WEIGHT   ? RANK_WEIGHT
                                                           : RANK_ACTIVATION;
         if (!p->adopted) good = add_home(&p->host, list, h, ordinal[class_]++, rank);
-        good = good && add_gaps(&p->host, list, h, false, PB_EXTENT_ALIGNMENT, rank + 1);
+        good = good && add_gaps(&p->host, list, h, false, PB_EXTENT_ALIGNMENT, rank + 1, 0.9);
     }
     force_state(p, &p->host, list, PB_STATE_ON_NVME);
     return good;

@@ -121,14 +121,11 @@ typedef struct search {
     outcome *o;
 } search;
 
-// An attempt that does not fit is no error.
-static pb_status look(const search *s, pb_strategy strategy, int level, bool gradients_first, bool gradients_stay) {
+// An attempt, but for its reserve; one that does not fit is no error.
+static pb_status look(const search *s, pb_attempt attempt, int level) {
     outcome *o = s->o;
-    const pb_attempt attempt = {.strategy = strategy,
-                                .reserve = reserves[level],
-                                .most_reserved = MOST_MOVING * s->unit,
-                                .gradients_first = gradients_first,
-                                .gradients_stay = gradients_stay};
+    attempt.reserve = reserves[level];
+    attempt.most_reserved = MOST_MOVING * s->unit;
     const pb_program *best = o->program;
     const pb_status status = try_attempt(s->graph, s->request, s->unit, attempt, o);
     o->improved = o->program != best;
@@ -146,19 +143,25 @@ static pb_status try_strategies(const search *s, int level) {
         const int first = first_reserve((pb_strategy)i), used = level < 0 ? first : level;
         if (request->like ? request->like->layout->host_updates != on_host : on_host && !host) continue;
         if (request->quick && s->o->program) return PB_OK;
-        PB_RETURN_IF(look(s, (pb_strategy)i, used, false, false));
+        pb_attempt attempt = {.strategy = (pb_strategy)i};
+        PB_RETURN_IF(look(s, attempt, used));
         order_matters[i] = s->o->order_matters;
         // With more room they go side by side.
         if (!on_host && level < 0 && s->o->gap > TAKES_TURNS && used + 1 < RESERVES)
-            PB_RETURN_IF(look(s, (pb_strategy)i, used + 1, false, false));
+            PB_RETURN_IF(look(s, attempt, used + 1));
         // Gradients that the host updates from wait on the device, where there is room.
-        if (nvme && on_host && !(request->quick && s->o->program))
-            PB_RETURN_IF(look(s, (pb_strategy)i, used, true, true));
+        attempt.gradients_first = attempt.gradients_stay = true;
+        if (nvme && on_host && !(request->quick && s->o->program)) PB_RETURN_IF(look(s, attempt, used));
     }
+    if (!nvme || !s->o->program || request->quick) return PB_OK;
     // Gradients leave the host first rather than state.
-    if (!nvme || !s->o->program || s->o->attempt.gradients_first || request->quick) return PB_OK;
-    const pb_attempt best = s->o->attempt;
-    return order_matters[best.strategy] ? look(s, best.strategy, s->o->level, true, false) : PB_OK;
+    pb_attempt best = s->o->attempt;
+    best.gradients_first = true;
+    if (!s->o->attempt.gradients_first && order_matters[best.strategy]) PB_RETURN_IF(look(s, best, s->o->level));
+    // Weights leave the device first, to come once more from the host: that is cheaper than state from the disk.
+    best = s->o->attempt;
+    best.weights_first = true;
+    return best.strategy == PB_STRATEGY_HOST ? look(s, best, s->o->level) : PB_OK;
 }
 
 // What has won, with less or more room for moves, for as long as that is faster.
@@ -166,8 +169,7 @@ static pb_status refine(const search *s) {
     const int start = s->o->level;
     for (int step = -1; step <= 1; step += 2) {
         for (int level = start + step; level >= 0 && level < RESERVES; level += step) {
-            const pb_attempt best = s->o->attempt;
-            PB_RETURN_IF(look(s, best.strategy, level, best.gradients_first, best.gradients_stay));
+            PB_RETURN_IF(look(s, s->o->attempt, level));
             if (!s->o->improved) break;
         }
     }

@@ -205,6 +205,35 @@ static pb_status build_decoder(const pb_step_request *r, pb_step_graph *s) {
     return g->status;
 }
 
+// What is kept of each parameter's gradient, in the order of the modules' parameters. Returns how many.
+static uint32_t list_kept(const pb_step_graph *s, pb_vid *kept) {
+    const pb_module *const modules[] = {s->unet, s->clip};
+    uint32_t count = 0;
+    for (int m = 0; m < 2; m++)
+        for (uint32_t i = 0; modules[m] && i < modules[m]->param_count; i++)
+            kept[count++] = modules[m]->params[i].grad_sum;
+    return count;
+}
+
+static uint32_t param_count(const pb_step_graph *s) {
+    return s->unet->param_count + (s->clip ? s->clip->param_count : 0);
+}
+
+static pb_status apply_carry(const pb_step_request *r, pb_step_graph *s) {
+    pb_vid *kept = pb_arena_array(s->graph->arena, param_count(s) + 1, sizeof *kept);
+    if (!kept) return pb_error(PB_ERR_MEMORY, "no memory for a step");
+    list_kept(s, kept);
+    return pb_carry_apply(s->graph, r->carry, kept, r->pass == PB_PASS_WHOLE);
+}
+
+pb_status pb_step_graph_carry(pb_arena *arena, const pb_step_graph *whole, const double *seconds,
+                              double seconds_per_byte, pb_carry *carry) {
+    pb_vid *kept = pb_arena_array(arena, param_count(whole) + 1, sizeof *kept);
+    if (!kept) return pb_error(PB_ERR_MEMORY, "no memory for a step");
+    const uint32_t count = list_kept(whole, kept);
+    return pb_carry_choose(arena, whole->graph, kept, count, seconds, seconds_per_byte, carry);
+}
+
 static pb_status build(const pb_step_request *r, pb_step_graph *s) {
     pb_graph *g = s->graph;
     pb_vid prediction;
@@ -229,7 +258,8 @@ static pb_status build(const pb_step_request *r, pb_step_graph *s) {
     if (r->pass == PB_PASS_FLUSH) drop_nodes(g, true);
     if (r->pass == PB_PASS_DECODE) PB_RETURN_IF(build_decoder(r, s));
     PB_RETURN_IF(pb_graph_prune(g));
-    return pb_graph_recompute(g, r->recompute);
+    PB_RETURN_IF(pb_graph_recompute(g, r->recompute));
+    return r->carry ? apply_carry(r, s) : PB_OK;
 }
 
 pb_status pb_step_graph_create(const pb_step_request *request, pb_step_graph **result) {

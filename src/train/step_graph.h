@@ -5,6 +5,7 @@
 #ifndef PB_TRAIN_STEP_GRAPH_H
 #define PB_TRAIN_STEP_GRAPH_H
 
+#include "graph/carry.h"
 #include "nn/module.h"
 #include "train/optimizer_state.h"
 
@@ -39,6 +40,7 @@ typedef struct pb_step_request {
     bool sums;                      // declare gradient sums (true for every pass of a run that accumulates)
     double recompute;               // FLOPs per byte, see pb_graph_recompute
     bool deferred;                  // the update of a step is made at the beginning of the next one
+    const pb_carry *carry;          // with deferred updates: gradients that are made again, or NULL
     pb_validation_request validation;
 } pb_step_request;
 
@@ -68,6 +70,11 @@ typedef struct pb_step_graph {
 // Differentiated, with cheap ops recomputed; ready for pb_compile. Errors: PB_ERR_MEMORY, PB_ERR_UNSUPPORTED, ...
 pb_status pb_step_graph_create(const pb_step_request *request, pb_step_graph **step);
 void pb_step_graph_destroy(pb_step_graph *step);  // NULL is allowed
+
+// Of a graph of PB_PASS_WHOLE without `carry`, the gradients that are worth making again, for all passes of a run whose
+// steps are of this one size. See pb_carry_choose. Errors: PB_ERR_MEMORY.
+pb_status pb_step_graph_carry(pb_arena *arena, const pb_step_graph *whole, const double *seconds,
+                              double seconds_per_byte, pb_carry *carry);
 
 // Trained parameters in all.
 uint64_t pb_step_graph_parameters(const pb_step_graph *step);

@@ -142,10 +142,16 @@ void pb_step_plan_work(const pb_step_plan *plan, const pb_machine *machine, pb_s
     for (uint32_t n = 0; n < g->node_count; n++) {
         const pb_node *node = &g->nodes[n];
         if (!node->recompute) continue;
-        work->again++;
-        work->again_seconds += pb_node_seconds(machine, g, n);
+        pb_repeated *again = node->phase == PB_PHASE_UPDATE ? &work->gradients : &work->cheap;
+        again->ops++;
+        again->seconds += pb_node_seconds(machine, g, n);
         for (int k = 0; k < PB_MAX_OUTPUTS; k++)
-            if (node->out[k] != PB_NONE) work->again_bytes += pb_value_bytes(&g->values[node->out[k]]);
+            if (node->out[k] != PB_NONE) again->bytes += pb_value_bytes(&g->values[node->out[k]]);
+    }
+    for (pb_vid v = 0; v < g->value_count; v++) {
+        const pb_value *value = &g->values[v];
+        if (value->persistent && value->alias == PB_NONE && value->class_ == PB_CLASS_ACTIVATION)
+            work->carried += pb_value_bytes(value);
     }
     for (pb_pass_walk w = {0}; pb_pass_walk_next(plan->programs, plan->batching, &w);) {
         const pb_program *p = w.pass->program;

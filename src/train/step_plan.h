@@ -51,14 +51,19 @@ void pb_step_plan_homes(const pb_step_plan *plan, uint64_t bytes[PB_TIER_COUNT][
 // What a step moves over each link, by class. The sums are step.moved. Errors: PB_ERR_MEMORY.
 pb_status pb_step_plan_moved(const pb_step_plan *plan, uint64_t bytes[PB_LINK_COUNT][PB_CLASS_COUNT]);
 
-// What runs twice, and the bytes of results that need not be kept from the forward to the backward pass for it; and the
-// parameters that are updated on the device and on the host in a step. Of the pass `program`, or of the one that
-// updates.
+// Ops that run twice, their seconds, and the bytes of results that need not be kept from the one to the other.
+typedef struct pb_repeated {
+    uint32_t ops;
+    double seconds;
+    uint64_t bytes;
+} pb_repeated;
+
+// Of the pass `program`, or of the one that updates.
 typedef struct pb_step_work {
-    uint32_t again;
-    uint64_t again_bytes;
-    double again_seconds;
-    int64_t updated_on_device, updated_on_host;
+    pb_repeated cheap;      // forward ops, run again in the backward pass
+    pb_repeated gradients;  // made again just before their update (graph/carry.h), of
+    uint64_t carried;       // so many bytes, which are kept instead
+    int64_t updated_on_device, updated_on_host;  // parameters
 } pb_step_work;
 void pb_step_plan_work(const pb_step_plan *plan, const pb_machine *machine, pb_step_work *work);
 

@@ -59,6 +59,8 @@ typedef struct pb_programs {
     pb_pass_program items[PB_PASS_PROGRAMS];
     int count;
     bool sums, deferred;    // as in pb_step_request
+    const pb_carry *carry;  // likewise, in `arena`
+    pb_arena *arena;
     pb_pass_program flush;  // where updates are deferred
     pb_pass_program sample, decode;  // where validation pictures are made; `step` is NULL elsewhere
     pb_memory *memory;
@@ -77,6 +79,14 @@ typedef struct pb_programs {
 // memory.micro_batch that would fit.
 pb_status pb_programs_compile(const pb_step_request *request, const pb_batching *batching,
                               const pb_memory_limits *limits, pb_programs *programs);
+// One way of doing so: `sums`, `deferred` and `carry` are set. `quick`: finds a way less often, but what it finds is also
+// found without it. A refusal goes to *limits->refusal, and no program is left then.
+pb_status pb_programs_compile_way(const pb_step_request *request, const pb_plan_request *limits, bool quick,
+                                  pb_programs *programs);
+// With deferred updates, the fastest of several ways (trainer_ways.c).
+pb_status pb_programs_compile_deferred(const pb_step_request *request, const pb_plan_request *limits, bool quick,
+                                       pb_programs *programs);
+void pb_programs_drop(pb_programs *programs);  // what was compiled of them
 // The most that any of them takes of each tier.
 void pb_programs_bytes(const pb_programs *programs, uint64_t bytes[PB_TIER_COUNT]);
 // The same by class; per tier those of the step's program that takes most of it (see pb_step_plan). What validation

@@ -1,4 +1,3 @@
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,6 +58,7 @@ static pb_status compile(const pb_step_request *request, const pb_plan_request *
     }
     r.sums = programs->sums;
     r.deferred = programs->deferred;
+    r.carry = programs->carry;
     plan.like = like ? like->program : NULL;
     if (!programs->deferred) plan.budget[PB_TIER_HOST] = plan.budget[PB_TIER_NVME] = 0;
     PB_RETURN_IF(pb_step_graph_create(&r, &p->step));
@@ -74,7 +74,7 @@ static void drop(pb_pass_program *p) {
     p->step = NULL;
 }
 
-static void drop_all(pb_programs *programs) {
+void pb_programs_drop(pb_programs *programs) {
     for (int i = 0; i < programs->count; i++) drop(&programs->items[i]);
     drop(&programs->flush);
     drop(&programs->sample);
@@ -112,9 +112,8 @@ static bool decides(const pb_programs *programs, int i) {
     return pass == PB_PASS_WHOLE || pass == (programs->deferred ? PB_PASS_FIRST : PB_PASS_LAST);
 }
 
-// `quick`: finds a way less often, but what it finds is also found without it.
-static pb_status compile_kind(const pb_step_request *request, const pb_plan_request *limits, bool quick,
-                              pb_programs *programs) {
+pb_status pb_programs_compile_way(const pb_step_request *request, const pb_plan_request *limits, bool quick,
+                                  pb_programs *programs) {
     static const double thorough_shares[] = {0, 0.03, 0.08, 0.15, 0.25}, quick_shares[] = {0, 0.15};
     const double *shares = quick ? quick_shares : thorough_shares;
     const int share_count = quick ? 2 : 5, rounds = quick ? 1 : programs->count;
@@ -134,7 +133,7 @@ static pb_status compile_kind(const pb_step_request *request, const pb_plan_requ
         for (int k = 0; k < share_count && others; k++) {
             status = compile_around(request, limits, programs, most, shares[k], &others);
             if (status == PB_OK) return status;
-            drop_all(programs);
+            pb_programs_drop(programs);
             if (status != PB_ERR_BUDGET) return status;
             if (!refused) first = *limits->refusal;
             refused = true;
@@ -142,97 +141,6 @@ static pb_status compile_kind(const pb_step_request *request, const pb_plan_requ
     }
     *limits->refusal = first;
     return status;
-}
-
-static double seconds_of(const pb_programs *programs) {
-    double seconds = 0;
-    for (int i = 0; i < programs->count; i++) seconds += programs->items[i].program->seconds;
-    return seconds;
-}
-
-static bool moves_something(const pb_programs *programs) {
-    for (int i = 0; i < programs->count; i++)
-        for (int link = 0; link < PB_LINK_COUNT; link++)
-            if (programs->items[i].program->moved[link]) return true;
-    return false;
-}
-
-// Linears that widen (a feed-forward's first) cost fewer FLOPs per byte of their result than the links take to move it.
-static const double dearest_linear = 1800;
-
-// One of two ways to build the step, for a thread.
-typedef struct variant {
-    pb_step_request request;
-    pb_plan_request limits;
-    bool quick;
-    pb_programs *programs;
-    pb_plan_refusal refusal;
-    pb_status status;
-    char message[512];
-} variant;
-
-static void *compile_variant(void *argument) {
-    variant *v = argument;
-    v->limits.refusal = &v->refusal;
-    v->status = compile_kind(&v->request, &v->limits, v->quick, v->programs);
-    if (v->status != PB_OK) snprintf(v->message, sizeof v->message, "%s", pb_error_message());
-    return NULL;
-}
-
-// Two threads where there is a second one to be had. What comes of it does not depend on that.
-static void compile_both(variant *a, variant *b) {
-    pthread_t thread;
-    const bool beside = pthread_create(&thread, NULL, compile_variant, b) == 0;
-    compile_variant(a);
-    if (beside)
-        pthread_join(thread, NULL);
-    else
-        compile_variant(b);
-}
-
-// The refusal to tell: of the tier that is further down, for the other ones do; else of what needs less.
-static bool refuses_less(const pb_plan_refusal *a, const pb_plan_refusal *b) {
-    if (!a->needed || !b->needed) return a->needed > 0;
-    return a->tier != b->tier ? a->tier > b->tier : a->needed <= b->needed;
-}
-
-// With deferred updates; and where that moves bytes, or does not fit, also with linears run again in the backward pass
-// rather than kept: whichever is predicted to be faster.
-static pb_status compile_deferred(const pb_step_request *request, const pb_plan_request *budgets, bool quick,
-                                  pb_programs *programs) {
-    pb_programs other = *programs;
-    variant plain = {*request, *budgets, quick, programs, {.needed = 0}, PB_ERR_BUDGET, ""};
-    variant again = {*request, *budgets, quick, &other, {.needed = 0}, PB_ERR_BUDGET, ""};
-    again.request.recompute = dearest_linear;
-    programs->deferred = other.deferred = true;
-    // What kernels set up at their first use is there when everything was tried on the device before.
-    if (!quick && budgets->state <= PB_STATE_ON_DEVICE) {
-        compile_both(&plain, &again);
-    } else {
-        compile_variant(&plain);
-        if (plain.status == PB_ERR_BUDGET || !quick) compile_variant(&again);
-    }
-    for (int k = 0; k < 2; k++) {  // what is no matter of budgets ends it
-        const variant *v = k ? &again : &plain;
-        if (v->status == PB_OK || v->status == PB_ERR_BUDGET) continue;
-        drop_all(programs);
-        drop_all(&other);
-        return pb_error(v->status, "%s", v->message);
-    }
-    if (plain.status != PB_OK && again.status != PB_OK) {
-        *budgets->refusal = refuses_less(&plain.refusal, &again.refusal) ? plain.refusal : again.refusal;
-        return pb_error(PB_ERR_BUDGET, "%s", plain.message);
-    }
-    const bool take =
-        again.status == PB_OK &&
-        (plain.status != PB_OK || (moves_something(programs) && seconds_of(&other) < seconds_of(programs)));
-    if (take) {
-        drop_all(programs);
-        *programs = other;
-    } else {
-        drop_all(&other);
-    }
-    return PB_OK;
 }
 
 static pb_status compile_all(const pb_step_request *request, const pb_batching *batching,
@@ -243,7 +151,7 @@ static pb_status compile_all(const pb_step_request *request, const pb_batching *
     budgets.quick = quick;
     // What fits is not moved; the update is then made at the end of its own step.
     pb_status status = PB_ERR_BUDGET;
-    if (budgets.state <= PB_STATE_ON_DEVICE) status = compile_kind(request, &budgets, quick, programs);
+    if (budgets.state <= PB_STATE_ON_DEVICE) status = pb_programs_compile_way(request, &budgets, quick, programs);
     if (status != PB_ERR_BUDGET || budgets.state == PB_STATE_ON_DEVICE) return status;
     if (limits->shared) {
         // Device and host are one memory: with a disk below, some of it has to be host.
@@ -251,7 +159,7 @@ static pb_status compile_all(const pb_step_request *request, const pb_batching *
         budgets.budget[PB_TIER_DEVICE] -= budgets.budget[PB_TIER_HOST];
         if (!budgets.budget[PB_TIER_NVME]) return status;
     }
-    return budgets.budget[PB_TIER_HOST] ? compile_deferred(request, &budgets, quick, programs) : status;
+    return budgets.budget[PB_TIER_HOST] ? pb_programs_compile_deferred(request, &budgets, quick, programs) : status;
 }
 
 // The largest pass that fits, or 0.
@@ -450,7 +358,8 @@ pb_status pb_programs_start(pb_programs *programs) {
 }
 
 void pb_programs_deinit(pb_programs *programs) {
-    drop_all(programs);
+    pb_programs_drop(programs);
     pb_memory_destroy(programs->memory);
+    pb_arena_destroy(programs->arena);
     *programs = (pb_programs){0};
 }

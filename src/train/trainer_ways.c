@@ -1,0 +1,178 @@
+// The ways to build a step whose updates are deferred, all with the same results: with feed-forwards' linears kept for
+// the backward pass or run again in it, and with gradients kept for the update or made again before it.
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "plan/predict.h"
+#include "train/trainer_parts.h"
+
+// Linears that widen (a feed-forward's first) cost fewer FLOPs per byte of their result than the links take to move it.
+static const double dearest_linear = 1800;
+
+// One of two ways, for a thread.
+typedef struct way {
+    pb_step_request request;
+    pb_plan_request limits;
+    bool quick, carries;
+    pb_programs *programs;
+    pb_plan_refusal refusal;
+    pb_status status;
+    char message[512];
+} way;
+
+// --- Gradients that are made again ---
+
+// Between two steps there are gradients where, in the midst of one, there are working copies: where those pass with the
+// step, it is of no use to be rid of the gradients alone.
+static bool weights_live_on(const pb_step_graph *step) {
+    const pb_module *unet = step->unet;
+    return unet->param_count && pb_graph_value(step->graph, unet->params[0].work)->persistent;
+}
+
+// What a byte costs that has to leave the device and come back.
+static double seconds_per_byte(const pb_plan_request *limits) {
+    const pb_machine *m = limits->machine;
+    const double links = 1 / m->upload + 1 / m->download;
+    return limits->budget[PB_TIER_NVME] ? links + 1 / m->nvme_read + 1 / m->nvme_write : links;
+}
+
+// Into programs->carry; where none are worth it, that stays NULL.
+static pb_status choose_carry(const pb_step_request *request, const pb_plan_request *limits, pb_programs *programs) {
+    pb_status status = PB_OK;
+    pb_step_graph *step = NULL;
+    double *seconds = NULL;
+    pb_step_request r = *request;
+    r.batch = (int)programs->items[0].images;
+    r.pass = programs->items[0].pass;
+    r.deferred = true;
+    PB_TRY(pb_step_graph_create(&r, &step));
+    if (!weights_live_on(step)) goto fail;
+    programs->arena = pb_arena_create();
+    pb_carry *carry = programs->arena ? pb_arena_alloc(programs->arena, sizeof *carry) : NULL;
+    seconds = malloc((step->graph->node_count + 1) * sizeof *seconds);
+    if (!carry || !seconds) PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
+    for (uint32_t n = 0; n < step->graph->node_count; n++)
+        seconds[n] = pb_node_seconds(limits->machine, step->graph, n);
+    PB_TRY(pb_step_graph_carry(programs->arena, step, seconds, seconds_per_byte(limits), carry));
+    if (carry->remade_count) programs->carry = carry;
+fail:
+    free(seconds);
+    pb_step_graph_destroy(step);
+    return status;
+}
+
+// --- Two ways side by side ---
+
+static void *compile_way(void *argument) {
+    way *w = argument;
+    w->limits.refusal = &w->refusal;
+    w->status = w->carries ? choose_carry(&w->request, &w->limits, w->programs) : PB_OK;
+    if (w->status == PB_OK)
+        w->status = pb_programs_compile_way(&w->request, &w->limits, w->quick, w->programs);
+    if (w->status != PB_OK) snprintf(w->message, sizeof w->message, "%s", pb_error_message());
+    return NULL;
+}
+
+// Two threads where there is a second one to be had. What comes of it does not depend on that.
+static void compile_both(way *a, way *b) {
+    pthread_t thread;
+    const bool beside = pthread_create(&thread, NULL, compile_way, b) == 0;
+    compile_way(a);
+    if (beside)
+        pthread_join(thread, NULL);
+    else
+        compile_way(b);
+}
+
+static double seconds_of(const pb_programs *programs) {
+    double seconds = 0;
+    for (int i = 0; i < programs->count; i++) seconds += programs->items[i].program->seconds;
+    return seconds;
+}
+
+static bool moves_something(const pb_programs *programs) {
+    for (int i = 0; i < programs->count; i++)
+        for (int link = 0; link < PB_LINK_COUNT; link++)
+            if (programs->items[i].program->moved[link]) return true;
+    return false;
+}
+
+// The refusal to tell: of the tier that is further down, for the other ones do; else of what needs less.
+static bool refuses_less(const pb_plan_refusal *a, const pb_plan_refusal *b) {
+    if (!a->needed || !b->needed) return a->needed > 0;
+    return a->tier != b->tier ? a->tier > b->tier : a->needed <= b->needed;
+}
+
+static void replace(pb_programs *programs, pb_programs *with) {
+    pb_programs_deinit(programs);
+    *programs = *with;
+}
+
+// Linears kept; and where that moves bytes, or does not fit, run again: whichever is predicted to be faster.
+// `programs` lists the passes, and has nothing compiled where this fails.
+static pb_status compile_pair(const pb_step_request *request, const pb_plan_request *budgets, bool quick, bool carries,
+                              pb_programs *programs) {
+    pb_programs other = *programs;
+    way plain = {*request, *budgets, quick, carries, programs, {.needed = 0}, PB_ERR_BUDGET, ""};
+    way again = {*request, *budgets, quick, carries, &other, {.needed = 0}, PB_ERR_BUDGET, ""};
+    again.request.recompute = dearest_linear;
+    // What kernels set up at their first use is there when everything was tried on the device before.
+    if (!quick && budgets->state <= PB_STATE_ON_DEVICE) {
+        compile_both(&plain, &again);
+    } else {
+        compile_way(&plain);
+        if (plain.status == PB_ERR_BUDGET || !quick) compile_way(&again);
+    }
+    for (int k = 0; k < 2; k++) {  // what is no matter of budgets ends it
+        const way *w = k ? &again : &plain;
+        if (w->status == PB_OK || w->status == PB_ERR_BUDGET) continue;
+        pb_programs_deinit(&other);
+        return pb_error(w->status, "%s", w->message);
+    }
+    if (plain.status != PB_OK && again.status != PB_OK) {
+        *budgets->refusal = refuses_less(&plain.refusal, &again.refusal) ? plain.refusal : again.refusal;
+        pb_programs_deinit(&other);
+        return pb_error(PB_ERR_BUDGET, "%s", plain.message);
+    }
+    if (again.status == PB_OK &&
+        (plain.status != PB_OK || (moves_something(programs) && seconds_of(&other) < seconds_of(programs))))
+        replace(programs, &other);
+    else
+        pb_programs_deinit(&other);
+    return PB_OK;
+}
+
+static bool updates_on_host(const pb_program *p) {
+    for (uint32_t i = 0; i < p->insn_count; i++)
+        if (p->insns[i].lane == PB_LANE_HOST && p->insns[i].kind != PB_INSN_WAIT) return true;
+    return false;
+}
+
+// Whether keeping the gradients may be faster than making them again: not where state has to come and go on the links,
+// for then there would be more to move.
+static bool may_keep(const pb_programs *programs) {
+    return !moves_something(programs) || updates_on_host(programs->items[0].program);
+}
+
+pb_status pb_programs_compile_deferred(const pb_step_request *request, const pb_plan_request *budgets, bool quick,
+                                       pb_programs *programs) {
+    programs->deferred = true;
+    pb_programs kept = *programs;
+    // What is carried has a shape: all steps have to be of one size.
+    const bool can_carry = programs->count == 1 && !programs->sums;
+    const pb_status carried_status = compile_pair(request, budgets, quick, can_carry, programs);
+    if (!programs->carry || quick || (carried_status != PB_OK && carried_status != PB_ERR_BUDGET))
+        return carried_status;
+    if (carried_status == PB_OK && !may_keep(programs)) return PB_OK;
+    const pb_plan_refusal refusal = *budgets->refusal;
+    const pb_status kept_status = compile_pair(request, budgets, quick, false, &kept);
+    if (kept_status == PB_OK && (carried_status != PB_OK || seconds_of(&kept) < seconds_of(programs))) {
+        replace(programs, &kept);
+        return PB_OK;
+    }
+    pb_programs_deinit(&kept);
+    if (carried_status == PB_OK) return kept_status == PB_ERR_BUDGET ? PB_OK : kept_status;
+    if (refuses_less(&refusal, budgets->refusal)) *budgets->refusal = refusal;
+    return kept_status;
+}
