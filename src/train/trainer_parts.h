@@ -79,8 +79,8 @@ typedef struct pb_programs {
 // memory.micro_batch that would fit.
 pb_status pb_programs_compile(const pb_step_request *request, const pb_batching *batching,
                               const pb_memory_limits *limits, pb_programs *programs);
-// One way of doing so: `sums`, `deferred` and `carry` are set. `quick`: finds a way less often, but what it finds is also
-// found without it. A refusal goes to *limits->refusal, and no program is left then.
+// One way of doing so: `sums`, `deferred` and `carry` are set. `quick`: finds a way less often, but what it finds is
+// also found without it. A refusal goes to *limits->refusal, and no program is left then.
 pb_status pb_programs_compile_way(const pb_step_request *request, const pb_plan_request *limits, bool quick,
                                   pb_programs *programs);
 // With deferred updates, the fastest of several ways (trainer_ways.c).
