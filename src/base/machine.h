@@ -27,6 +27,7 @@ typedef struct pb_machine {
     double dram;                   // the host's memory, reads and writes together
     double nvme_read, nvme_write;  // each alone, at the store's request size and depth
     double nvme_both;              // the sum when both go at once
+    double nvme_processors;        // of the drive's bytes a second that would keep all processors busy; 0: none does
     double host_adamw;             // bytes of DRAM traffic per second of AdamW on the host (28 per parameter in fp32)
     bool shared_cores;             // copies and host updates take time from the ops: the CPU backend
     uint64_t device_bytes, host_bytes, nvme_bytes;  // what `auto` takes, margins already left; nvme 0: none

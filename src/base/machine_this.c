@@ -62,6 +62,7 @@ pb_status pb_machine_this(pb_machine *machine) {
         .nvme_read = 2e9,
         .nvme_write = 1e9,
         .nvme_both = 2e9,
+        .nvme_processors = 4e9 * threads,
         .host_adamw = 0.9 * dram,
         .shared_cores = true,
         .device_bytes = available - margin,

@@ -1,9 +1,11 @@
 #include "cli/bench_nvme.h"
 
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/statvfs.h>
 #include <time.h>
 
+#include "base/parallel.h"
 #include "offload/store.h"
 
 enum { EXTENT = 32 << 20 };
@@ -12,6 +14,14 @@ static double seconds_now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+// Of all threads of this process, in the kernel too.
+static double processor_seconds(void) {
+    struct rusage used;
+    if (getrusage(RUSAGE_SELF, &used) != 0) return 0;
+    return (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
+           1e-6 * (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec);
 }
 
 typedef enum direction { WRITE, READ, BOTH } direction;
@@ -58,13 +68,18 @@ pb_status pb_bench_nvme(const char *directory, size_t bytes, pb_bench_drive *dri
     PB_TRY(pb_store_open(&options, &store));
     // The first pass makes the file's blocks what they will be in a run: written before.
     PB_TRY(move_all(store, WRITE, extents, memory, PLACES, tickets, &seconds[WRITE]));
-    for (int what = WRITE; what <= BOTH; what++)
+    double worked = 0;  // while both went on, last
+    for (int what = WRITE; what <= BOTH; what++) {
+        worked = processor_seconds();
         PB_TRY(move_all(store, (direction)what, extents, memory, PLACES, tickets, &seconds[what]));
+        worked = processor_seconds() - worked;
+    }
     const double moved = (double)extents * EXTENT;
     drive->direct = pb_store_get_info(store)->direct;
     drive->write = moved / seconds[WRITE];
     drive->read = moved / seconds[READ];
     drive->both = moved / seconds[BOTH];
+    drive->processors = worked > 0 ? moved / worked * pb_threads() : 0;
     if (statvfs(directory, &room) == 0) {
         // What is free with the measurement's own file gone, less a tenth.
         const uint64_t available = (uint64_t)room.f_bavail * room.f_frsize + (uint64_t)moved;

@@ -10,6 +10,7 @@
 
 typedef struct pb_bench_drive {
     double read, write, both;  // bytes per second: each alone, and the sum when both go at once
+    double processors;         // bytes of both that take as much of the processors' time as all have in a second
     uint64_t bytes;            // free for a run, a tenth left
     bool direct;               // past the page cache
 } pb_bench_drive;

@@ -82,14 +82,16 @@ static pb_status measure(pb_arena *arena, const pb_backend *backend, int resolut
         machine->nvme_read = drive.read;
         machine->nvme_write = drive.write;
         machine->nvme_both = drive.both;
+        machine->nvme_processors = drive.processors;
         machine->nvme_bytes = drive.bytes;
         printf("the store in %s, %s\n", nvme,
                drive.direct ? "O_DIRECT" : "through the page cache: not the drive's own speed");
         print_rate("read", drive.read);
         print_rate("write", drive.write);
         print_rate("both at once", drive.both);
+        print_rate("for which all processors would do", drive.processors);
     } else {
-        machine->nvme_read = machine->nvme_write = machine->nvme_both = 0;
+        machine->nvme_read = machine->nvme_write = machine->nvme_both = machine->nvme_processors = 0;
         machine->nvme_bytes = 0;
     }
     printf("SD 1.4 and its text encoder, one picture of %d x %d\n", resolution, resolution);
@@ -104,8 +106,8 @@ static void round_to_four(double *value) {
 }
 
 static void round_all(pb_machine *m) {
-    double *const values[] = {&m->overhead,  &m->upload,     &m->download,  &m->copy_both, &m->dram,
-                              &m->nvme_read, &m->nvme_write, &m->nvme_both, &m->host_adamw};
+    double *const values[] = {&m->overhead,  &m->upload,     &m->download,  &m->copy_both,       &m->dram,
+                              &m->nvme_read, &m->nvme_write, &m->nvme_both, &m->nvme_processors, &m->host_adamw};
     for (size_t i = 0; i < sizeof values / sizeof *values; i++) round_to_four(values[i]);
     for (int op = 0; op < PB_OP_COUNT; op++)
         for (int d = 0; d < PB_SPEED_DTYPES; d++) {

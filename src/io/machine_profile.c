@@ -11,7 +11,8 @@
 #include "base/nearest.h"
 #include "io/yaml.h"
 
-typedef enum key_kind { NAME, FLAG, REAL, BYTES, OPS } key_kind;
+// OPTIONAL: a REAL that is 0 where it is left out, as in profiles of before there was such a key.
+typedef enum key_kind { NAME, FLAG, REAL, OPTIONAL, BYTES, OPS } key_kind;
 
 typedef struct profile_key {
     const char *name;
@@ -34,6 +35,8 @@ static const profile_key keys[] = {
     {"nvme_read", REAL, offsetof(pb_machine, nvme_read), 0, 1e15, "alone, at the store's request size and depth"},
     {"nvme_write", REAL, offsetof(pb_machine, nvme_write), 0, 1e15, NULL},
     {"nvme_both", REAL, offsetof(pb_machine, nvme_both), 0, 1e15, "the sum when both go at once"},
+    {"nvme_processors", OPTIONAL, offsetof(pb_machine, nvme_processors), 0, 1e15,
+     "that would keep all processors busy; 0: the drive takes none of their time"},
     {"host_adamw", REAL, offsetof(pb_machine, host_adamw), 1e3, 1e15, "bytes of memory that AdamW on the host touches"},
     {"shared_cores", FLAG, offsetof(pb_machine, shared_cores), 0, 0, "copies and updates take time from the ops"},
     {"overhead", REAL, offsetof(pb_machine, overhead), 0, 1, "seconds per op or copy"},
@@ -137,7 +140,8 @@ static pb_status read_key(const char *file, const pb_yaml *node, const profile_k
         memcpy(out->name, node->text, strlen(node->text) + 1);
         return PB_OK;
     case FLAG: return pb_yaml_bool(node, field) ? PB_OK : fail_at(file, node, "`%s` must be true or false", key->name);
-    case REAL: return read_number(file, node, key->name, key, field);
+    case REAL:
+    case OPTIONAL: return read_number(file, node, key->name, key, field);
     case BYTES: return read_bytes(file, node, key, field);
     default: return read_ops(file, node, key, out);
     }
@@ -170,7 +174,7 @@ pb_status pb_machine_profile_parse(pb_arena *arena, const char *text, size_t byt
         have[k] = true;
     }
     for (int k = 0; k < KEYS; k++)
-        if (!have[k])
+        if (!have[k] && keys[k].kind != OPTIONAL)
             return pb_error(PB_ERR_FORMAT, "%s: `%s` is missing; a profile has every key (docs/machines.md)", name,
                             keys[k].name);
     return check_whole(name, root, out);

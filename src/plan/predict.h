@@ -22,7 +22,7 @@ int pb_node_dtype(const pb_graph *graph, const pb_node *node);
 // What a step's time can be bound by; each is a number of seconds that no order of the same instructions goes below.
 typedef enum pb_bound {
     PB_BOUND_COMPUTE,  // all ops and updates of lane COMPUTE, one after another; with shared_cores also the copies, at
-                       // copy_both, and the updates on the host
+                       // copy_both, the drive, at nvme_processors, and the updates on the host
     PB_BOUND_UPLOAD,   // bytes / bandwidth of each link alone
     PB_BOUND_DOWNLOAD,
     PB_BOUND_COPIES,  // bytes both ways / copy_both

@@ -90,12 +90,15 @@ static void set_rates(simulation *s) {
     share(s, (const double[PB_LANE_COUNT]){[PB_LANE_READ] = m->nvme_read, [PB_LANE_WRITE] = m->nvme_write},
           m->nvme_both);
     if (m->shared_cores) {
+        const double drive = m->nvme_processors > 0 ? 1 / m->nvme_processors : 0;
         // A copy by itself need not fill the processors; two of them, as measured for copy_both, do.
         share(s,
               (const double[PB_LANE_COUNT]){[PB_LANE_COMPUTE] = 1,
                                             [PB_LANE_HOST] = 1,
                                             [PB_LANE_UPLOAD] = m->upload / m->copy_both,
-                                            [PB_LANE_DOWNLOAD] = m->download / m->copy_both},
+                                            [PB_LANE_DOWNLOAD] = m->download / m->copy_both,
+                                            [PB_LANE_READ] = m->nvme_read * drive,
+                                            [PB_LANE_WRITE] = m->nvme_write * drive},
               1);
     } else {
         share(s,
@@ -127,6 +130,7 @@ static void find_bounds(const simulation *s, pb_prediction *out) {
     const double stored = moved[PB_LANE_READ] + moved[PB_LANE_WRITE];
     double *b = out->bounds;
     b[PB_BOUND_COMPUTE] = compute + (m->shared_cores ? copied / m->copy_both + updates : 0);
+    if (m->shared_cores && m->nvme_processors > 0) b[PB_BOUND_COMPUTE] += stored / m->nvme_processors;
     b[PB_BOUND_UPLOAD] = moved[PB_LANE_UPLOAD] / m->upload;
     b[PB_BOUND_DOWNLOAD] = moved[PB_LANE_DOWNLOAD] / m->download;
     b[PB_BOUND_COPIES] = copied / m->copy_both;

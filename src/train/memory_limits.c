@@ -57,6 +57,7 @@ static pb_status find_this(pb_arena *arena, const pb_config *config, const pb_ba
         machine->nvme_read = host.nvme_read;
         machine->nvme_write = host.nvme_write;
         machine->nvme_both = host.nvme_both;
+        machine->nvme_processors = host.nvme_processors;
         machine->host_bytes = host.host_bytes;
         machine->nvme_bytes = host.nvme_bytes;
     }

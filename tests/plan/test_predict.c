@@ -225,6 +225,7 @@ static void random_machine(pb_machine *m, uint64_t *random) {
     for (size_t i = 0; i < sizeof speeds / sizeof *speeds; i++) *speeds[i] = 10 + support_random(random, 90);
     m->copy_both = 100 + support_random(random, 100);
     m->nvme_both = 50 + support_random(random, 100);
+    m->nvme_processors = support_random(random, 2) ? 0 : 100 + support_random(random, 400);
     m->dram = support_random(random, 2) ? 1e6 + support_random(random, 20000000) : 50 + support_random(random, 300);
     m->shared_cores = support_random(random, 2);
     m->overhead = support_random(random, 2) ? 0.01 : 0;

@@ -19,6 +19,7 @@ static bool same(const pb_machine *a, const pb_machine *b) {
     equal &= a->overhead == b->overhead && a->upload == b->upload && a->download == b->download;
     equal &= a->copy_both == b->copy_both && a->dram == b->dram && a->nvme_read == b->nvme_read;
     equal &= a->nvme_write == b->nvme_write && a->nvme_both == b->nvme_both && a->host_adamw == b->host_adamw;
+    equal &= a->nvme_processors == b->nvme_processors;
     equal &= a->shared_cores == b->shared_cores && a->device_bytes == b->device_bytes;
     return equal && a->host_bytes == b->host_bytes && a->nvme_bytes == b->nvme_bytes;
 }
