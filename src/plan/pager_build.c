@@ -368,6 +368,26 @@ static void find_scratch(pb_pager *p) {
     }
 }
 
+// A step whose updates are deferred may be followed by a program that only makes those that are due (a flush), with
+// everything else where the step has left it. So at the step's end there has to be room for what the update of any one
+// chunk brings there.
+static void leave_room(pb_pager *p) {
+    const pb_chunking *l = p->layout;
+    uint64_t most = 0, scratch = 0;
+    if (p->adopted || !p->request->budget[PB_TIER_HOST]) return;
+    for (uint32_t s = 0; s < p->slot_count; s++) {
+        const uint32_t n = p->slots[s].node;
+        if (n != UINT32_MAX && p->graph->nodes[n].phase == PB_PHASE_UPDATE && p->scratch[s] > scratch)
+            scratch = p->scratch[s];
+    }
+    for (uint32_t u = 0; u < l->unit_count; u++) {
+        const pb_layout_chunk *c = &l->chunks[l->units[u].chunk];
+        const uint64_t bytes = l->units[u].state_bytes + c->weight_bytes + c->gradient_bytes;
+        if (bytes > most) most = bytes;
+    }
+    p->scratch[p->slot_count] = p->device.other[p->slot_count] = most + scratch;
+}
+
 pb_status pb_pager_build(pb_pager *p) {
     const pb_chunking *l = p->layout;
     p->weight_segment = 0;
@@ -399,6 +419,7 @@ pb_status pb_pager_build(pb_pager *p) {
     declare_chunks(p);
     PB_RETURN_IF(place_values(p));
     find_scratch(p);
+    leave_room(p);
     PB_RETURN_IF(find_accesses(p));
     find_earliest(p);
     return PB_OK;
