@@ -327,16 +327,24 @@ static void report_tier(const pb_pager *p, const pb_tier_problem *t, pb_tier tie
     if (tier == PB_TIER_DEVICE) program->lower_bound = most;
 }
 
+// Whether it is made before a slot and needed from there on. What lives on from the step before is of no account until
+// it is made anew.
+static bool is_kept(const pb_tier_segment *s, uint32_t slot) {
+    const pb_accesses *use = &s->use[0];
+    bool made = false;
+    for (uint32_t i = 0; i < use->count && use->items[i].slot < slot; i++)
+        made = made || !s->live_in || use->items[i].kind == PB_ACCESS_WRITE;
+    return made && (use->items[use->count - 1].slot >= slot || s->live_out);
+}
+
 static void report_kept(const pb_pager *p, pb_program *program) {
     uint32_t backward = 0;
     while (backward < p->slot_count && (p->slots[backward].node == UINT32_MAX ||
                                         p->graph->nodes[p->slots[backward].node].phase != PB_PHASE_BACKWARD))
         backward++;
-    for (uint32_t s = p->value_segment; s < p->device.segment_count && backward < p->slot_count; s++) {
+    for (uint32_t s = p->other_segment; s < p->device.segment_count && backward < p->slot_count; s++) {
         const pb_tier_segment *segment = &p->device.segments[s];
-        const pb_accesses *use = &segment->use[0];
-        if (segment->class_ == PB_CLASS_ACTIVATION && use->count && use->items[0].slot < backward &&
-            (use->items[use->count - 1].slot >= backward || segment->live_out))
+        if (segment->class_ == PB_CLASS_ACTIVATION && is_kept(segment, backward))
             program->kept_activations += segment->bytes;
     }
 }
