@@ -118,12 +118,14 @@ static bool is_copy_lane(pb_lane lane) {
     return lane == PB_LANE_UPLOAD || lane == PB_LANE_DOWNLOAD;
 }
 
+static bool is_passed(const pb_executor *e, uint32_t i) {
+    const pb_lane lane = e->program->insns[i].lane;
+    return e->issued[lane] == e->count[lane] || i < e->list[lane][e->issued[lane]];
+}
+
 // Whether what instruction i stands for has been issued, so that a lane can be told to wait for it.
 static bool is_issued(const pb_executor *e, uint32_t i) {
-    const pb_lane lane = e->program->insns[i].lane;
-    if (pb_is_io_lane(lane)) return e->memory->calls->signal;
-    if (!is_copy_lane(lane)) return i < e->now;
-    return e->issued[lane] == e->count[lane] || i < e->list[lane][e->issued[lane]];
+    return pb_is_io_lane(e->program->insns[i].lane) ? e->memory->calls->signal != NULL : is_passed(e, i);
 }
 
 // Copies need not stand back behind kernels that happen to come first in the list: before the executor's thread is busy
@@ -149,16 +151,44 @@ static pb_status issue_ahead(pb_executor *e) {
     return PB_OK;
 }
 
+// Whether lane COMPUTE or HOST would go on past a WAIT at once.
+static pb_status is_over(const pb_executor *e, const pb_insn *wait, bool *over) {
+    const pb_memory *m = e->memory;
+    const pb_lane on = e->program->insns[wait->on].lane;
+    *over = on == wait->lane;
+    return *over ? PB_OK : m->calls->reached(m->device, on, m->mark[on] + e->mark[wait->on], over);
+}
+
+// Where kernels run in the executor's thread, lanes COMPUTE and HOST take turns in it, and one that has to wait would
+// stop the other. So before that the other one goes on, as far as it need not wait itself.
+static pb_status work_meanwhile(pb_executor *e, const pb_insn *wait) {
+    const pb_lane other = wait->lane == PB_LANE_COMPUTE ? PB_LANE_HOST : PB_LANE_COMPUTE;
+    while (e->issued[other] < e->count[other]) {
+        bool over;
+        PB_RETURN_IF(issue_ahead(e));
+        PB_RETURN_IF(is_over(e, wait, &over));
+        if (over) return PB_OK;
+        const uint32_t i = e->list[other][e->issued[other]];
+        const pb_insn *insn = &e->program->insns[i];
+        if (insn->kind == PB_INSN_WAIT) {
+            PB_RETURN_IF(is_over(e, insn, &over));
+            if (!over) return PB_OK;
+        } else {
+            PB_RETURN_IF(issue(e, i));
+        }
+        e->issued[other]++;
+    }
+    return PB_OK;
+}
+
 // The next instruction of the list, in whose order everything can be issued without waiting for what is not issued.
 static pb_status issue_next(pb_executor *e) {
     const pb_insn *insn = &e->program->insns[e->now];
-    if (pb_is_io_lane(insn->lane)) return PB_OK;  // the I/O thread's
+    if (pb_is_io_lane(insn->lane) || is_passed(e, e->now)) return PB_OK;  // the I/O thread's, or issued ahead
     if (!is_copy_lane(insn->lane)) {
         PB_RETURN_IF(issue_ahead(e));
-        return issue(e, e->now);
+        if (insn->kind == PB_INSN_WAIT && e->memory->calls->room) PB_RETURN_IF(work_meanwhile(e, insn));
     }
-    const uint32_t issued = e->issued[insn->lane];
-    if (issued == e->count[insn->lane] || e->now < e->list[insn->lane][issued]) return PB_OK;  // was issued ahead
     PB_RETURN_IF(issue(e, e->now));
     e->issued[insn->lane]++;
     return PB_OK;

@@ -31,7 +31,7 @@ struct pb_executor {
     uint64_t total[PB_LANE_COUNT];  // marks of a run
     uint32_t *list[PB_LANE_COUNT];  // instructions of each lane, WAITs among them
     uint32_t count[PB_LANE_COUNT];
-    uint32_t issued[PB_LANE_COUNT];  // of a copy lane's list, in this run
+    uint32_t issued[PB_LANE_COUNT];  // of a lane's list, in this run; not of the I/O lanes
     uint32_t now;                    // where the executor's thread is in the program
     uint32_t *first_reads;   // extents that the program reads before it writes them: they must have been written
     uint32_t first_read_count;
