@@ -42,12 +42,17 @@ typedef struct usual_lanes {
     __m256i level, side;  // the level's number, without its sign; negative numbers on the negative side
 } usual_lanes;
 
-SIMD usual_lanes encode_usual(const float *x, __m256 inverse, const usual_decades *t) {
+// How many steps from the middle the points lie that eight numbers land on.
+SIMD __m256 usual_points(const float *x, __m256 inverse) {
     const __m256 y = _mm256_mul_ps(_mm256_loadu_ps(x), inverse);
     // fma((y + 1) / 2, 65535, 1 / 2): halving is exact.
     const __m256 at =
         _mm256_fmadd_ps(_mm256_add_ps(y, _mm256_set1_ps(1)), _mm256_set1_ps(32767.5f), _mm256_set1_ps(0.5f));
-    const __m256 g = _mm256_sub_ps(_mm256_floor_ps(at), _mm256_set1_ps(32767.5f));
+    return _mm256_sub_ps(_mm256_floor_ps(at), _mm256_set1_ps(32767.5f));
+}
+
+SIMD usual_lanes encode_usual(const float *points, const usual_decades *t) {
+    const __m256 g = _mm256_load_ps(points);
     const __m256 distance = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), g);
     // What is not negative is compared as integers: there are more units for that.
     const __m256i bits = _mm256_castps_si256(distance);
@@ -63,11 +68,11 @@ SIMD usual_lanes encode_usual(const float *x, __m256 inverse, const usual_decade
 }
 
 // 32 codes.
-SIMD void encode_usual_group(const float *x, __m256 inverse, const usual_decades *t, uint8_t *codes) {
+SIMD void encode_usual_group(const float *points, const usual_decades *t, uint8_t *codes) {
     __m256i half[2];
     UNROLLED
     for (int k = 0; k < 2; k++) {
-        const usual_lanes a = encode_usual(x + 16 * k, inverse, t), b = encode_usual(x + 16 * k + 8, inverse, t);
+        const usual_lanes a = encode_usual(points + 16 * k, t), b = encode_usual(points + 16 * k + 8, t);
         // Packing keeps signs; the instructions work in halves, which the last permutation mends.
         const __m256i level = _mm256_packs_epi32(a.level, b.level), side = _mm256_packs_epi32(a.side, b.side);
         half[k] = _mm256_add_epi16(_mm256_sign_epi16(level, side), t->zero);
@@ -97,22 +102,20 @@ SIMD int32_t most_of(const most_bits *m) {
 }
 
 // A usual block, and the largest magnitude of the one at `next`: found meanwhile, its reciprocal need not be waited
-// for.
+// for. In two passes, for a number's way from beginning to end is some 50 cycles long, and the processor can look
+// ahead over five vectors' only; either half of it, over enough of them to keep its units busy.
 SIMD int32_t encode_usual_block(const float *x, float inverse, const usual_decades *t, uint8_t *codes,
                                 const float *next) {
     most_bits most = {{_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()}};
     const __m256 factor = _mm256_set1_ps(inverse);
-    for (int i = 0; i < PB_BLOCK8 / 2; i += 32) {
-        take_most(&most, next + 2 * i);
-        take_most(&most, next + 2 * i + 32);
-        _mm_prefetch((const char *)(next + PB_BLOCK8 + 2 * i), _MM_HINT_T0);
-        _mm_prefetch((const char *)(next + PB_BLOCK8 + 2 * i + 16), _MM_HINT_T0);
-        _mm_prefetch((const char *)(next + PB_BLOCK8 + 2 * i + 32), _MM_HINT_T0);
-        _mm_prefetch((const char *)(next + PB_BLOCK8 + 2 * i + 48), _MM_HINT_T0);
-        encode_usual_group(x + i, factor, t, codes + i);
+    _Alignas(32) float points[PB_BLOCK8];
+    for (int i = 0; i < PB_BLOCK8; i += 32) {
+        take_most(&most, next + i);
+        UNROLLED
+        for (int k = 0; k < 32; k += 8) _mm256_store_ps(points + i + k, usual_points(x + i + k, factor));
     }
     const int32_t bits = most_of(&most);
-    for (int i = PB_BLOCK8 / 2; i < PB_BLOCK8; i += 32) encode_usual_group(x + i, factor, t, codes + i);
+    for (int i = 0; i < PB_BLOCK8; i += 32) encode_usual_group(points + i, t, codes + i);
     return bits;
 }
 
