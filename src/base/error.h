@@ -30,7 +30,7 @@ const char *pb_error_message(void);
 void pb_error_clear(void);
 
 // Names of files and tensors come from strangers: control characters, and bytes that are no UTF-8, become \n or \x1b in
-// `shown`, so that they can neither move a terminal's cursor nor begin a line of their own. Messages are made so already.
+// `shown`, so that they can neither move a terminal's cursor nor begin a line of their own. Messages are made so.
 void pb_error_escape(const char *text, char *shown, size_t room);
 
 // For functions with a `pb_status status` and a single exit labelled `fail` (reached on success as well).

@@ -162,7 +162,8 @@ void pb_plan_print_rows(const pb_plan_row rows[PB_PLAN_ROWS], FILE *file) {
                 fprintf(file, "  does not fit; the smallest that works is %llu bytes (%s)\n",
                         (unsigned long long)r->smallest, pb_bytes_text(r->smallest, smallest));
             else
-                fprintf(file, "  does not fit: %s\n", i > 0 && !strcmp(rows[i - 1].refusal, r->refusal) ? "likewise" : r->refusal);
+                fprintf(file, "  does not fit: %s\n",
+                        i > 0 && !strcmp(rows[i - 1].refusal, r->refusal) ? "likewise" : r->refusal);
             continue;
         }
         uint64_t moved = 0;

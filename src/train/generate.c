@@ -152,7 +152,7 @@ static pb_status encode_texts(pb_generator *g, int *tokens) {
     for (int i = 0; i < d->copies; i++) {
         const char *const text = i == d->copies - 1 ? o->prompt : o->negative;
         status = pb_tokenizer_encode(tokenizer, text, strlen(text), length, ids + i * length);
-        if (status != PB_OK) PB_TRY(pb_error_context(status, i == d->copies - 1 ? "the prompt" : "the negative prompt"));
+        if (status != PB_OK) PB_TRY(pb_error_context(status, "the %sprompt", i == d->copies - 1 ? "" : "negative "));
     }
     for (int i = 0; i < d->copies * length; i++)
         if (ids[i] >= clip->vocabulary)

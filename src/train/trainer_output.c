@@ -66,7 +66,8 @@ pb_status pb_output_read_run(pb_trainer *t, int64_t *run, int64_t *finished_step
     const pb_json *root;
     bool finished;
     PB_RETURN_IF(pb_fs_read_file(t->arena, path, LIMIT, &text, &bytes));
-    PB_RETURN_IF(pb_json_parse(t->arena, text, bytes, path, &root));
+    const pb_status status = pb_json_parse(t->arena, text, bytes, path, &root);
+    if (status != PB_OK) return pb_error_context(status, "what is known of the last run here is damaged; remove it");
     PB_RETURN_IF(pb_json_get_int(root, "run", 0, INT64_MAX, 0, path, run));
     PB_RETURN_IF(pb_json_get_int(root, "steps", 0, INT64_MAX, 0, path, finished_steps));
     PB_RETURN_IF(pb_json_get_bool(root, "finished", false, path, &finished));
