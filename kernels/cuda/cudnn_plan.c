@@ -302,8 +302,8 @@ pb_status pb_cudnn_plan_run(const pb_cudnn_plan *plan, cudnnHandle_t handle, des
 }
 
 #ifdef __SANITIZE_ADDRESS__
-// For whatever is linked with this: cuDNN makes cuBLASLt handles when it is asked about engines, and never gives them back: all that leaks is allocated
-// in cublasLtCreate, called from cudnnBackendGetAttribute.
+// Whatever is linked with this: cuDNN makes cuBLASLt handles when it is asked about engines, and never gives them back.
+// All that leaks is allocated in cublasLtCreate, called from cudnnBackendGetAttribute.
 const char *__lsan_default_suppressions(void);
 const char *__lsan_default_suppressions(void) {
     return "leak:cublasLtCreate\n";
