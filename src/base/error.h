@@ -3,6 +3,8 @@
 #ifndef PB_BASE_ERROR_H
 #define PB_BASE_ERROR_H
 
+#include <stddef.h>
+
 typedef enum pb_status {
     PB_OK = 0,
     PB_ERR_USAGE,        // the command line is off (the program exits with 2)
@@ -26,6 +28,10 @@ pb_status pb_error_context(pb_status code, const char *format, ...) __attribute_
 const char *pb_error_message(void);
 
 void pb_error_clear(void);
+
+// Names of files and tensors come from strangers: control characters, and bytes that are no UTF-8, become \n or \x1b in
+// `shown`, so that they can neither move a terminal's cursor nor begin a line of their own. Messages are made so.
+void pb_error_escape(const char *text, char *shown, size_t room);
 
 // For functions with a `pb_status status` and a single exit labelled `fail` (reached on success as well).
 #define PB_TRY(expression)                                 \

@@ -17,8 +17,15 @@ pb_status pb_fs_error(const char *action, const char *path) {
     const int error = errno;
     const char *remedy = error == ENOSPC   ? ": free some space, or write to another disk"
                          : error == EDQUOT ? ": your disk quota is used up; free some space, or write to another disk"
+                         : error == EFBIG  ? ": this system limits the size of files (ulimit -f)"
                                            : "";
     return pb_error(PB_ERR_IO, "cannot %s %s: %s%s", action, path, strerror(error), remedy);
+}
+
+pb_status pb_fs_look(const char *path, pb_fs_kind *kind) {
+    *kind = pb_fs_kind_of(path);
+    if (*kind != PB_FS_NONE || errno == ENOENT || errno == ENOTDIR || errno == ENAMETOOLONG) return PB_OK;
+    return pb_fs_error("look at", path);
 }
 
 pb_fs_kind pb_fs_kind_of(const char *path) {

@@ -15,6 +15,8 @@ typedef enum pb_fs_kind { PB_FS_NONE, PB_FS_FILE, PB_FS_DIRECTORY, PB_FS_OTHER }
 
 // What `path` leads to; PB_FS_NONE also where it cannot be looked at.
 pb_fs_kind pb_fs_kind_of(const char *path);
+// The same, but PB_ERR_IO where something is in the way of looking: a permission, a loop of links.
+pb_status pb_fs_look(const char *path, pb_fs_kind *kind);
 
 // `directory`/`name`; just `name` where it is absolute or `directory` is empty. NULL when there is no memory.
 char *pb_fs_join(pb_arena *arena, const char *directory, const char *name);

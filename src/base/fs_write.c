@@ -13,7 +13,8 @@
 
 #include "base/fs_error.h"
 
-enum { MOST_PER_CALL = 1 << 30, COPY_BYTES = 1 << 20, TEMPORARY_NAMES = 1000 };
+// A name has at most 255 bytes, the temporary one beside it as well.
+enum { MOST_PER_CALL = 1 << 30, COPY_BYTES = 1 << 20, TEMPORARY_NAMES = 1000, KEPT_OF_NAME = 200 };
 
 static pb_status put(int fd, const void *data, size_t bytes, const uint64_t *offset, const char *path) {
     const char *at = data;
@@ -57,7 +58,7 @@ static pb_status create_temporary(const char *path, char **name, int *fd) {
     *name = malloc(room);
     if (!*name) return pb_error(PB_ERR_MEMORY, "no memory to write %s", path);
     for (int i = 0; i < TEMPORARY_NAMES; i++) {
-        snprintf(*name, room, "%.*s.%s.%ld-%d.tmp", (int)(base - path), path, base, (long)getpid(), i);
+        snprintf(*name, room, "%.*s.%.*s.%ld-%d.tmp", (int)(base - path), path, KEPT_OF_NAME, base, (long)getpid(), i);
         *fd = open(*name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
         if (*fd >= 0) return PB_OK;
         if (errno != EEXIST) break;

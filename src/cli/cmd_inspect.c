@@ -82,7 +82,8 @@ static void describe_file(pb_text *text, const pb_safetensors *file, bool json) 
         pb_text_append(text, "]}\n");
         return;
     }
-    pb_text_append(text, "%s: %zu tensors, %" PRIu64 " elements, ", file->path, file->count, elements);
+    append_name(text, file->path);
+    pb_text_append(text, ": %zu tensors, %" PRIu64 " elements, ", file->count, elements);
     append_size(text, bytes);
     pb_text_append(text, "\n");
     for (size_t i = 0; i < file->metadata_count; i++) {
@@ -181,7 +182,8 @@ static pb_status describe_model(pb_text *text, const pb_model_dir *model, const 
         append_string(text, name);
         pb_text_append(text, ",\"parts\":{");
     } else {
-        pb_text_append(text, "%s: ", model->path);
+        append_name(text, model->path);
+        pb_text_append(text, ": ");
         append_name(text, name ? name : "a pipeline without model_index.json");
         pb_text_append(text, "\n");
     }

@@ -1,11 +1,13 @@
 // Finds the command and runs it. Messages go to stderr; the exit code is 0, 1 for an error, 2 for a wrong command line,
 // 130 where a signal asked to stop.
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/nearest.h"
-#include "cli/commands.h"
 #include "cli/commands.h"
 #include "cli/options.h"
 
@@ -69,7 +71,17 @@ static pb_status dispatch(int argc, char **argv) {
     return found ? found->run(argc - 1, argv + 1) : unknown_command(name);
 }
 
+// Where 0, 1 or 2 is closed, the next file that is opened would get its number, and what is meant for people would be
+// written into it. Such a stream fails here instead, as a closed one does.
+static void hold_standard_streams(void) {
+    int fd;
+    while ((fd = open("/dev/null", O_PATH)) >= 0 && fd <= STDERR_FILENO) continue;
+    if (fd > STDERR_FILENO) close(fd);
+}
+
 int main(int argc, char **argv) {
+    hold_standard_streams();
+    signal(SIGXFSZ, SIG_IGN);  // a file that would grow beyond `ulimit -f` is an error like a full disk
     pb_status status = dispatch(argc, argv);
     if (fflush(stdout) && status == PB_OK) status = pb_error(PB_ERR_IO, "cannot write to standard output");
     if (status == PB_OK) return 0;

@@ -40,6 +40,8 @@ pb_status pb_plan_subject_limits(const pb_plan_subject *s, uint64_t device, pb_m
     PB_RETURN_IF(pb_memory_limits_find(s->arena, &config, s->machine, limits));
     if (s->unlimited && !device) {
         limits->request.budget[PB_TIER_DEVICE] = UINT64_MAX;
+        // `auto` gave the host what the device would have left.
+        if (config.memory.host == PB_SIZE_AUTO) limits->request.budget[PB_TIER_HOST] = limits->machine.host_bytes;
         limits->shared = false;
     }
     return PB_OK;
@@ -117,22 +119,25 @@ void pb_plan_print_text(const pb_plan_subject *s, const pb_memory_limits *limits
 static const uint64_t table_budgets[PB_PLAN_ROWS] = {24, 16, 12, 8, 6, 4, 2, 1};
 
 pb_status pb_plan_rows(const pb_plan_subject *s, pb_plan_row rows[PB_PLAN_ROWS]) {
+    bool device_lacks = false;
     for (int i = 0; i < PB_PLAN_ROWS; i++) {
         pb_plan_row *r = &rows[i];
         *r = (pb_plan_row){.budget = table_budgets[i] << 30};
-        // What did not fit into more does not fit here.
-        if (i > 0 && !rows[i - 1].fits) {
+        // What did not fit into more of the device does not fit here.
+        if (device_lacks) {
             memcpy(r->refusal, rows[i - 1].refusal, sizeof r->refusal);
             r->smallest = rows[i - 1].smallest;
             continue;
         }
         pb_memory_limits limits;
         pb_step_plan plan;
-        PB_RETURN_IF(pb_plan_subject_limits(s, r->budget, &limits));
-        const pb_status status = pb_step_plan_create(s->config, s->request, &limits, &plan);
+        pb_status status = pb_plan_subject_limits(s, r->budget, &limits);
+        const bool limited = status == PB_OK;
+        if (limited) status = pb_step_plan_create(s->config, s->request, &limits, &plan);
         if (status == PB_ERR_BUDGET) {
             snprintf(r->refusal, sizeof r->refusal, "%s", pb_error_message());
-            if (plan.lacking == PB_TIER_DEVICE) r->smallest = plan.smallest;
+            device_lacks = limited && plan.lacking == PB_TIER_DEVICE;
+            if (device_lacks) r->smallest = plan.smallest;
             pb_error_clear();
             continue;
         }
@@ -157,7 +162,8 @@ void pb_plan_print_rows(const pb_plan_row rows[PB_PLAN_ROWS], FILE *file) {
                 fprintf(file, "  does not fit; the smallest that works is %llu bytes (%s)\n",
                         (unsigned long long)r->smallest, pb_bytes_text(r->smallest, smallest));
             else
-                fprintf(file, "  does not fit: %s\n", i > 0 && !rows[i - 1].fits ? "likewise" : r->refusal);
+                fprintf(file, "  does not fit: %s\n",
+                        i > 0 && !strcmp(rows[i - 1].refusal, r->refusal) ? "likewise" : r->refusal);
             continue;
         }
         uint64_t moved = 0;

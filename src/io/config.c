@@ -218,7 +218,10 @@ static pb_status read_members(pb_config *config, const pb_yaml *mapping, const c
             else if (!pb_yaml_is_null(m)) return fail(&from, "`%s` is a group of keys, as in `%s: {...}`", name, name);
             continue;
         }
-        const pb_config_key *key = strchr(m->key, '.') ? NULL : find_key(name);
+        const pb_config_key *key = find_key(name);
+        if (key && strchr(m->key, '.'))
+            return fail(&from, "`%s` is written in its group in a file, as in `%.*s: {%s: ...}`", name,
+                        (int)strcspn(name, "."), name, strchr(name, '.') + 1);
         if (!key) return unknown_key(&from, name);
         PB_RETURN_IF(set_value(config, &from, key, m));
     }

@@ -160,10 +160,10 @@ static pb_status refuse(pb_image_kind kind, const char *name) {
     char command[512];
     if (!entry->command)
         return pb_error(PB_ERR_FORMAT, "%s: not a picture: it begins like neither JPEG nor PNG", name);
-    // `command` comes from the table above, with one %s in it.
+    // `command` comes from the table above, with one %s in it. A name with a quote could be another command.
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
-    snprintf(command, sizeof command, entry->command, name);
+    snprintf(command, sizeof command, entry->command, strchr(name, '\'') || strlen(name) > 300 ? "FILE" : name);
 #pragma GCC diagnostic pop
     return pb_error(PB_ERR_UNSUPPORTED, "%s: this is %s, and only JPEG and PNG are read. Convert it, for example with "
                     "`%s` (package %s)", name, entry->name, command, entry->package);

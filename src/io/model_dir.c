@@ -70,7 +70,9 @@ static const char *cache_folder(pb_arena *arena, const char *name) {
 
 static pb_status resolve(pb_arena *arena, const char *path, const char *revision, const char **resolved) {
     const char *folder = path;
-    switch (pb_fs_kind_of(path)) {
+    pb_fs_kind kind;
+    PB_RETURN_IF(pb_fs_look(path, &kind));
+    switch (kind) {
     case PB_FS_DIRECTORY: break;
     case PB_FS_NONE:
         folder = is_hub_name(path) ? cache_folder(arena, path) : "";
@@ -106,12 +108,15 @@ static pb_status read_part(pb_model_dir *model, pb_part part) {
     p->class_name = indexed_class(model->index, pb_part_name(part));
     p->path = pb_fs_join(model->arena, model->path, pb_part_name(part));
     if (!p->path) return no_memory();
-    p->present = pb_fs_kind_of(p->path) == PB_FS_DIRECTORY && (!model->index || p->class_name);
+    pb_fs_kind kind;
+    PB_RETURN_IF(pb_fs_look(p->path, &kind));
+    p->present = kind == PB_FS_DIRECTORY && (!model->index || p->class_name);
     if (!p->present || part == PB_PART_TOKENIZER) return PB_OK;
     const char *config =
         pb_fs_join(model->arena, p->path, part == PB_PART_SCHEDULER ? "scheduler_config.json" : "config.json");
     if (!config) return no_memory();
-    if (pb_fs_kind_of(config) == PB_FS_NONE) return PB_OK;
+    PB_RETURN_IF(pb_fs_look(config, &kind));
+    if (kind == PB_FS_NONE) return PB_OK;
     PB_RETURN_IF(read_json(model->arena, config, &p->config));
     p->config_path = config;
     return p->class_name ? PB_OK : pb_json_get_string(p->config, "_class_name", NULL, config, &p->class_name);
@@ -124,7 +129,9 @@ pb_status pb_model_dir_open(const char *path, const char *revision, pb_model_dir
     PB_TRY(resolve(model->arena, path, revision, &model->path));
     const char *index = pb_fs_join(model->arena, model->path, "model_index.json");
     if (!index) PB_TRY(no_memory());
-    if (pb_fs_kind_of(index) != PB_FS_NONE) PB_TRY(read_json(model->arena, index, &model->index));
+    pb_fs_kind kind;
+    PB_TRY(pb_fs_look(index, &kind));
+    if (kind != PB_FS_NONE) PB_TRY(read_json(model->arena, index, &model->index));
     bool any = model->index != NULL;
     for (pb_part part = 0; part < PB_PART_COUNT; part++) {
         PB_TRY(read_part(model, part));

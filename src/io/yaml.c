@@ -15,7 +15,8 @@ enum { MOST_BRACKETS = 256, MOST_NODES = 2000 };
 
 typedef struct builder {
     pb_arena *arena;
-    const char *name;
+    const char *text, *name;
+    size_t bytes;
     yaml_parser_t parser;
     pb_yaml *open[PB_YAML_DEPTH + 1], *last[PB_YAML_DEPTH + 1];
     int depth;
@@ -128,13 +129,32 @@ static pb_status take_event(builder *b, const yaml_event_t *event, bool *done) {
     }
 }
 
+// libyaml's reader names no place, only a byte.
+static yaml_mark_t mark_of_byte(const char *text, size_t offset) {
+    yaml_mark_t mark = {.index = offset};
+    for (size_t i = 0; i < offset; i++) {
+        mark.column = text[i] == '\n' ? 0 : mark.column + 1;
+        mark.line += text[i] == '\n';
+    }
+    return mark;
+}
+
+// What libyaml says of the tab that somebody's editor has put there does not mention it.
+static const char *problem_at(const builder *b, yaml_mark_t mark) {
+    if (b->parser.error == YAML_SCANNER_ERROR && mark.index < b->bytes && b->text[mark.index] == '\t')
+        return "a tab: YAML is indented with spaces";
+    return b->parser.problem ? b->parser.problem : "no YAML";
+}
+
 static pb_status parse_events(builder *b) {
     for (bool done = false; !done;) {
         yaml_event_t event;
         if (!yaml_parser_parse(&b->parser, &event)) {
             if (b->parser.error == YAML_MEMORY_ERROR) return pb_error(PB_ERR_MEMORY, "%s: no memory", b->name);
-            const yaml_mark_t mark = b->parser.error == YAML_READER_ERROR ? b->parser.mark : b->parser.problem_mark;
-            return fail_at(b, mark, b->parser.problem ? b->parser.problem : "no YAML");
+            const yaml_mark_t mark = b->parser.error == YAML_READER_ERROR
+                                         ? mark_of_byte(b->text, b->parser.problem_offset)
+                                         : b->parser.problem_mark;
+            return fail_at(b, mark, problem_at(b, mark));
         }
         const pb_status status = take_event(b, &event, &done);
         yaml_event_delete(&event);
@@ -146,7 +166,11 @@ static pb_status parse_events(builder *b) {
 pb_status pb_yaml_parse(pb_arena *arena, const char *text, size_t bytes, const char *name, const pb_yaml **root) {
     PB_RETURN_IF(check_size(text, bytes, name));
     pb_yaml top = {.type = PB_YAML_SEQUENCE}, *empty = pb_arena_alloc(arena, sizeof *empty);
-    builder b = {.arena = arena, .name = name, .open = {&top}};
+    // Some editors begin a UTF-8 file with a byte order mark.
+    const size_t mark = bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+    text += mark;
+    bytes -= mark;
+    builder b = {.arena = arena, .text = text, .bytes = bytes, .name = name, .open = {&top}};
     if (!empty || !yaml_parser_initialize(&b.parser)) return pb_error(PB_ERR_MEMORY, "%s: no memory", name);
     yaml_parser_set_encoding(&b.parser, YAML_UTF8_ENCODING);
     yaml_parser_set_input_string(&b.parser, (const unsigned char *)text, bytes);

@@ -13,6 +13,9 @@ pb_status pb_architecture_read(const pb_model_dir *model, pb_architecture *a) {
     PB_RETURN_IF(pb_unet_config_read(unet->config, unet->config_path, &a->unet));
     PB_RETURN_IF(pb_clip_config_read(clip->config, clip->config_path, &a->clip));
     PB_RETURN_IF(pb_vae_config_read(vae->config, vae->config_path, &a->vae));
+    if (a->vae.in_channels != 3 || a->vae.out_channels != 3)
+        return pb_error(PB_ERR_UNSUPPORTED, "%s: in_channels is %d and out_channels %d; pictures have 3 channels",
+                        vae->config_path, a->vae.in_channels, a->vae.out_channels);
     if (a->clip.hidden != a->unet.cross_attention_dim)
         return pb_error(PB_ERR_FORMAT, "%s: hidden_size is %d, but %s wants cross_attention_dim %d", clip->config_path,
                         a->clip.hidden, unet->config_path, a->unet.cross_attention_dim);

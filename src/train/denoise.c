@@ -76,6 +76,7 @@ static pb_status decode(pb_denoise *d, const float *latents, pb_image *image) {
     PB_RETURN_IF(pb_executor_read(executor, d->pixels, 0, d->narrow, values * size));
     pb_convert(PB_F32, d->wide, d->dtype, d->narrow, values);
     PB_RETURN_IF(pb_image_create(d->width, d->height, image));
+    for (size_t i = 0; i < values; i++) d->overflowed |= !isfinite(d->wide[i]);
     for (size_t i = 0; i < values; i++) image->rgb[i] = (uint8_t)rintf(255 * fminf(fmaxf(d->wide[i] / 2 + 0.5f, 0), 1));
     return PB_OK;
 }

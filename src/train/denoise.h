@@ -34,6 +34,7 @@ typedef struct pb_denoise {
     float *wide;        // what goes in or comes out of a network, channels last, in float ...
     void *narrow;       // ... and in its dtype
     float *times;       // (copies * batch)
+    bool overflowed;    // a pixel that was made is not finite
 } pb_denoise;
 
 // Nothing is allocated after it but pictures. PB_ERR_MEMORY.

@@ -1,5 +1,6 @@
 #include "train/generate.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -150,7 +151,8 @@ static pb_status encode_texts(pb_generator *g, int *tokens) {
     if (!ids || !encoded || !g->hidden) PB_FAIL(PB_ERR_MEMORY, "no memory for the prompts");
     for (int i = 0; i < d->copies; i++) {
         const char *const text = i == d->copies - 1 ? o->prompt : o->negative;
-        PB_TRY(pb_tokenizer_encode(tokenizer, text, strlen(text), length, ids + i * length));
+        status = pb_tokenizer_encode(tokenizer, text, strlen(text), length, ids + i * length);
+        if (status != PB_OK) PB_TRY(pb_error_context(status, "the %sprompt", i == d->copies - 1 ? "" : "negative "));
     }
     for (int i = 0; i < d->copies * length; i++)
         if (ids[i] >= clip->vocabulary)
@@ -231,7 +233,16 @@ pb_sampler_kind pb_generator_sampler(const pb_generator *g) {
 
 pb_status pb_generator_run(pb_generator *g, float *latents, int count, pb_image *images, pb_generate_progress progress,
                            void *context) {
-    return pb_denoise_run(&g->denoise, latents, count, images, progress, context);
+    g->denoise.overflowed = false;
+    PB_RETURN_IF(pb_denoise_run(&g->denoise, latents, count, images, progress, context));
+    bool finite = !g->denoise.overflowed;
+    for (int64_t i = 0; i < count * g->denoise.elements; i++) finite &= isfinite(latents[i]) != 0;
+    if (finite) return PB_OK;
+    for (int i = 0; images && i < count; i++) pb_image_deinit(&images[i]);
+    return pb_error(PB_ERR_NUMERIC, "%s: its pictures in %s are not finite: %s", g->options.model->path,
+                    pb_dtype_name(g->options.dtype),
+                    g->options.dtype == PB_F16 ? "fp16's range is too small for them; take bf16 or fp32"
+                                               : "weights of the model are damaged, or its training went wrong");
 }
 
 // --- Class images ---

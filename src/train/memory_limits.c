@@ -99,5 +99,10 @@ pb_status pb_memory_limits_find(pb_arena *arena, const pb_config *config, const 
         PB_RETURN_IF(free_bytes(arena, config->memory.nvme, &budget[PB_TIER_NVME]));
     l->request.machine = &l->machine;
     l->request.state = home_of(config->memory.placement);
+    if (!budget[PB_TIER_HOST] && !device_auto && host_auto && l->request.state > PB_STATE_ON_DEVICE)
+        return pb_error(PB_ERR_BUDGET,
+                        "memory.device is all of this machine's memory (%.3f GiB) or more, and memory.placement wants "
+                        "the state in memory.host, for which nothing is left: set a smaller memory.device",
+                        (double)l->machine.host_bytes / 0x1p30);
     return PB_OK;
 }

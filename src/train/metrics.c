@@ -67,8 +67,11 @@ pb_status pb_metrics_open(const char *path, int64_t keep_steps, int64_t micro_co
     if (!m->line || !m->path) PB_FAIL(PB_ERR_MEMORY, "no memory for %s", path);
     uint64_t end;
     PB_TRY(find_end(path, keep_steps, &end));
-    m->fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0644);
+    // Non-blocking, so that a FIFO is refused rather than waited for.
+    m->fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0644);
     struct stat info;
+    if (m->fd < 0 && (errno == ENXIO || errno == ELOOP || errno == EISDIR))
+        PB_FAIL(PB_ERR_IO, "cannot write %s: it is no regular file; remove it", path);
     if (m->fd < 0 || fstat(m->fd, &info)) PB_FAIL(PB_ERR_IO, "cannot write %s: %s", path, strerror(errno));
     if (!S_ISREG(info.st_mode)) PB_FAIL(PB_ERR_IO, "cannot write %s: it is no regular file; remove it", path);
     if (ftruncate(m->fd, (off_t)end)) PB_FAIL(PB_ERR_IO, "cannot shorten %s: %s", path, strerror(errno));

@@ -7,6 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/error.h"
+
 static const double redraw_seconds = 0.1, line_seconds = 10.0;
 
 double pb_seconds_now(void) {
@@ -91,14 +93,14 @@ void pb_progress_end(pb_progress *p) {
 }
 
 void pb_progress_note(pb_progress *p, const char *format, ...) {
-    char text[1024];
+    char text[4096 + 512], shown[sizeof text];
     pb_progress_end(p);
     va_list arguments;
     va_start(arguments, format);
-    int bytes = vsnprintf(text, sizeof text - 1, format, arguments);
+    vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    if (bytes < 0) return;
-    if (bytes > (int)sizeof text - 2) bytes = (int)sizeof text - 2;
-    text[bytes] = '\n';
-    put(text, (size_t)bytes + 1);
+    pb_error_escape(text, shown, sizeof shown - 1);
+    const size_t bytes = strlen(shown);
+    shown[bytes] = '\n';
+    put(shown, bytes + 1);
 }

@@ -51,11 +51,16 @@ static pb_status tokenize(pb_trainer *t) {
                                              [PB_SIDE_CLASS] = c->with_prior_preservation ? c->class_prompt : NULL,
                                              [PB_PROMPT_NONE] = validates ? "" : NULL,
                                              [PB_PROMPT_VALIDATION] = validates ? c->validation_prompt : NULL};
+    static const char *const keys[PB_PROMPTS] = {[PB_SIDE_INSTANCE] = "instance_prompt",
+                                                 [PB_SIDE_CLASS] = "class_prompt",
+                                                 [PB_PROMPT_NONE] = "the empty prompt",
+                                                 [PB_PROMPT_VALIDATION] = "validation_prompt"};
     for (int i = 0; i < PB_PROMPTS; i++) {
         if (!prompts[i]) continue;
         t->ids[i] = pb_arena_array(t->arena, (size_t)t->tokens, sizeof *t->ids[i]);
         if (!t->ids[i]) PB_FAIL(PB_ERR_MEMORY, "no memory for the prompts");
-        PB_TRY(pb_tokenizer_encode(tokenizer, prompts[i], strlen(prompts[i]), t->tokens, t->ids[i]));
+        status = pb_tokenizer_encode(tokenizer, prompts[i], strlen(prompts[i]), t->tokens, t->ids[i]);
+        if (status != PB_OK) PB_TRY(pb_error_context(status, "%s", keys[i]));
     }
 fail:
     pb_tokenizer_destroy(tokenizer);
@@ -328,9 +333,11 @@ static pb_status run(pb_trainer *t, const char *checkpoint) {
     PB_RETURN_IF(pb_trainer_flush(t));
     PB_RETURN_IF(pb_metrics_sync(t->metrics));
     PB_RETURN_IF(pb_record_finish(t));
-    if (t->measuring) return PB_OK;
+    if (t->measuring) return pb_record_timeline(t);
     PB_RETURN_IF(pb_output_write_model(t));
     PB_RETURN_IF(pb_output_write_run(t, true));
+    const pb_status status = pb_record_timeline(t);
+    if (status != PB_OK) return pb_error_context(status, "%s is the fine-tuned pipeline, but its timeline", folder);
     pb_progress_note(&t->progress, "done: %s is the fine-tuned pipeline", folder);
     return PB_OK;
 }
@@ -351,6 +358,7 @@ static pb_status train_into(pb_trainer *t) {
     }
     PB_RETURN_IF(pb_state_find(t, &checkpoint));
     PB_RETURN_IF(pb_state_require_room(t));
+    if (t->config->memory.timeline) PB_RETURN_IF(pb_fs_make_directories(t->config->memory.timeline));
     t->run = larger((int64_t)time(NULL), earlier + 1);
     pb_signals_catch();
     return run(t, checkpoint);
@@ -376,6 +384,7 @@ static pb_status train(pb_config *config, bool check, pb_train_report *report) {
     if (!t.arena) PB_FAIL(PB_ERR_MEMORY, "no memory to train");
     if (config->threads) pb_threads_set((int)config->threads);
     pb_executor_captures(config->cuda_graphs);
+    if (!check) pb_signals_outlive_reader();
     if (t.measuring) config->validation_prompt = NULL;  // of a run that is only measured nothing is written
     PB_TRY(draw_seed(config));
     t.rounding_seed = config->seed.value;

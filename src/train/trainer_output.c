@@ -27,11 +27,22 @@ static pb_status take_lock(pb_trainer *t, const char *path) {
 
 pb_status pb_output_open(pb_trainer *t) {
     const char *folder = t->config->output_dir;
-    struct stat info;
-    if (!lstat(folder, &info) && !S_ISDIR(info.st_mode))
+    struct stat info, model;
+    // With a slash behind it a link would be what it leads to.
+    size_t bytes = strlen(folder);
+    while (bytes > 1 && folder[bytes - 1] == '/') bytes--;
+    const char *name = pb_arena_string_n(t->arena, folder, bytes);
+    if (!name) return pb_error(PB_ERR_MEMORY, "no memory to open %s", folder);
+    if (!lstat(name, &info) && !S_ISDIR(info.st_mode))
         return pb_error(PB_ERR_IO, "output_dir: %s is %s; name a folder", folder,
                         S_ISLNK(info.st_mode) ? "a symbolic link" : "no folder");
     PB_RETURN_IF(pb_fs_make_directories(folder));
+    if (!stat(folder, &info) && !stat(t->model->path, &model) && info.st_dev == model.st_dev &&
+        info.st_ino == model.st_ino)
+        return pb_error(PB_ERR_USAGE,
+                        "output_dir: %s is the model that is to be trained: the result would replace it; name another "
+                        "folder",
+                        folder);
     const char *path = pb_fs_join(t->arena, folder, ".lock");
     if (!path) return pb_error(PB_ERR_MEMORY, "no memory to open %s", folder);
     return take_lock(t, path);
@@ -55,7 +66,8 @@ pb_status pb_output_read_run(pb_trainer *t, int64_t *run, int64_t *finished_step
     const pb_json *root;
     bool finished;
     PB_RETURN_IF(pb_fs_read_file(t->arena, path, LIMIT, &text, &bytes));
-    PB_RETURN_IF(pb_json_parse(t->arena, text, bytes, path, &root));
+    const pb_status status = pb_json_parse(t->arena, text, bytes, path, &root);
+    if (status != PB_OK) return pb_error_context(status, "what is known of the last run here is damaged; remove it");
     PB_RETURN_IF(pb_json_get_int(root, "run", 0, INT64_MAX, 0, path, run));
     PB_RETURN_IF(pb_json_get_int(root, "steps", 0, INT64_MAX, 0, path, finished_steps));
     PB_RETURN_IF(pb_json_get_bool(root, "finished", false, path, &finished));
@@ -154,8 +166,24 @@ fail:
     return status;
 }
 
+static const pb_part parts[] = {PB_PART_UNET, PB_PART_TEXT_ENCODER, PB_PART_VAE};
+
+pb_status pb_output_require_room(const pb_trainer *t) {
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        pb_weights *weights;
+        PB_RETURN_IF(pb_model_dir_weights(t->model, parts[i], t->config->variant, &weights));
+        for (size_t k = 0; k < weights->count; k++) {
+            const pb_safetensors_entry *e = weights->items[k].entry;
+            const pb_dtype dtype = target_dtype(t, e);
+            bytes += dtype == e->dtype ? e->bytes : e->elements * pb_dtype_size(dtype);
+        }
+        pb_weights_close(weights);
+    }
+    return pb_fs_require_space(t->config->output_dir, bytes, "the finished pipeline");
+}
+
 pb_status pb_output_write_model(pb_trainer *t) {
-    static const pb_part parts[] = {PB_PART_UNET, PB_PART_TEXT_ENCODER, PB_PART_VAE};
     pb_status status = PB_OK;
     pb_model_writer *writer = NULL;
     pb_pass_program *p = pb_programs_any(&t->programs);

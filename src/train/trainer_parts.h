@@ -275,8 +275,10 @@ void pb_record_own_memory(pb_trainer *t);
 pb_status pb_record_begin(pb_trainer *t);
 pb_status pb_record_run(pb_trainer *t, pb_pass_program *p, int64_t images);  // pb_executor_run, timed
 void pb_record_step(pb_trainer *t, const pb_metrics_step *line);
-// Says how the run compares with its plan, writes the timeline where one is wanted, fills in the report.
+// Says how the run compares with its plan, fills in the report.
 pb_status pb_record_finish(pb_trainer *t);
+// Writes the timeline where one is wanted; behind the result, which a timeline that cannot be written must not cost.
+pb_status pb_record_timeline(pb_trainer *t);
 void pb_record_deinit(pb_trainer *t);
 // What a step does on some lanes, timed alone once nobody needs the state any more (trainer_alone.c).
 pb_status pb_alone_begin(pb_trainer *t);
@@ -301,11 +303,12 @@ pb_status pb_output_read_run(pb_trainer *t, int64_t *run, int64_t *finished_step
 pb_status pb_output_write_run(pb_trainer *t, bool finished);
 // config.yaml: the configuration that was run.
 pb_status pb_output_write_config(pb_trainer *t, const char *path);
-// The trained pipeline.
+// The trained pipeline, and, before anything is made, whether there is room for it.
+pb_status pb_output_require_room(const pb_trainer *t);
 pb_status pb_output_write_model(pb_trainer *t);
 
 // --- Checkpoints (trainer_state.c) ---
-// Before anything is made: PB_ERR_IO where the run has checkpoints to make whose part on NVMe would not find room.
+// Before anything is made: PB_ERR_IO where the result, or a checkpoint that the run has to make, would not find room.
 pb_status pb_state_require_room(pb_trainer *t);
 // Flushes an update that is due first.
 pb_status pb_state_save(pb_trainer *t);
@@ -316,6 +319,8 @@ pb_status pb_state_load(pb_trainer *t, const char *path);
 
 // --- Signals (trainer_signals.c) ---
 void pb_signals_catch(void);
+// A reader of the progress that went away (`train ... | head`) is no reason to lose the run.
+void pb_signals_outlive_reader(void);
 int pb_signals_caught(void);  // the first signal that asked to stop, or 0; a second one ends the process at once
 
 #endif

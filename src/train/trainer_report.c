@@ -247,7 +247,11 @@ pb_status pb_record_finish(pb_trainer *t) {
     PB_RETURN_IF(fill_report(t, report));
     if (t->measuring) PB_RETURN_IF(pb_alone_measure(t, report));
     if (!t->measuring) print_report(report);
-    return t->config->memory.timeline ? write_timeline(t) : PB_OK;
+    return PB_OK;
+}
+
+pb_status pb_record_timeline(pb_trainer *t) {
+    return t->config->memory.timeline && t->record.first_step ? write_timeline(t) : PB_OK;
 }
 
 void pb_record_deinit(pb_trainer *t) {

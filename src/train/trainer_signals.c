@@ -16,8 +16,13 @@ void pb_signals_catch(void) {
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGHUP, &action, NULL);
-    signal(SIGPIPE, SIG_IGN);  // a reader of the progress that went away is no reason to lose the run
+    // Under nohup the terminal may go, and the run stays.
+    struct sigaction before;
+    if (sigaction(SIGHUP, NULL, &before) || before.sa_handler != SIG_IGN) sigaction(SIGHUP, &action, NULL);
+}
+
+void pb_signals_outlive_reader(void) {
+    signal(SIGPIPE, SIG_IGN);
 }
 
 int pb_signals_caught(void) {

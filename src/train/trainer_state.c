@@ -118,21 +118,26 @@ static pb_status require_room(pb_trainer *t, const pb_state_values *values) {
                                "a copy of the swap file in each checkpoint (it lies on another disk)");
 }
 
-pb_status pb_state_require_room(pb_trainer *t) {
-    pb_state_values values;
-    if (t->measuring || !t->programs.tier_bytes[PB_TIER_NVME] || t->max_steps < t->config->checkpointing_steps)
-        return PB_OK;
-    pb_status status = pb_state_values_list(&t->programs, &values);
-    if (status == PB_OK && values.swapped && is_swap(t, &values)) status = require_room(t, &values);
-    pb_state_values_deinit(&values);
-    return status;
-}
-
 static uint64_t checkpoint_bytes(const pb_trainer *t, const pb_state_values *values, bool swap) {
     enum { OTHER = 1 << 20 };
     const uint64_t state =
         swap ? values->memory_bytes + 1024 * values->count : 12 * pb_step_graph_parameters(t->programs.items[0].step);
     return state + OTHER;
+}
+
+pb_status pb_state_require_room(pb_trainer *t) {
+    pb_state_values values;
+    if (t->measuring) return PB_OK;
+    PB_RETURN_IF(pb_output_require_room(t));
+    if (t->max_steps < t->config->checkpointing_steps) return PB_OK;
+    pb_status status = pb_state_values_list(&t->programs, &values);
+    const bool swap = status == PB_OK && is_swap(t, &values);
+    if (swap && values.swapped)
+        status = require_room(t, &values);
+    else if (status == PB_OK)
+        status = pb_fs_require_space(t->config->output_dir, checkpoint_bytes(t, &values, swap), "a checkpoint");
+    pb_state_values_deinit(&values);
+    return status;
 }
 
 static pb_status save_files(pb_trainer *t, pb_checkpoint_writer *writer, const pb_state_values *values, bool swap,

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/fs.h"
 #include "train/trainer_parts.h"
@@ -22,6 +23,14 @@ static pb_sampler_kind sampler_of(const char *scheduler) {
     for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
         if (!strcmp(scheduler, classes[i].name)) return classes[i].kind;
     return PB_SAMPLER_DPMPP2M;
+}
+
+// A link would lead the pictures elsewhere.
+static pb_status make_folder(const char *folder) {
+    struct stat info;
+    if (!lstat(folder, &info) && !S_ISDIR(info.st_mode))
+        return pb_error(PB_ERR_IO, "%s, where validation pictures go, is no folder; remove it", folder);
+    return pb_fs_make_directories(folder);
 }
 
 // The texts of a UNet call: first the empty one for each picture, then the prompt for each; as ids where the text
@@ -93,7 +102,8 @@ pb_status pb_validation_init(pb_trainer *t) {
     v->path_bytes = v->folder ? strlen(v->folder) + 64 : 0;
     v->path = pb_arena_alloc(t->arena, v->path_bytes + 1);
     v->latents = pb_arena_array(t->arena, (size_t)(d->batch * d->elements), sizeof *v->latents);
-    return v->folder && v->path && v->latents ? PB_OK : pb_error(PB_ERR_MEMORY, "no memory for validation pictures");
+    if (!v->folder || !v->path || !v->latents) return pb_error(PB_ERR_MEMORY, "no memory for validation pictures");
+    return make_folder(v->folder);
 }
 
 void pb_validation_deinit(pb_trainer *t) {
@@ -175,7 +185,7 @@ pb_status pb_validation_run(pb_trainer *t) {
     const double begun = pb_seconds_now();
     // Where working copies persist, the program does not begin with the update that is due.
     if (t->programs.sample.step->due_control == PB_NONE) PB_RETURN_IF(pb_trainer_flush(t));
-    PB_RETURN_IF(pb_fs_make_directories(v->folder));
+    PB_RETURN_IF(make_folder(v->folder));
     pb_image *images = calloc((size_t)v->denoise.batch, sizeof *images);
     if (!images) return pb_error(PB_ERR_MEMORY, "no memory for validation pictures");
     const pb_status status = make_pictures(t, images);

@@ -98,15 +98,6 @@ static bool cudnn_is_here(void) {
     return asked;
 }
 
-#ifdef __SANITIZE_ADDRESS__
-// cuDNN makes cuBLASLt handles when it is asked about engines, and never gives them back: all that leaks is allocated
-// in cublasLtCreate, called from cudnnBackendGetAttribute.
-const char *__lsan_default_suppressions(void);
-const char *__lsan_default_suppressions(void) {
-    return "leak:cublasLtCreate\n";
-}
-#endif
-
 int main(void) {
     static const struct {
         const char *preset;

@@ -91,7 +91,9 @@ static void test_mistakes(void) {
         fails("seed: 1\nlearning_rte: 1\n", "run.yaml:2:1: unknown key `learning_rte`: did you mean `learning_rate`?"));
     CHECK(fails("learning-rate: 1\n", "did you mean `learning_rate`?"));
     CHECK(fails("memory: {devise: 1}\n", "run.yaml:1:10: unknown key `memory.devise`: did you mean `memory.device`?"));
-    CHECK(fails("memory.device: 1\n", "unknown key `memory.device`"));
+    CHECK(fails("memory.device: 1\n",
+                "run.yaml:1:1: `memory.device` is written in its group in a file, as in `memory: {device"));
+    CHECK(fails("tokenizer_max_length: 1\n", "a whole number from 2 to"));
     CHECK(fails("memory: 8GiB\n", "group of keys"));
     CHECK(fails("<<: {seed: 1}\n", "unknown key `<<`"));
     CHECK(fails("mixed_precision: fp61\n",

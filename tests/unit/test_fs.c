@@ -53,6 +53,17 @@ static void test_writing(void) {
     CHECK(holds(path, "one"));
     CHECK_OK(pb_fs_write_file(path, "two", 3));
     CHECK(holds(path, "two"));
+    // A name may be as long as the system takes it, the temporary one beside it no longer.
+    char longest[300];
+    memset(longest, 'x', sizeof longest);
+    snprintf(longest + 255, 2, "%s", "");
+    CHECK_OK(pb_fs_write_file(pb_fs_join(arena, scratch_path("out"), longest), "long", 4));
+    CHECK_OK(pb_fs_remove(pb_fs_join(arena, scratch_path("out"), longest)));
+    // What a stranger has put into a name stays within the message's line.
+    pb_error(PB_ERR_IO, "%s", "a\x1b[2J\nb\x7f\xff\xc2\x9b \xc3\xbc");
+    CHECK(strcmp(pb_error_message(), "a\\x1b[2J\\nb\\x7f\\xff\\xc2\\x9b \xc3\xbc") == 0);
+    pb_error_context(PB_ERR_IO, "%s", "c\rd");
+    CHECK(strncmp(pb_error_message(), "c\\x0dd: a\\x1b", 12) == 0);
     // An abandoned output leaves the old file and nothing else.
     pb_fs_output output;
     CHECK_OK(pb_fs_output_open(&output, path));

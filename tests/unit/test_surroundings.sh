@@ -1,0 +1,157 @@
+#!/usr/bin/env bash
+# A machine that does not wish us well: streams that are closed, limits on the size of files, a disk that is too small,
+# signals, names and links that somebody has planted, weights that are not finite.
+# usage: test_surroundings.sh PROGRAM SOURCE_DIR BUILD_DIR
+set -uo pipefail
+program=$1 pictures=$2/demo/blue-fox
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+failures=0
+
+fail() {
+    echo "failed: $*" >&2
+    failures=$((failures + 1))
+}
+
+# says CODE WORD COMMAND...: the exit code, and a word of the only message.
+says() {
+    local code=0 wanted=$1 word=$2
+    shift 2
+    timeout 60 "$@" >out 2>err </dev/null || code=$?
+    [ "$code" = "$wanted" ] || fail "$*: exit code $code: $(cat err)"
+    [ -z "$word" ] || grep -q -- "$word" err || fail "$*: no \"$word\" in: $(cat err)"
+    [ "$wanted" != 1 ] || [ "$(grep -c '^pagebooth: error' err)" = 1 ] || fail "$*: not one error: $(cat err)"
+}
+
+"$program" init --preset tiny --seed 1 model >/dev/null || { fail "no model"; exit 1; }
+cat >base.yaml <<YAML
+pretrained_model_name_or_path: model
+instance_data_dir: $pictures
+instance_prompt: a photo of sks fox
+resolution: 32
+center_crop: true
+train_batch_size: 2
+max_train_steps: 4
+checkpointing_steps: 2
+seed: 3
+YAML
+
+# Progress never lands in a file that has got the number of a closed stream.
+"$program" train base.yaml --set output_dir=closed <&- >&- 2>&- || fail "train with closed streams"
+"$program" train base.yaml --set output_dir=mute 2>&- || fail "train without stderr"
+for out in closed mute; do
+    [ -s $out/.lock ] && fail "$out: something was written into .lock: $(head -1 $out/.lock)"
+    [ "$(grep -c '"loss"' $out/metrics.jsonl)" = 4 ] || fail "$out: metrics.jsonl has not 4 steps"
+done
+"$program" inspect model >&- 2>/dev/null && fail "inspect did not miss stdout"
+"$program" tokenize model <&- 2>/dev/null && fail "tokenize did not miss stdin"
+
+# A reader of the progress that goes away.
+"$program" train base.yaml --set output_dir=unread 2> >(head -c 1 >/dev/null) || fail "the run ended with its reader"
+[ -f unread/model_index.json ] || fail "unread: no model"
+
+# Under nohup, the terminal goes and the run stays; without, it stops in good order.
+for how in nohup env; do
+    $how "$program" train base.yaml --set output_dir=$how --set max_train_steps=100000 --set checkpointing_steps=100000 \
+        >/dev/null 2>$how.log &
+    pid=$!
+    for _ in $(seq 300); do
+        [ -s $how/metrics.jsonl ] && break
+        sleep 0.1
+    done
+    steps=$(wc -l <$how/metrics.jsonl)
+    kill -HUP $pid
+    if [ $how = nohup ]; then
+        for _ in $(seq 300); do
+            [ "$(wc -l <$how/metrics.jsonl)" -gt $((steps + 3)) ] && break
+            sleep 0.1
+        done
+        kill -TERM $pid || fail "nohup did not keep the run"
+    fi
+    wait $pid
+    [ $? = 130 ] || fail "$how: $(tail -1 $how.log)"
+done
+
+# Files that may not grow, and disks that are too small. (The limit is in KiB; the messages go through a pipe.)
+limited() { # CODE WORD COMMAND...
+    local wanted=$1 word=$2
+    shift 2
+    text=$( (ulimit -f 100; exec "$@") 2>&1 | cat; exit "${PIPESTATUS[0]}")
+    [ $? = "$wanted" ] && grep -q -- "$word" <<<"$text" || fail "$*: under ulimit -f: $text"
+}
+limited 1 "ulimit -f" "$program" train base.yaml --set output_dir=limited
+[ -z "$(find limited -name '.p*' -o -name '*.tmp' -o -name 'checkpoint-*')" ] || fail "limited: $(find limited)"
+limited 1 "ulimit -f" "$program" init --preset tiny limited-model
+limited 1 "ulimit -f" "$program" codec 8bit --inputs model/unet/diffusion_pytorch_model.safetensors --outputs limited.st
+[ -z "$(ls -d limited?* 2>/dev/null)" ] || fail "left: $(ls -d limited?*)"
+disk() { # SIZE OUT KEY=VALUE...: a run on a disk of its own
+    local size=$1 out=$2 sets=()
+    shift 2
+    for set in "$@"; do sets+=(--set "$set"); done
+    mkdir -p disk
+    unshare -rm bash -c 'mount -t tmpfs -o size='"$size"' tmpfs disk && touch mounted && "$@" 2>err; code=$?
+        find disk -name "checkpoint-*" -o -name "*.tmp" -o -name unet >left; exit $code' \
+        - "$program" train base.yaml --set "output_dir=disk/$out" "${sets[@]}" 2>/dev/null
+}
+disk 4m small
+if [ -f mounted ]; then
+    grep -q "left, but a checkpoint needs" err || fail "a disk too small for a checkpoint: $(cat err)"
+    grep -q "^step [0-9]" err && fail "it trained before it noticed"
+    disk 1m small checkpointing_steps=100
+    grep -q "left, but the finished pipeline needs" err || fail "a disk too small for the result: $(cat err)"
+    [ -s left ] && fail "left on the disk: $(cat left)"
+fi
+
+# A timeline that cannot be written costs nothing: not a run, and never its result.
+says 1 "cannot make the directory /proc" "$program" train base.yaml --set output_dir=untimed --timeline /proc/none
+grep -q "^step [0-9]" err && fail "it trained before it noticed: $(cat err)"
+mkdir -p timeline/step.json
+says 1 "is the fine-tuned pipeline, but its timeline" "$program" train base.yaml --set output_dir=timed --timeline timeline
+[ -f timed/model_index.json ] || fail "timed: the result was lost"
+
+# What is planted in the folder of a run, or at its name.
+mkdir planted elsewhere && mkfifo planted/metrics.jsonl
+says 1 "no regular file; remove it" "$program" train base.yaml --set output_dir=planted
+rm planted/metrics.jsonl && head -c 100 /dev/urandom >planted/run.json
+says 1 "run.json.*" "$program" train base.yaml --set output_dir=planted
+grep -q "damaged; remove it" err || fail "run.json: $(cat err)"
+rm planted/run.json && ln -s ../elsewhere planted/validation
+says 1 "is no folder; remove it" "$program" train base.yaml --set output_dir=planted --set validation_prompt=x
+ln -s elsewhere link
+says 1 "symbolic link" "$program" train base.yaml --set output_dir=link/
+[ -z "$(ls -A elsewhere)" ] || fail "something was written through a link"
+says 1 "would replace it" "$program" train base.yaml --set output_dir=model/../model/
+
+# Names that would clear the screen, and a suggestion that would be another command.
+mkdir names && cp "$pictures"/0.png names/$'a\nb\xff.png' && echo text >names/$'note\e[2J\n.txt'
+"$program" train base.yaml --set output_dir=named --set instance_data_dir=names 2>err || fail "names: $(cat err)"
+grep -q 'skipped names/note\\x1b\[2J\\n.txt' err || fail "names: $(cat err)"
+printf 'RIFF1234WEBPVP8 0123456789abcdef' >"it's.webp"
+says 1 "dwebp 'FILE'" "$program" grid "it's.webp" -o grid.png
+header='{"a\u001b[2J":{"dtype":"F33","shape":[1],"data_offsets":[0,4]}}'
+printf '%b%s1234' "\\x$(printf %x ${#header})\\0\\0\\0\\0\\0\\0\\0" "$header" >names.safetensors
+says 1 'tensor "a\\x1b\[2J"' "$program" inspect names.safetensors
+says 1 "^pagebooth: error: instance_prompt: the text is not UTF-8" \
+    "$program" train base.yaml --set $'instance_prompt=\xff' --set output_dir=latin
+
+# A model that cannot make pictures.
+cp -r model channels && sed -i 's/"out_channels": 3/"out_channels": 1/' channels/vae/config.json
+says 1 "pictures have 3 channels" "$program" generate channels --prompt x --steps 1 -o pictures
+cp -r model damaged
+size=$(stat -c %s damaged/unet/diffusion_pytorch_model.safetensors)
+printf '\0\0\300\177' | dd of=damaged/unet/diffusion_pytorch_model.safetensors bs=1 seek=$((size - 4)) conv=notrunc status=none
+says 1 "damaged: its pictures in F32 are not finite" "$program" generate damaged --prompt x --steps 1 -o pictures
+[ -z "$(find pictures -type f 2>/dev/null)" ] || fail "pictures of a damaged model were written"
+
+# Memory: `auto` for the host is what it has where the plan may take what it likes of the device.
+says 0 "" "$program" plan base.yaml --set memory.placement=host --json
+says 1 "set a smaller memory.device" "$program" plan base.yaml --set memory.placement=host --set memory.device=900TiB
+if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
+    chmod 755 "$work" && chmod 700 model/unet
+    says 1 "model/unet/config.json: Permission denied" \
+        setpriv --reuid=65534 --clear-groups "$program" plan base.yaml --json
+fi
+
+[ "$failures" = 0 ] && echo "surroundings: survived"
+exit $((failures > 0))
