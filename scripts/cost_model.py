@@ -45,8 +45,11 @@ class Variant:
         self.usage = Usage(step_ops(network, kept, again, whole))
         self.compute = sum(op_seconds(op, card, formats) for op in self.usage.ops)
         self.update = sum(p.elements for p in network.params) * 28 / (0.8 * card["memory"])
-        # A gradient's norm reads it once more, at once.
-        self.compute += totals(network, formats)["gradient"] / (0.8 * card["memory"])
+        # A gradient's norm reads it once more, at once; every parameter has a launch for that and one for its update.
+        self.compute += totals(network, formats)["gradient"] / (0.8 * card["memory"]) + LAUNCH * len(network.params)
+        self.update += LAUNCH * len(network.params)
+        first = self.usage.border
+        self.backward = sum(op_seconds(op, card, formats) for op in self.usage.ops[first:])
         self.plain, self.recast = resident_peaks(network, self.usage, formats)
         self.border = max(self.usage.alive[self.usage.border], self.usage.alive[self.usage.border + 1])
 
@@ -54,14 +57,14 @@ class Variant:
 class Plan:
     """A way to run the step: bytes per link, and the seconds that no order of its work goes below."""
 
-    def __init__(self, name, up=0.0, down=0.0, read=0.0, write=0.0, compute=0.0, host_elements=0, prefix=0.0):
+    def __init__(self, name, up=0.0, down=0.0, read=0.0, write=0.0, compute=0.0, host_elements=0, passes=0.0):
         self.name, self.up, self.down, self.read, self.write, self.compute = name, up, down, read, write, compute
         self.updates = host_elements * 28
         self.moved = up + down
         copies = up + down
         self.bounds = {"compute": compute, "up": up / LINK, "down": down / LINK, "both": copies / BOTH,
                        "nvme": max(read / NVME_READ, write / NVME_WRITE, (read + write) / NVME_BOTH),
-                       "updates": prefix, "dram": (copies + read + write + self.updates) / DRAM}
+                       "passes": passes, "dram": (copies + read + write + self.updates) / DRAM}
         self.seconds = max(self.bounds.values())
 
 
@@ -77,7 +80,7 @@ class Model:
         self.totals = totals(n, self.formats)
         self.variants = []
         for dear in FLOPS_PER_BYTE:
-            kept, again = kept_tensors(n, backward, dear)
+            kept, again = kept_tensors(n, backward, dear, not self.formats.copied)
             v = Variant(f"linears to {dear} again" if dear else "keep", n, kept, again, self.formats, self.card)
             if not self.variants or v.kept < self.variants[-1].kept:
                 self.variants.append(v)
@@ -99,8 +102,25 @@ class Model:
             slots, items, fixed = accesses(self.network, v.usage, self.formats)
             moves = count_moves(slots, items, device, fixed)
             if moves:
-                yield Plan("stream, " + v.name, moves[0], moves[1], compute=v.compute + v.update)
+                yield Plan("stream, " + v.name, moves[0], moves[1], compute=v.compute + v.update,
+                           passes=self.passes(v, device, self.totals["work"]))
             yield from self.recast_plan(v, device)
+
+    def passes(self, v, device, work, on_host=0.0):
+        """No update before the norm of all gradients, and none after the forward pass. So in the forward pass all state
+        and gradients come that were not there when it began, and all that it makes goes but what is there when it
+        ends: new state, copies, activations; then the backward pass. on_host: the share of the parameters that the
+        host updates, which touches its memory, too."""
+        t, own = self.totals, 1 - on_host
+        forward = v.compute - v.backward + v.update * own
+        made = own * work + v.border
+        old = 0 if self.formats.copied else work  # weights that live on come, too
+        come = max(0.0, own * (t["state"] + t["gradient"] + old) + on_host * t["work"] - device)
+        go = max(0.0, own * t["state"] + made - device)
+        back = max(0.0, made + on_host * t["work"] - device) + max(0.0, own * t["gradient"] - device)
+        updates = on_host * self.parameters * 28
+        return (max(forward, come / LINK, go / LINK, (come + go) / BOTH, (come + go + updates) / DRAM) +
+                max(v.backward, back / BOTH))
 
     def recast_plan(self, v, device):
         """Copies of what is resident are made again of their masters after the turning point. By the two instants that
@@ -117,7 +137,8 @@ class Model:
             return
         again = resident / f.state * 6 / (0.8 * self.card["memory"])
         yield Plan("stream, copies again, " + v.name, state - resident, state - resident,
-                   compute=v.compute + v.update + again)
+                   compute=v.compute + v.update + again,
+                   passes=self.passes(v, device, t["work"] * (1 - resident / state)) + again)
 
     def host_plans(self, device):
         """The host updates what the device does not keep. Kept: the parameters used first, as many as fit."""
@@ -137,7 +158,8 @@ class Model:
                     continue
                 yield Plan(f"host updates {share:.0%}, {v.name}", moves[0], moves[1],
                            compute=v.compute + v.update * (1 - count / total), host_elements=count,
-                           prefix=self.host_prefix(v, below))
+                           passes=max(self.host_prefix(v, below),
+                                      self.passes(v, device, self.totals["work"], count / total)))
                 if share < 1 and moves[0] + moves[1] > 8 * count:
                     break  # what is left streams as well
 
