@@ -168,6 +168,7 @@ static void attempt(placing *p, order by, bool yield) {
         if (p->blocks[i].bytes && !p->blocks[i].pinned) p->items[p->item_count++] = item_of(p, i, by);
     qsort(p->items, p->item_count, sizeof *p->items, compare_items);
     for (uint32_t i = 0; i < p->item_count; i++) place_one(p, p->items[i].index, yield);
+    if (p->height > p->limit) return;  // of no use, but for its height
     for (uint32_t i = 0; i < p->pin_count; i++)
         if (!p->pins[i].rigid) stretch(p, p->pins[i].index);
     for (uint32_t i = 0; i < p->item_count; i++) stretch(p, p->items[i].index);
