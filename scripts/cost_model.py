@@ -190,10 +190,6 @@ class Model:
 SMALL_UNIT = 1 << 20
 
 
-def machine_budget(card):
-    return CARDS[card]["device"] * GIB - 8 * GIB // 10
-
-
 # --- Against Pagebooth ---
 
 def ask(program, arguments, timeout=120):
@@ -219,25 +215,38 @@ def mark(value, low=0.98, high=1.02):
 
 
 def compare(options):
+    if not options.host:
+        print_head()
+    for model, batch, dtype in grid(options):
+        compare_step(options, model, batch, dtype)
+
+
+def print_head():
     print("ratios: Pagebooth's / the model's best; * is more than 2% away. moved: bytes up and down, against the best plan"
           "\nof its own kind and against the fewest of any kind; seconds: against the lower bound of the model's fastest.")
     print(f"{'plan':42s} {'params':>8s} {'flops':>8s} {'kept':>8s} {'peak':>8s} {'h2d':>8s} {'d2h':>8s} {'fewest':>8s}"
           f" {'seconds':>8s}  {'s':>7s} {'plan s':>6s}  kinds")
-    for model, batch, dtype in grid(options):
-        resolution = MODELS[model]["resolution"]
-        m = Model(model, batch, resolution, dtype, card=options.machine)
-        for budget in options.budgets:
-            device = int(budget * GIB)
-            arguments = ["--preset", model, "--machine", options.machine, "--set", f"mixed_precision={DTYPES[dtype]}",
-                         "--set", f"train_batch_size={batch}", "--set", f"resolution={resolution}",
-                         "--set", f"memory.device={device}"]
-            name = f"{model} {resolution} batch {batch:2d} {dtype} {budget:g} GiB"
-            ours = ask(options.against, arguments)
-            if "refused" in ours:
-                print(f"{name:42s} refused; smallest operands {m.smallest / GIB:.3f} GiB: {ours['refused'][:150]}")
-                continue
+
+def compare_step(options, model, batch, dtype):
+    resolution = MODELS[model]["resolution"]
+    m = Model(model, batch, resolution, dtype, card=options.machine)
+    for budget in options.budgets:
+        device = int(budget * GIB)
+        arguments = ["--preset", model, "--machine", options.machine, "--set", f"mixed_precision={DTYPES[dtype]}",
+                     "--set", f"train_batch_size={batch}", "--set", f"resolution={resolution}",
+                     "--set", f"memory.device={device}"]
+        name = f"{model} {resolution} batch {batch:2d} {dtype} {budget:g} GiB"
+        if options.host:
+            arguments += ["--set", f"memory.host={int(options.host * GIB)}"]
+        ours = ask(options.against, arguments)
+        if "refused" in ours:
+            print(f"{name:42s} refused; smallest operands {m.smallest / GIB:.3f} GiB: {ours['refused'][:150]}")
+            continue
+        if options.host:
+            report_nvme(name, m, ours, device, int(options.host * GIB))
+        else:
             report(name, m, ours, device)
-            sys.stdout.flush()
+        sys.stdout.flush()
 
 
 def report(name, m, ours, device):
@@ -264,6 +273,18 @@ def report(name, m, ours, device):
           f"{ours['seconds']:8.3f} {ours['plan_seconds']:6.2f}{'*' if ours['plan_seconds'] > 2 else ' '} "
           f"{kind}; fastest: {fastest.name} {fastest.seconds:.3f} ({fastest.moved / 1e9:.2f} GB); "
           f"fewest: {fewest.name} {fewest.moved / 1e9:.2f} GB, {fewest.seconds:.3f}")
+
+
+def report_nvme(name, m, ours, device, host):
+    """Against the fewest bytes of the drive were the two memories one, with nothing in both: a bound."""
+    read, write = m.nvme_bytes(device, host) or (0.0, 0.0)
+    moved = ours["moved"]
+    drive = max(moved["nvme_read"] / NVME_READ, moved["nvme_write"] / NVME_WRITE,
+                (moved["nvme_read"] + moved["nvme_write"]) / NVME_BOTH)
+    print(f"{name:42s} read {moved['nvme_read'] / 1e9:7.2f} GB {mark(ratio(moved['nvme_read'], read))} "
+          f"written {moved['nvme_write'] / 1e9:7.2f} GB {mark(ratio(moved['nvme_write'], write))} "
+          f"h2d {moved['h2d'] / 1e9:6.2f} d2h {moved['d2h'] / 1e9:6.2f}  {ours['seconds']:7.3f} s, of which the drive alone "
+          f"needs {drive:.3f}; planned in {ours['plan_seconds']:.2f} s")
 
 
 DTYPES = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}
@@ -305,6 +326,7 @@ def main():
     parser.add_argument("--machine", choices=CARDS, default="rtx3090")
     parser.add_argument("--budgets", type=numbers, default=[24, 16, 12, 8, 6, 4, 2, 1, 0.5], metavar="GiB,...")
     parser.add_argument("--against", metavar="PAGEBOOTH", help="compare with this program's plans")
+    parser.add_argument("--host", type=float, metavar="GiB", help="host memory, with a drive below: compares its bytes")
     parser.add_argument("--models", type=lambda s: s.split(","), default=list(MODELS))
     parser.add_argument("--batches", type=lambda s: [int(x) for x in s.split(",")], default=[1, 2, 4, 16])
     parser.add_argument("--dtypes", type=lambda s: s.split(","), default=["fp16", "bf16", "fp32"])
