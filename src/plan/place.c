@@ -30,7 +30,7 @@ static const double GOOD_ENOUGH = 1.002;  // of the lower bound
 enum {
     HALVINGS = 2,  // of what a block stays longer than it must, before it stays no longer
     ROUNDS = 4,    // for an order
-    HOPELESS = 20  // what ends higher by more than this share of the limit is not tried once more
+    HOPELESS = 20  // where large blocks first end higher by more than this share of the limit, no other order does
 };
 
 typedef enum order { BY_BYTES, BY_AREA, BY_MAGNITUDE } order;
@@ -168,6 +168,7 @@ static void attempt(placing *p, order by, bool yield) {
         if (p->blocks[i].bytes && !p->blocks[i].pinned) p->items[p->item_count++] = item_of(p, i, by);
     qsort(p->items, p->item_count, sizeof *p->items, compare_items);
     for (uint32_t i = 0; i < p->item_count; i++) place_one(p, p->items[i].index, yield);
+    if (p->height > p->limit) return;  // of no use, but for its height
     for (uint32_t i = 0; i < p->pin_count; i++)
         if (!p->pins[i].rigid) stretch(p, p->pins[i].index);
     for (uint32_t i = 0; i < p->item_count; i++) stretch(p, p->items[i].index);
@@ -210,6 +211,10 @@ static bool try_rounds(placing *p, order by, int rounds, bool yield, uint64_t en
     return false;
 }
 
+static bool is_hopeless(uint64_t height, uint64_t enough) {
+    return height - enough >= enough / HOPELESS;
+}
+
 static void place_blocks(placing *p, uint64_t enough, best *b) {
     b->height = UINT64_MAX;
     if (p->limit == UINT64_MAX) {
@@ -219,11 +224,12 @@ static void place_blocks(placing *p, uint64_t enough, best *b) {
     }
     if (p->shortens) {  // large blocks first come close to what is alive
         for (order by = BY_BYTES; by <= BY_MAGNITUDE; by++)
-            if (try_rounds(p, by, 2, true, enough, b)) return;
+            if (try_rounds(p, by, 2, true, enough, b) || is_hopeless(b->height, enough)) return;
         return;
     }
-    if (try_rounds(p, BY_BYTES, 1, false, enough, b) || try_rounds(p, BY_MAGNITUDE, 1, false, enough, b)) return;
-    if (p->height - enough < enough / HOPELESS) try_order(p, BY_MAGNITUDE, false, enough, b);
+    if (try_rounds(p, BY_BYTES, 1, false, enough, b) || is_hopeless(b->height, enough)) return;
+    if (try_rounds(p, BY_MAGNITUDE, 1, false, enough, b)) return;
+    if (!is_hopeless(p->height, enough)) try_order(p, BY_MAGNITUDE, false, enough, b);
 }
 
 pb_status pb_blocks_place(pb_block *blocks, uint32_t count, uint32_t steps, uint64_t limit, bool shortens,

@@ -126,22 +126,26 @@ uint64_t pb_shelf_lowest(const pb_shelf *shelf, const pb_shelf_block *block, uin
 }
 
 void pb_shelf_stretch(pb_shelf *shelf, pb_shelf_block *block, uint64_t offset, int32_t first, int32_t last) {
-    const uint64_t end = offset + block->bytes;
+    const uint64_t end = offset + block->bytes, times = parts(shelf, first, last);
     pb_tray *own = NULL;
     uint32_t at = 0;
     for (uint32_t i = 0; i < shelf->count; i++) {
         pb_tray *t = &shelf->trays[shelf->order[i]];
         if (!t->count || t->most_end <= offset) continue;
         if (t->offset[0] >= end) break;
-        for (uint32_t k = 0; k < t->count && t->offset[k] < end; k++) {
-            if (t->end[k] <= offset) continue;
-            if (t->last[k] < block->first) {
-                if (t->last[k] >= first) first = t->last[k] + 1;
-            } else if (t->first[k] > block->last) {
-                if (t->first[k] <= last) last = t->first[k] - 1;
-            } else {  // nothing but the block itself can be alive then
-                own = t;
-                at = k;
+        for (uint32_t begin = 0, g = 0; begin < t->count && t->offset[begin] < end; begin += PB_TRAY_GROUP, g++) {
+            if (!(t->times[g] & times) || t->top[g] <= offset) continue;
+            const uint32_t stop = begin + PB_TRAY_GROUP < t->count ? begin + PB_TRAY_GROUP : t->count;
+            for (uint32_t k = begin; k < stop && t->offset[k] < end; k++) {
+                if (t->end[k] <= offset) continue;
+                if (t->last[k] < block->first) {
+                    if (t->last[k] >= first) first = t->last[k] + 1;
+                } else if (t->first[k] > block->last) {
+                    if (t->first[k] <= last) last = t->first[k] - 1;
+                } else {  // nothing but the block itself can be alive then
+                    own = t;
+                    at = k;
+                }
             }
         }
     }
