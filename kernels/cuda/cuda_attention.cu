@@ -144,7 +144,7 @@ unsigned warps_of_attention() {
 }  // namespace
 
 // in: q k v   out: y lse?
-extern "C" pb_status pb_cuda_attention(const pb_kernel_args *args, void *stream) {
+extern "C" pb_status pb_cuda_attention_own(const pb_kernel_args *args, void *stream) {
     const pb_tensor *in = args->in, *y = &args->out[0];
     return with_chunks("attention", args->attr, &in[0], [&](auto chunks) {
         constexpr int CHUNKS = decltype(chunks)::value;
@@ -161,12 +161,12 @@ extern "C" pb_status pb_cuda_attention(const pb_kernel_args *args, void *stream)
     });
 }
 
-extern "C" uint64_t pb_cuda_attention_bwd_workspace(const pb_kernel_args *args) {
+extern "C" uint64_t pb_cuda_attention_own_bwd_workspace(const pb_kernel_args *args) {
     return (uint64_t)pb_shape_count(args->in[5].shape) * sizeof(float);
 }
 
 // in: dy q k v y lse   out: dq dk dv
-extern "C" pb_status pb_cuda_attention_bwd(const pb_kernel_args *args, void *stream) {
+extern "C" pb_status pb_cuda_attention_own_bwd(const pb_kernel_args *args, void *stream) {
     const pb_tensor *in = args->in, *out = args->out;
     return with_chunks("attention_bwd", args->attr, &in[1], [&](auto chunks) {
         constexpr int CHUNKS = decltype(chunks)::value;

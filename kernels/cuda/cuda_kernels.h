@@ -21,6 +21,10 @@ typedef pb_status (*pb_cuda_launcher)(const pb_kernel_args *args, void *stream);
 #include "base/ops.def"
 #undef PB_OP
 
+// Attention by our own kernels; the ops' launchers (cuda_attention_op.c) prefer cuDNN's for some shapes.
+pb_status pb_cuda_attention_own(const pb_kernel_args *args, void *stream);
+pb_status pb_cuda_attention_own_bwd(const pb_kernel_args *args, void *stream);
+uint64_t pb_cuda_attention_own_bwd_workspace(const pb_kernel_args *args);
 
 extern const pb_cuda_launcher pb_cuda_launchers[PB_OP_COUNT];
 extern const pb_kernel_workspace pb_cuda_workspaces[PB_OP_COUNT];  // NULL: none needed
