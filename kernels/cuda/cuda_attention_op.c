@@ -4,7 +4,7 @@
 //
 // Expected, since nothing here has run on a GPU (tests/gpu/test_gpu_choices.c measures both):
 //   forward   cuDNN's kernels load tiles while they multiply, ours do not; and ours have no matrix units for heads beyond
-//             160 channels. cuDNN wants no scratch. Below LEAST_WORK ours do: the launch costs as much as the work, and
+//             160 channels. cuDNN wants next to no scratch. Below LEAST_WORK ours do: the launch costs as much as the work, and
 //             cuDNN takes half a second to compile each shape.
 //   gradient  With equal bits in every run, cuDNN's writes the matrix of scores' gradients to memory and reads it again:
 //             4 bytes per score, against 2 of 7 products that ours forms twice. By published figures of bandwidth and of
@@ -59,10 +59,18 @@ static uint64_t own_scratch(pb_opcode op, const pb_kernel_args *args) {
     return (pb_cuda_attention_own_bwd_workspace(args) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 }
 
+static uint64_t workspace_of(pb_opcode op, const pb_kernel_args *args) {
+    const pb_cudnn_attention_shape s = pb_cuda_attention_shape_of(op, args);
+    const bool cudnns = pb_cuda_attention_is_cudnns(op, args, pb_cuda_target_get()->capability);
+    return own_scratch(op, args) + (cudnns ? pb_cudnn_attention_scratch(&s) : 0);
+}
+
+uint64_t pb_cuda_attention_workspace(const pb_kernel_args *args) {
+    return workspace_of(PB_OP_ATTENTION, args);
+}
+
 uint64_t pb_cuda_attention_bwd_workspace(const pb_kernel_args *args) {
-    const pb_cudnn_attention_shape s = pb_cuda_attention_shape_of(PB_OP_ATTENTION_BWD, args);
-    const bool cudnns = pb_cuda_attention_is_cudnns(PB_OP_ATTENTION_BWD, args, pb_cuda_target_get()->capability);
-    return own_scratch(PB_OP_ATTENTION_BWD, args) + (cudnns ? pb_cudnn_attention_scratch(&s) : 0);
+    return workspace_of(PB_OP_ATTENTION_BWD, args);
 }
 
 // --- On a GPU ---

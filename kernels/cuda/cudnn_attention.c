@@ -107,10 +107,10 @@ static void make_gradient(pb_cudnn_graph *g, const pb_cudnn_attention_shape *s) 
 }
 
 uint64_t pb_cudnn_attention_scratch(const pb_cudnn_attention_shape *s) {
-    enum { TILE = 64, SMALL = 4096 };
-    if (!s->gradient) return 0;
-    const uint64_t rows = (uint64_t)(s->queries + TILE - 1) / TILE * TILE;
-    const uint64_t columns = (uint64_t)(s->keys + TILE - 1) / TILE * TILE;
+    enum { ROWS = 64, COLUMNS = 128, SMALL = 1024 };
+    if (!s->gradient) return SMALL;
+    const uint64_t rows = (uint64_t)(s->queries + ROWS - 1) / ROWS * ROWS;
+    const uint64_t columns = (uint64_t)(s->keys + COLUMNS - 1) / COLUMNS * COLUMNS;
     return (uint64_t)(s->images * s->heads) * rows * columns * pb_dtype_size(s->dtype) + SMALL;
 }
 

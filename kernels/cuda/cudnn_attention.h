@@ -12,8 +12,8 @@ typedef struct pb_cudnn_attention_shape {
     int64_t images, heads, width, queries, keys;
 } pb_cudnn_attention_shape;
 
-// Scratch that cuDNN's gradient wants, in bytes, at most: it keeps ds as a matrix, in whole tiles of 64. (The forward op
-// wants none.) Held to what plans say by tests/cuda/test_attention_plans.c.
+// Scratch that cuDNN wants, in bytes, at most: its gradient keeps ds as a matrix, in whole tiles; the forward op wants
+// next to nothing. Held to what plans say by tests/cuda/test_attention_plans.c.
 uint64_t pb_cudnn_attention_scratch(const pb_cudnn_attention_shape *shape);
 
 // plan->plan is NULL where cuDNN has none that keeps to pb_cudnn_plan_find's rules, or one that is known to be wrong.
