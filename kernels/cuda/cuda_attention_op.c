@@ -16,6 +16,7 @@
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/cuda_math.h"
 #include "kernels/cuda/cuda_target.h"
+#include "kernels/cuda/cudnn_attention.h"
 
 enum { ALIGNMENT = 256 };
 #define LEAST_WORK (INT64_C(1) << 30)    // FLOPs of the two products of the forward op

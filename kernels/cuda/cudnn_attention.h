@@ -3,14 +3,8 @@
 #ifndef PB_KERNELS_CUDA_CUDNN_ATTENTION_H
 #define PB_KERNELS_CUDA_CUDNN_ATTENTION_H
 
+#include "kernels/cuda/cuda_attention_op.h"
 #include "kernels/cuda/cudnn_graph.h"
-
-typedef struct pb_cudnn_attention_shape {
-    bool gradient;
-    pb_dtype dtype;  // of q, k, v, y and their gradients; lse is fp32
-    bool lse;        // whether the forward op stores it
-    int64_t images, heads, width, queries, keys;
-} pb_cudnn_attention_shape;
 
 // Scratch that cuDNN wants, in bytes, at most: its gradient keeps ds as a matrix, in whole tiles; the forward op wants
 // next to nothing. Held to what plans say by tests/cuda/test_attention_plans.c.

@@ -9,6 +9,7 @@
 #include "kernels/cuda/cuda_attention_op.h"
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/cuda_target.h"
+#include "kernels/cuda/cudnn_attention.h"
 #include "nn/module.h"
 #include "train/architecture.h"
 
