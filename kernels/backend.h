@@ -93,8 +93,8 @@ const pb_backend *pb_backend_cuda(void);
 // GPU `ordinal`, looked at: PB_ERR_UNSUPPORTED with the remedy where it cannot be used. From here on scratch sizes are
 // those of this GPU.
 pb_status pb_backend_cuda_at(int ordinal, const pb_backend **backend);
-// For planning alone, with the scratch sizes of a card that need not be here ("rtx3090"); NULL where none is described
-// by that name.
+// For planning alone, with the scratch sizes of a card that need not be here: "rtx3090", or as its driver calls it
+// ("NVIDIA GeForce RTX 3080"), then those of the described card that is most like it. NULL where that is none.
 const pb_backend *pb_backend_cuda_for(const char *card);
 
 #endif

@@ -5,7 +5,7 @@
 
 #include "kernels/cuda/attention_tiles.cuh"
 
-bool attention_mma_has(const attention_shape &s, bool gradient);
+bool attention_mma_has(const attention_shape &s);
 pb_status attention_mma_launch(const attention_shape &s, const void *q, const void *k, const void *v, void *y,
                                float *lse, void *stream);
 // delta[image, head, query]: dy . y

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "kernels/backend.h"
+#include "kernels/cuda/cuda_attention_op.h"
 #include "kernels/cuda_report.h"
 
 static pb_status absent(void) {
@@ -34,4 +35,8 @@ pb_status pb_cuda_card(int ordinal, pb_cuda_gpu *gpu) {
 
 void pb_cuda_report_make(pb_cuda_report *report) {
     memset(report, 0, sizeof *report);
+}
+
+void pb_cuda_attention_choose(pb_cuda_attention_choice choice) {
+    (void)choice;
 }

@@ -144,14 +144,14 @@ unsigned warps_of_attention() {
 }  // namespace
 
 // in: q k v   out: y lse?
-extern "C" pb_status pb_cuda_attention(const pb_kernel_args *args, void *stream) {
+extern "C" pb_status pb_cuda_attention_own(const pb_kernel_args *args, void *stream) {
     const pb_tensor *in = args->in, *y = &args->out[0];
     return with_chunks("attention", args->attr, &in[0], [&](auto chunks) {
         constexpr int CHUNKS = decltype(chunks)::value;
         const unsigned warps = warps_of_attention();
         attention_shape s = attention_shape_of(args->attr, &in[0], &in[1], warps, CHUNKS);
         s.in_runs = s.in_runs && are_aligned(&in[0], &in[1], &in[2]);
-        if (attention_mma_has(s, false) && is_aligned(y->data))
+        if (attention_mma_has(s) && is_aligned(y->data))
             return attention_mma_launch(s, in[0].data, in[1].data, in[2].data, y->data,
                                         static_cast<float *>(args->out[1].data), stream);
         const dim3 grid((unsigned)divide_up(s.queries, warps * ROWS_PER_WARP), (unsigned)(s.images * s.heads));
@@ -161,12 +161,12 @@ extern "C" pb_status pb_cuda_attention(const pb_kernel_args *args, void *stream)
     });
 }
 
-extern "C" uint64_t pb_cuda_attention_bwd_workspace(const pb_kernel_args *args) {
+extern "C" uint64_t pb_cuda_attention_own_bwd_workspace(const pb_kernel_args *args) {
     return (uint64_t)pb_shape_count(args->in[5].shape) * sizeof(float);
 }
 
 // in: dy q k v y lse   out: dq dk dv
-extern "C" pb_status pb_cuda_attention_bwd(const pb_kernel_args *args, void *stream) {
+extern "C" pb_status pb_cuda_attention_own_bwd(const pb_kernel_args *args, void *stream) {
     const pb_tensor *in = args->in, *out = args->out;
     return with_chunks("attention_bwd", args->attr, &in[1], [&](auto chunks) {
         constexpr int CHUNKS = decltype(chunks)::value;
@@ -179,7 +179,7 @@ extern "C" pb_status pb_cuda_attention_bwd(const pb_kernel_args *args, void *str
         const unsigned heads = (unsigned)(s.images * s.heads);
         PB_RETURN_IF(launch("attention_bwd", attention_delta, dim3((unsigned)divide_up(s.queries, warps), heads),
                             warps * 32, 0, stream, s, from, delta));
-        if (attention_mma_has(s, true) && are_aligned(&out[0], &out[1], &out[2]))
+        if (attention_mma_has(s) && are_aligned(&out[0], &out[1], &out[2]))
             return attention_gradient_mma_launch(s, from, delta, out[0].data, out[1].data, out[2].data, stream);
         const int64_t most = s.queries > s.keys ? s.queries : s.keys;
         return launch("attention_bwd", attention_gradient<CHUNKS>, dim3((unsigned)divide_up(most, rows), heads, 3),

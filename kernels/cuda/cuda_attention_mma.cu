@@ -72,18 +72,21 @@ __global__ void __launch_bounds__(MMA_WARPS * 32, DEPTH <= 5 ? 3 : 2)
             lse[(int64_t)blockIdx.y * s.queries + row + 8 * h] = (most[h] + log2f(sum[h])) * LN_2;
 }
 
-// Half of the blocks own queries and make dq, the others own keys and make dk and dv: the scores are formed twice,
-// seven products of tiles where five would do with atomics, and the sums are in the same order in every run. What the
-// softmax left of a query is in registers where the block owns it, and else staged with the queries.
-template <typename T, int DEPTH>
+// A third of the blocks, or half, own queries and make dq; the others own keys. Where a head's registers allow it (SPLIT
+// is false) these make dk and dv at once, else there are blocks for each. So the scores are formed two or three times,
+// seven or eight products of tiles where five would do with atomics, and the sums are in the same order in every run.
+// What the softmax left of a query is in registers where the block owns it, and else staged with the queries. COLUMNS
+// are staged at a time; their places hold the block's own rows first.
+template <typename T, int DEPTH, int COLUMNS, bool SPLIT>
 __global__ void __launch_bounds__(MMA_WARPS * 32, 2)
     attention_gradient_mma(attention_shape s, attention_gradient_in in, const float *delta, void *dq, void *dk,
                            void *dv) {
+    constexpr int EIGHTS = COLUMNS / 8;
     DYNAMIC_SHARED(uint16_t, tile);
-    uint16_t *second_tile = tile + MMA_TILE * MMA_STRIDE<DEPTH>;
-    float *lse_tile = reinterpret_cast<float *>(second_tile + MMA_TILE * MMA_STRIDE<DEPTH>);
-    float *delta_tile = lse_tile + MMA_TILE;
-    const bool of_query = blockIdx.z == 0;
+    uint16_t *second_tile = tile + COLUMNS * MMA_STRIDE<DEPTH>;
+    float *lse_tile = reinterpret_cast<float *>(second_tile + COLUMNS * MMA_STRIDE<DEPTH>);
+    float *delta_tile = lse_tile + COLUMNS;
+    const bool of_query = blockIdx.z == 0, of_value = SPLIT && blockIdx.z == 2;
     const head_matrix q = head_of(s, in.q, s.queries), k = head_of(s, in.k, s.keys);
     const head_matrix dy = head_of(s, in.dy, s.queries), v = head_of(s, in.v, s.keys);
     const head_matrix rows = pick(of_query, q, k), columns = pick(of_query, k, q);
@@ -91,15 +94,15 @@ __global__ void __launch_bounds__(MMA_WARPS * 32, 2)
     const int lane = (int)threadIdx.x % 32, first = (int)blockIdx.x * MMA_TILE;
     const int row = first + (int)threadIdx.x / 32 * MMA_ROWS + lane / 4;  // and row + 8
     if (first >= rows.tokens) return;
-    const int begin = s.causal && !of_query ? first / MMA_TILE * MMA_TILE : 0;
+    const int begin = s.causal && !of_query ? first : 0;
     const int end = s.causal && of_query ? min(columns.tokens, first + MMA_TILE) : columns.tokens;
     const float *lse = in.lse + (int64_t)blockIdx.y * s.queries;
     delta += (int64_t)blockIdx.y * s.queries;
     uint32_t left[DEPTH][4], left_slopes[DEPTH][4];
-    float result[2 * DEPTH][4], values[2 * DEPTH][4];  // dq or dk; dv
-    float scores[MMA_TILE / 8][4], slopes[MMA_TILE / 8][4], row_lse[2] = {0, 0}, row_delta[2] = {0, 0};
+    float result[2 * DEPTH][4], values[SPLIT ? 1 : 2 * DEPTH][4];  // dq, dk or dv; dv beside dk
+    float scores[EIGHTS][4], slopes[EIGHTS][4], row_lse[2] = {0, 0}, row_delta[2] = {0, 0};
     stage_tile<DEPTH>(rows, first, tile);
-    stage_tile<DEPTH>(row_slopes, first, second_tile);
+    if (COLUMNS == MMA_TILE) stage_tile<DEPTH>(row_slopes, first, second_tile);
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         if (!of_query || row + 8 * h >= s.queries) continue;
@@ -108,16 +111,27 @@ __global__ void __launch_bounds__(MMA_WARPS * 32, 2)
     }
     __syncthreads();
     load_left<DEPTH>(tile, left);
-    load_left<DEPTH>(second_tile, left_slopes);
+    if (COLUMNS < MMA_TILE) {
+        __syncthreads();
+        stage_tile<DEPTH>(row_slopes, first, tile);
+        __syncthreads();
+    }
+    load_left<DEPTH>(COLUMNS < MMA_TILE ? tile : second_tile, left_slopes);
     __syncthreads();
 #pragma unroll
     for (int n = 0; n < 2 * DEPTH; n++)
 #pragma unroll
-        for (int j = 0; j < 4; j++) result[n][j] = values[n][j] = 0;
-    for (int column = begin; column < end; column += MMA_TILE) {
-        stage_tile<DEPTH>(columns, column, tile);
-        stage_tile<DEPTH>(column_slopes, column, second_tile);
-        for (int i = (int)threadIdx.x; !of_query && i < MMA_TILE; i += (int)blockDim.x) {
+        for (int j = 0; j < 4; j++) result[n][j] = 0;
+    if constexpr (!SPLIT) {
+#pragma unroll
+        for (int n = 0; n < 2 * DEPTH; n++)
+#pragma unroll
+            for (int j = 0; j < 4; j++) values[n][j] = 0;
+    }
+    for (int column = begin; column < end; column += COLUMNS) {
+        stage_tile<DEPTH, COLUMNS>(columns, column, tile);
+        stage_tile<DEPTH, COLUMNS>(column_slopes, column, second_tile);
+        for (int i = (int)threadIdx.x; !of_query && i < COLUMNS; i += (int)blockDim.x) {
             const bool is_there = column + i < s.queries;
             lse_tile[i] = is_there ? lse[column + i] * LOG2_E : 0;
             delta_tile[i] = is_there ? delta[column + i] : 0;
@@ -125,7 +139,7 @@ __global__ void __launch_bounds__(MMA_WARPS * 32, 2)
         __syncthreads();
         mma_scores<T, DEPTH>(left, tile, scores);
 #pragma unroll
-        for (int n = 0; n < MMA_TILE / 8; n++) {
+        for (int n = 0; n < EIGHTS; n++) {
 #pragma unroll
             for (int j = 0; j < 4; j++) {
                 const int r = row + j / 2 * 8, at = n * 8 + lane % 4 * 2 + j % 2, c = column + at;
@@ -135,64 +149,72 @@ __global__ void __launch_bounds__(MMA_WARPS * 32, 2)
                 scores[n][j] = is_seen ? exp2f(scores[n][j] * (s.scale * LOG2_E) - its_lse) : 0.0f;
             }
         }
-        if (!of_query) mma_result<T, DEPTH>(scores, second_tile, values);
-        mma_scores<T, DEPTH>(left_slopes, second_tile, slopes);
-        // Rounded to T by the product, before the scale, which may be small.
-#pragma unroll
-        for (int n = 0; n < MMA_TILE / 8; n++) {
-#pragma unroll
-            for (int j = 0; j < 4; j++) {
-                const int at = n * 8 + lane % 4 * 2 + j % 2;
-                scores[n][j] *= slopes[n][j] - (of_query ? row_delta[j / 2] : delta_tile[at]);
-            }
+        if constexpr (!SPLIT) {
+            if (!of_query) mma_result<T, DEPTH>(scores, second_tile, values);
         }
-        mma_result<T, DEPTH>(scores, tile, result);
+        if (of_value) {
+            mma_result<T, DEPTH>(scores, second_tile, result);
+        } else {
+            mma_scores<T, DEPTH>(left_slopes, second_tile, slopes);
+            // Rounded to T by the product, before the scale, which may be small.
+#pragma unroll
+            for (int n = 0; n < EIGHTS; n++) {
+#pragma unroll
+                for (int j = 0; j < 4; j++) {
+                    const int at = n * 8 + lane % 4 * 2 + j % 2;
+                    scores[n][j] *= slopes[n][j] - (of_query ? row_delta[j / 2] : delta_tile[at]);
+                }
+            }
+            mma_result<T, DEPTH>(scores, tile, result);
+        }
         __syncthreads();
     }
-    const float scaled[2] = {s.scale, s.scale}, plain[2] = {1.0f, 1.0f};
-    store_result<T, DEPTH>(result, scaled, rows, row, of_query ? dq : dk);
-    if (!of_query) store_result<T, DEPTH>(values, plain, rows, row, dv);
+    const float plain[2] = {1.0f, 1.0f}, factor[2] = {of_value ? 1.0f : s.scale, of_value ? 1.0f : s.scale};
+    store_result<T, DEPTH>(result, factor, rows, row, of_query ? dq : of_value ? dv : dk);
+    if constexpr (!SPLIT) {
+        if (!of_query) store_result<T, DEPTH>(values, plain, rows, row, dv);
+    }
 }
 
-template <int DEPTH> constexpr size_t SHARED_BYTES = 2 * MMA_TILE *MMA_STRIDE<DEPTH> * sizeof(uint16_t);
+template <int DEPTH, int COLUMNS = MMA_TILE>
+constexpr size_t SHARED_BYTES = 2 * COLUMNS *MMA_STRIDE<DEPTH> * sizeof(uint16_t);
 
 // Runs f(T(), depth) with the smallest depth of 16 channels that holds a head.
 template <class F> pb_status with_depth(pb_dtype dtype, int width, F f) {
     const auto typed = [&](auto depth) { return dtype == PB_F16 ? f(pb_f16(), depth) : f(pb_bf16(), depth); };
     if (width <= 48) return typed(std::integral_constant<int, 3>());
     if (width <= 64) return typed(std::integral_constant<int, 4>());
-    return typed(std::integral_constant<int, 5>());
+    if (width <= 80) return typed(std::integral_constant<int, 5>());
+    return typed(std::integral_constant<int, 10>());
 }
 
 }  // namespace
 
-bool attention_mma_has(const attention_shape &s, bool gradient) {
-    if (s.dtype == PB_F32 || !s.in_runs || !has_matrix_units()) return false;
-    return s.width <= (gradient ? 80 : 160);
+bool attention_mma_has(const attention_shape &s) {
+    return s.dtype != PB_F32 && s.in_runs && s.width <= 160 && has_matrix_units();
 }
 
 pb_status attention_mma_launch(const attention_shape &s, const void *q, const void *k, const void *v, void *y,
                                float *lse, void *stream) {
     const dim3 grid((unsigned)divide_up(s.queries, MMA_TILE), (unsigned)(s.images * s.heads));
-    const auto run = [&](auto element, auto depth) {
+    return with_depth(s.dtype, s.width, [&](auto element, auto depth) {
         using T = decltype(element);
         constexpr int DEPTH = decltype(depth)::value;
         return launch("attention", attention_mma<T, DEPTH>, grid, MMA_WARPS * 32, SHARED_BYTES<DEPTH>, stream, s, q, k,
                       v, y, lse);
-    };
-    if (s.width <= 80) return with_depth(s.dtype, s.width, run);
-    return s.dtype == PB_F16 ? run(pb_f16(), std::integral_constant<int, 10>())
-                             : run(pb_bf16(), std::integral_constant<int, 10>());
+    });
 }
 
 pb_status attention_gradient_mma_launch(const attention_shape &s, const attention_gradient_in &in, const float *delta,
                                         void *dq, void *dk, void *dv, void *stream) {
     const int most = s.queries > s.keys ? s.queries : s.keys;
-    const dim3 grid((unsigned)divide_up(most, MMA_TILE), (unsigned)(s.images * s.heads), 2);
     return with_depth(s.dtype, s.width, [&](auto element, auto depth) {
         using T = decltype(element);
         constexpr int DEPTH = decltype(depth)::value;
-        return launch("attention_bwd", attention_gradient_mma<T, DEPTH>, grid, MMA_WARPS * 32,
-                      SHARED_BYTES<DEPTH> + 2 * MMA_TILE * sizeof(float), stream, s, in, delta, dq, dk, dv);
+        constexpr bool SPLIT = DEPTH > 5;
+        constexpr int COLUMNS = SPLIT ? MMA_TILE / 2 : MMA_TILE;
+        const dim3 grid((unsigned)divide_up(most, MMA_TILE), (unsigned)(s.images * s.heads), SPLIT ? 3 : 2);
+        return launch("attention_bwd", attention_gradient_mma<T, DEPTH, COLUMNS, SPLIT>, grid, MMA_WARPS * 32,
+                      SHARED_BYTES<DEPTH, COLUMNS> + 2 * COLUMNS * sizeof(float), stream, s, in, delta, dq, dk, dv);
     });
 }

@@ -42,6 +42,7 @@ pb_status pb_backend_cuda_at(int ordinal, const pb_backend **backend) {
 
 const pb_backend *pb_backend_cuda_for(const char *card) {
     const pb_cuda_target *target = pb_cuda_target_named(card);
+    if (!target) target = pb_cuda_target_like(card);
     if (!target) return NULL;
     pb_cuda_target_set(target);
     return backend_of(0);

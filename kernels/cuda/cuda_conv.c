@@ -2,8 +2,9 @@
 // input is resized first, the resized copy lies in the workspace.
 //
 // Roundings: cuDNN rounds the convolution itself to the storage dtype, and a residual or addend goes in before that
-// (beta = 1, over a copy where the result has a place of its own); bias and row bias follow in one more kernel. PyTorch
-// rounds between the convolution and its bias as well.
+// (beta = 1). Where there is a residual, bias and row bias are added to it on its way to the result's place, before the
+// convolution: one pass instead of a copy and a pass. Else they follow in one more kernel. PyTorch rounds between the
+// convolution and its bias as well.
 #include "kernels/cuda/cuda_conv.h"
 
 #include "kernels/cuda/cuda_kernels.h"
@@ -20,10 +21,10 @@ static pb_cuda_resize_args resize_of(const pb_attr *attr, const pb_conv_shape *s
                                  .channels = s->c};
 }
 
-// Bias and row bias, where there are any, on what the convolution left in y.
-static pb_status finish(const pb_kernel_args *args, bool bias_done, void *stream) {
+// y = sum and bias and row bias, where there are any; `sum` is y or the residual.
+static pb_status add_biases(const pb_kernel_args *args, const void *sum, bool bias_done, void *stream) {
     const pb_tensor *y = &args->out[0];
-    const pb_cuda_epilogue_args epilogue = {.sum = y->data,
+    const pb_cuda_epilogue_args epilogue = {.sum = sum,
                                             .sum_dtype = y->dtype,
                                             .y = y->data,
                                             .dtype = y->dtype,
@@ -32,7 +33,7 @@ static pb_status finish(const pb_kernel_args *args, bool bias_done, void *stream
                                             .rows = pb_shape_rows(y->shape),
                                             .channels = pb_shape_last(y->shape),
                                             .images = y->shape.dim[0]};
-    return epilogue.bias || epilogue.rowbias ? pb_cuda_epilogue(&epilogue, stream) : PB_OK;
+    return epilogue.bias || epilogue.rowbias || sum != y->data ? pb_cuda_epilogue(&epilogue, stream) : PB_OK;
 }
 
 static pb_status run_product(pb_cuda_math *math, pb_opcode op, const pb_kernel_args *args) {
@@ -40,19 +41,19 @@ static pb_status run_product(pb_cuda_math *math, pb_opcode op, const pb_kernel_a
     return pb_cuda_gemm_run(math, &g);
 }
 
-static pb_status run_plan(pb_cuda_math *math, pb_opcode op, const pb_kernel_args *args, bool accumulate) {
-    const pb_tensor *out = &args->out[0];
-    const pb_tensor *addend = pb_conv_tensors_of(op, args).addend;
+static pb_status run_plan(pb_cuda_math *math, pb_opcode op, const pb_kernel_args *args) {
     const pb_conv_call *call;
     PB_RETURN_IF(pb_conv_call_of(math, op, args, &call));
-    if (accumulate && addend->data != out->data) {
-        const size_t bytes = (size_t)pb_shape_count(out->shape) * pb_dtype_size(out->dtype);
-        const cudaError_t error =
-            cudaMemcpyAsync(out->data, addend->data, bytes, cudaMemcpyDeviceToDevice, math->stream);
-        if (error != cudaSuccess)
-            return pb_error(PB_ERR_INTERNAL, "CUDA, the copy of an addend: %s", cudaGetErrorString(error));
-    }
     return pb_cudnn_plan_run(call->plan, math->dnn_handle, call->pack);
+}
+
+// What the result is to be added to, at the result's place.
+static pb_status copy_addend(pb_cuda_math *math, const pb_tensor *addend, const pb_tensor *out) {
+    if (addend->data == out->data) return PB_OK;
+    const size_t bytes = (size_t)pb_shape_count(out->shape) * pb_dtype_size(out->dtype);
+    const cudaError_t error = cudaMemcpyAsync(out->data, addend->data, bytes, cudaMemcpyDeviceToDevice, math->stream);
+    if (error == cudaSuccess) return PB_OK;
+    return pb_error(PB_ERR_INTERNAL, "CUDA, the copy of an addend: %s", cudaGetErrorString(error));
 }
 
 // in: x[N,H,W,I] w[O,kh,kw,I] bias? rowbias[N,O]? residual?   out: y[N,Ho,Wo,O]
@@ -61,7 +62,7 @@ pb_status pb_cuda_conv2d(const pb_kernel_args *args, void *stream) {
     PB_RETURN_IF(pb_cuda_math_of(stream, &math));
     if (pb_cuda_is_pixelwise(args->attr)) {
         PB_RETURN_IF(run_product(math, PB_OP_CONV2D, args));
-        return finish(args, true, stream);
+        return add_biases(args, args->out[0].data, true, stream);
     }
     const pb_conv_shape shape = pb_conv_shape_of(PB_OP_CONV2D, args);
     if (pb_conv_resizes(args->attr)) {
@@ -70,8 +71,9 @@ pb_status pb_cuda_conv2d(const pb_kernel_args *args, void *stream) {
         resize.to = args->workspace;
         PB_RETURN_IF(pb_cuda_resize(&resize, stream));
     }
-    PB_RETURN_IF(run_plan(math, PB_OP_CONV2D, args, shape.accumulate));
-    return finish(args, false, stream);
+    if (shape.accumulate) PB_RETURN_IF(add_biases(args, args->in[4].data, false, stream));
+    PB_RETURN_IF(run_plan(math, PB_OP_CONV2D, args));
+    return shape.accumulate ? PB_OK : add_biases(args, args->out[0].data, false, stream);
 }
 
 // in: dy[N,Ho,Wo,O] w[O,kh,kw,I] addend?   out: dx[N,in_h,in_w,I]
@@ -80,7 +82,8 @@ pb_status pb_cuda_conv2d_bwd_data(const pb_kernel_args *args, void *stream) {
     PB_RETURN_IF(pb_cuda_math_of(stream, &math));
     if (pb_cuda_is_pixelwise(args->attr)) return run_product(math, PB_OP_CONV2D_BWD_DATA, args);
     const pb_conv_shape shape = pb_conv_shape_of(PB_OP_CONV2D_BWD_DATA, args);
-    PB_RETURN_IF(run_plan(math, PB_OP_CONV2D_BWD_DATA, args, shape.accumulate));
+    if (shape.accumulate) PB_RETURN_IF(copy_addend(math, &args->in[2], &args->out[0]));
+    PB_RETURN_IF(run_plan(math, PB_OP_CONV2D_BWD_DATA, args));
     if (!pb_conv_resizes(args->attr)) return PB_OK;
     pb_cuda_resize_args resize = resize_of(args->attr, &shape);
     resize.from = args->workspace;
@@ -103,7 +106,7 @@ pb_status pb_cuda_conv2d_bwd_weight(const pb_kernel_args *args, void *stream) {
             resize.to = args->workspace;
             PB_RETURN_IF(pb_cuda_resize(&resize, stream));
         }
-        PB_RETURN_IF(run_plan(math, PB_OP_CONV2D_BWD_WEIGHT, args, false));
+        PB_RETURN_IF(run_plan(math, PB_OP_CONV2D_BWD_WEIGHT, args));
     }
     if (!args->out[1].data) return PB_OK;
     const pb_tensor *dy = &args->in[0];

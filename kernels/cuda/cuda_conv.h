@@ -4,7 +4,7 @@
 #define PB_KERNELS_CUDA_CONV_H
 
 #include "kernels/cuda/cuda_math.h"
-#include "kernels/cuda/cudnn_plan.h"
+#include "kernels/cuda/cudnn_conv.h"
 
 // The most scratch that a convolution is given.
 #define PB_CUDA_CONV_SCRATCH_MOST (INT64_C(32) << 20)

@@ -89,7 +89,7 @@ static pb_status learn(const pb_conv_shape *shape, const pb_plan_key *key, pb_cu
     pb_cuda_conv_facts *facts = calloc(1, sizeof *facts);
     if (!facts) PB_FAIL(PB_ERR_MEMORY, "no memory for the sizes of convolutions");
     const pb_cudnn_place place = {.properties = planning.properties};
-    PB_TRY(pb_cudnn_plan_create(planning.api, place, shape, PB_CUDA_CONV_SCRATCH_MOST, &plan));
+    PB_TRY(pb_cudnn_conv_plan_create(planning.api, place, shape, PB_CUDA_CONV_SCRATCH_MOST, &plan));
     *facts = (pb_cuda_conv_facts){
         .scratch = (uint64_t)plan.workspace_bytes, .tensor_core = plan.tensor_core, .rank = plan.rank};
     PB_TRY(pb_plan_cache_add(&planning.facts, key, facts));
@@ -180,7 +180,7 @@ static pb_status find_plan(pb_cuda_math *math, const pb_conv_shape *shape, uint6
     plan = calloc(1, sizeof *plan);
     if (!plan) PB_FAIL(PB_ERR_MEMORY, "no memory for a convolution's plan");
     const pb_cudnn_place place = {.handle = math->dnn_handle};
-    PB_TRY(pb_cudnn_plan_create(math->dnn, place, shape, (int64_t)scratch, plan));
+    PB_TRY(pb_cudnn_conv_plan_create(math->dnn, place, shape, (int64_t)scratch, plan));
     PB_TRY(pb_plan_cache_add(&math->convolutions, &key, plan));
     *result = plan;
     plan = NULL;
@@ -208,7 +208,7 @@ pb_status pb_conv_call_of(pb_cuda_math *math, pb_opcode op, const pb_kernel_args
     call = calloc(1, sizeof *call);
     if (!call) PB_FAIL(PB_ERR_MEMORY, "no memory for a convolution's call");
     call->plan = plan;
-    PB_TRY(pb_cudnn_pack_create(plan, x, t.w->data, t.y->data, scratch, &call->pack));
+    PB_TRY(pb_cudnn_conv_pack_create(plan, x, t.w->data, t.y->data, scratch, &call->pack));
     PB_TRY(pb_plan_cache_add(&math->packs, &key, call));
     *result = call;
     call = NULL;

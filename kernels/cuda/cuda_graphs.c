@@ -12,6 +12,17 @@ static pb_status refused(cudaError_t error, const char *what) {
     return error == cudaSuccess ? PB_OK : pb_error(PB_ERR_UNSUPPORTED, "%s: %s", what, cudaGetErrorString(error));
 }
 
+// Kernels from `at` on that one launcher does; *taken says how many.
+static pb_status launch_some(cudaStream_t stream, uint32_t at, uint32_t count, const pb_opcode *ops,
+                             const pb_kernel_args *const *args, uint32_t *taken) {
+    *taken = 1;
+    if (ops[at] != PB_OP_GRAD_NORM) return pb_cuda_launchers[ops[at]](args[at], stream);
+    uint32_t norms = 1;
+    while (at + norms < count && ops[at + norms] == PB_OP_GRAD_NORM) norms++;
+    *taken = pb_cuda_grad_norms_at_once(args + at, norms);
+    return pb_cuda_grad_norms(args + at, *taken, stream);
+}
+
 pb_status pb_cuda_graph_capture(cudaStream_t stream, uint32_t count, const pb_opcode *ops,
                                 const pb_kernel_args *const *args, pb_captured **result) {
     pb_status status = PB_OK;
@@ -21,8 +32,9 @@ pb_status pb_cuda_graph_capture(cudaStream_t stream, uint32_t count, const pb_op
     // Of this thread alone: the I/O thread goes on asking for events. What allocates or waits in here is refused, so
     // that a launcher that does so is found out.
     PB_TRY(refused(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "the beginning of a capture"));
-    for (uint32_t i = 0; i < count && status == PB_OK; i++) {
-        status = pb_cuda_launchers[ops[i]](args[i], stream);
+    uint32_t taken;
+    for (uint32_t i = 0; i < count && status == PB_OK; i += taken) {
+        status = launch_some(stream, i, count, ops, args, &taken);
         if (status != PB_OK) status = pb_error_context(PB_ERR_UNSUPPORTED, "%s", pb_op_name(ops[i]));
     }
     // The capture is ended in any case; after a launch that was refused this fails as well, and says less.

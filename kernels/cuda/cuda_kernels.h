@@ -21,6 +21,15 @@ typedef pb_status (*pb_cuda_launcher)(const pb_kernel_args *args, void *stream);
 #include "base/ops.def"
 #undef PB_OP
 
+// grad_norm of several gradients in a row, the same bits in fewer launches: how many of `count` of them can be taken
+// together (one norm in one place, all but the first small), and those.
+uint32_t pb_cuda_grad_norms_at_once(const pb_kernel_args *const *args, uint32_t count);
+pb_status pb_cuda_grad_norms(const pb_kernel_args *const *args, uint32_t count, void *stream);
+
+// Attention by our own kernels; the ops' launchers (cuda_attention_op.c) prefer cuDNN's for some shapes.
+pb_status pb_cuda_attention_own(const pb_kernel_args *args, void *stream);
+pb_status pb_cuda_attention_own_bwd(const pb_kernel_args *args, void *stream);
+uint64_t pb_cuda_attention_own_bwd_workspace(const pb_kernel_args *args);
 
 extern const pb_cuda_launcher pb_cuda_launchers[PB_OP_COUNT];
 extern const pb_kernel_workspace pb_cuda_workspaces[PB_OP_COUNT];  // NULL: none needed

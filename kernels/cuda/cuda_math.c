@@ -31,6 +31,8 @@ void pb_cuda_math_destroy(pb_cuda_math *math) {
         *at = math->next;
         break;
     }
+    pb_plan_cache_deinit(&math->attention_calls, pb_cuda_attention_call_destroy);
+    pb_plan_cache_deinit(&math->attentions, pb_cuda_attention_plan_destroy);
     pb_plan_cache_deinit(&math->packs, pb_cuda_pack_destroy);
     pb_plan_cache_deinit(&math->convolutions, pb_cuda_conv_plan_destroy);
     pb_plan_cache_deinit(&math->gemms, pb_cuda_gemm_plan_destroy);
@@ -75,6 +77,10 @@ pb_status pb_cuda_prepare(pb_opcode op, const pb_kernel_args *args, void *stream
     case PB_OP_CONV2D_BWD_WEIGHT:
         PB_RETURN_IF(pb_cuda_math_of(stream, &math));
         return pb_cuda_prepare_conv(math, op, args);
+    case PB_OP_ATTENTION:
+    case PB_OP_ATTENTION_BWD:
+        PB_RETURN_IF(pb_cuda_math_of(stream, &math));
+        return pb_cuda_prepare_attention(math, op, args);
     default: return PB_OK;
     }
 }

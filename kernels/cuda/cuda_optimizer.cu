@@ -71,25 +71,58 @@ template <int N, typename T> __device__ __forceinline__ double squares(const T *
 
 constexpr int64_t NORM_SPAN = 128 * 1024;  // elements that one block of grad_norm adds up
 
-// out[block] = the sum of the squares of its span; where before is not NULL (one block) with what it holds.
-template <typename T>
-__global__ void __launch_bounds__(2 * BLOCK_LIMIT, 1)
-    sum_of_squares(const T *g, int64_t count, bool aligned, const double *before, double *out) {
-    const int64_t begin = blockIdx.x * NORM_SPAN, end = begin + NORM_SPAN < count ? begin + NORM_SPAN : count;
-    const int64_t runs = aligned ? (end - begin) / VECTOR<T> : 0;
+// This thread's share of the squares of g[count].
+template <typename T> __device__ __forceinline__ double share_of_squares(const T *g, int64_t count, bool aligned) {
+    const int64_t runs = aligned ? count / VECTOR<T> : 0;
     double sum = 0;
-    for (int64_t i = threadIdx.x; i < runs; i += blockDim.x) sum += squares<VECTOR<T>>(g + begin + i * VECTOR<T>);
-    for (int64_t i = begin + runs * VECTOR<T> + threadIdx.x; i < end; i += blockDim.x) sum += squares<1>(g + i);
-    sum = block_sum(sum);
-    if (threadIdx.x == 0) out[blockIdx.x] = before ? *before + sum : sum;
+    for (int64_t i = threadIdx.x; i < runs; i += blockDim.x) sum += squares<VECTOR<T>>(g + i * VECTOR<T>);
+    for (int64_t i = runs * VECTOR<T> + threadIdx.x; i < count; i += blockDim.x) sum += squares<1>(g + i);
+    return sum;
 }
 
+// out[block] = the sum of the squares of its span.
+template <typename T>
 __global__ void __launch_bounds__(2 * BLOCK_LIMIT, 1)
-    add_sums(const double *sums, int64_t count, const double *before, double *out) {
-    double sum = 0;
-    for (int64_t i = threadIdx.x; i < count; i += blockDim.x) sum += sums[i];
-    sum = block_sum(sum);
-    if (threadIdx.x == 0) *out = *before + sum;
+    sum_of_squares(const T *g, int64_t count, bool aligned, double *out) {
+    const int64_t begin = blockIdx.x * NORM_SPAN, left = count - begin;
+    const double sum = block_sum(share_of_squares(g + begin, left < NORM_SPAN ? left : NORM_SPAN, aligned));
+    if (threadIdx.x == 0) out[blockIdx.x] = sum;
+}
+
+// Gradients of one span or less, in the order of their sums.
+constexpr uint32_t MOST_SMALL = 8;
+struct small_gradients {
+    struct {
+        const void *data;
+        pb_dtype dtype;
+        int count;
+    } item[MOST_SMALL];
+    int count;
+};
+
+// *out = *before, the `count` sums together, and then the squares of one small gradient after another; one block.
+__global__ void __launch_bounds__(2 * BLOCK_LIMIT, 1)
+    add_squares(const double *sums, int64_t count, small_gradients small, const double *before, double *out) {
+    double norm = *before;
+    if (count > 0) {
+        double sum = 0;
+        for (int64_t i = threadIdx.x; i < count; i += blockDim.x) sum += sums[i];
+        norm += block_sum(sum);
+    }
+    for (int k = 0; k < small.count; k++) {
+        const void *data = small.item[k].data;
+        const int n = small.item[k].count;
+        const bool aligned = ((uintptr_t)data & 15) == 0;
+        double sum;
+        if (small.item[k].dtype == PB_F16)
+            sum = share_of_squares(static_cast<const pb_f16 *>(data), n, aligned);
+        else if (small.item[k].dtype == PB_BF16)
+            sum = share_of_squares(static_cast<const pb_bf16 *>(data), n, aligned);
+        else
+            sum = share_of_squares(static_cast<const float *>(data), n, aligned);
+        norm += block_sum(sum);
+    }
+    if (threadIdx.x == 0) *out = norm;
 }
 
 // torch.nn.utils.clip_grad_norm_ after unscaling; one thread.
@@ -151,21 +184,38 @@ extern "C" uint64_t pb_cuda_grad_norm_workspace(const pb_kernel_args *args) {
     return blocks > 1 ? (uint64_t)blocks * sizeof(double) : 0;
 }
 
-extern "C" pb_status pb_cuda_grad_norm(const pb_kernel_args *args, void *stream) {
-    const pb_tensor *g = &args->in[0];
-    const int64_t count = pb_shape_count(g->shape), blocks = divide_up(count, NORM_SPAN);
-    const double *before = static_cast<const double *>(args->in[1].data);
-    double *out = static_cast<double *>(args->out[0].data), *sums = static_cast<double *>(args->workspace);
+extern "C" uint32_t pb_cuda_grad_norms_at_once(const pb_kernel_args *const *args, uint32_t count) {
+    uint32_t n = count > 0;
+    while (n < count && n < MOST_SMALL && args[n]->in[1].data == args[n]->out[0].data &&
+           args[n]->in[1].data == args[n - 1]->out[0].data && pb_shape_count(args[n]->in[0].shape) <= NORM_SPAN)
+        n++;
+    return n;
+}
+
+extern "C" pb_status pb_cuda_grad_norms(const pb_kernel_args *const *args, uint32_t number, void *stream) {
+    const int64_t count = pb_shape_count(args[0]->in[0].shape), blocks = divide_up(count, NORM_SPAN);
+    const double *before = static_cast<const double *>(args[0]->in[1].data);
+    double *out = static_cast<double *>(args[0]->out[0].data), *sums = static_cast<double *>(args[0]->workspace);
     const unsigned threads = 2 * pb_cuda_threads;
-    PB_RETURN_IF(with_dtype("grad_norm", g->dtype, [&](auto element) {
-        using T = decltype(element);
-        return launch("grad_norm", sum_of_squares<T>, dim3((unsigned)blocks), threads, 0, stream,
-                      static_cast<const T *>(g->data), count, is_aligned(g->data), blocks > 1 ? NULL : before,
-                      blocks > 1 ? sums : out);
-    }));
-    if (blocks <= 1) return PB_OK;
-    return launch("grad_norm", add_sums, dim3(1), threads, 0, stream, static_cast<const double *>(sums), blocks, before,
-                  out);
+    small_gradients small = {};
+    if (blocks > 1) {
+        const pb_tensor *g = &args[0]->in[0];
+        PB_RETURN_IF(with_dtype("grad_norm", g->dtype, [&](auto element) {
+            using T = decltype(element);
+            return launch("grad_norm", sum_of_squares<T>, dim3((unsigned)blocks), threads, 0, stream,
+                          static_cast<const T *>(g->data), count, is_aligned(g->data), sums);
+        }));
+    }
+    for (uint32_t i = blocks > 1 ? 1 : 0; i < number; i++) {
+        const pb_tensor *g = &args[i]->in[0];
+        small.item[small.count++] = {g->data, g->dtype, (int)pb_shape_count(g->shape)};
+    }
+    return launch("grad_norm", add_squares, dim3(1), threads, 0, stream, static_cast<const double *>(sums),
+                  blocks > 1 ? blocks : 0, small, before, out);
+}
+
+extern "C" pb_status pb_cuda_grad_norm(const pb_kernel_args *args, void *stream) {
+    return pb_cuda_grad_norms(&args, 1, stream);
 }
 
 extern "C" pb_status pb_cuda_step_control(const pb_kernel_args *args, void *stream) {

@@ -17,6 +17,7 @@ const pb_kernel_workspace pb_cuda_workspaces[PB_OP_COUNT] = {
     [PB_OP_GROUP_NORM] = pb_cuda_group_norm_workspace,
     [PB_OP_GROUP_NORM_BWD] = pb_cuda_group_norm_bwd_workspace,
     [PB_OP_LAYER_NORM_BWD] = pb_cuda_layer_norm_bwd_workspace,
+    [PB_OP_ATTENTION] = pb_cuda_attention_workspace,
     [PB_OP_ATTENTION_BWD] = pb_cuda_attention_bwd_workspace,
     [PB_OP_SUM_PIXELS] = pb_cuda_sum_pixels_workspace,
     [PB_OP_GRAD_NORM] = pb_cuda_grad_norm_workspace,

@@ -26,6 +26,8 @@ enum { PB_CUDA_OLDEST = 75 };  // compute capability; CUDA 13 makes code for not
 // The described cards, "rtx3060", "rtx3090", "rtx4090", "h100", "h200"; NULL past the end, or where none has the name.
 const pb_cuda_target *pb_cuda_target_at(int index);
 const pb_cuda_target *pb_cuda_target_named(const char *name);
+// By a driver's name for a card: the described one of that name, or of its generation. NULL: no name of such a card.
+const pb_cuda_target *pb_cuda_target_like(const char *title);
 // GPU `ordinal` of this machine. PB_ERR_UNSUPPORTED with the remedy: no driver, one that is too old, no such GPU, a GPU
 // that is too old.
 pb_status pb_cuda_target_of(int ordinal, pb_cuda_target *target);

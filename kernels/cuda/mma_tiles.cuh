@@ -17,11 +17,12 @@ static_assert(MMA_ROWS * MMA_WARPS == MMA_TILE, "one tile shape");
 // Elements between tokens in shared memory: 8 rows of 16 bytes then lie in different banks for every DEPTH.
 template <int DEPTH> constexpr int MMA_STRIDE = 16 * DEPTH + 8;
 
-// to[64][MMA_STRIDE] = tokens from `begin`; zeros beyond the matrix and beyond its width. DEPTH: channels / 16, rounded
-// up.
-template <int DEPTH> __device__ __forceinline__ void stage_tile(const head_matrix &x, int begin, uint16_t *to) {
+// to[TOKENS][MMA_STRIDE] = tokens from `begin`; zeros beyond the matrix and beyond its width. DEPTH: channels / 16,
+// rounded up.
+template <int DEPTH, int TOKENS = MMA_TILE>
+__device__ __forceinline__ void stage_tile(const head_matrix &x, int begin, uint16_t *to) {
     const uint16_t *from = static_cast<const uint16_t *>(x.data) + x.first;
-    for (int i = (int)threadIdx.x; i < MMA_TILE * 2 * DEPTH; i += (int)blockDim.x) {
+    for (int i = (int)threadIdx.x; i < TOKENS * 2 * DEPTH; i += (int)blockDim.x) {
         const int token = i / (2 * DEPTH), c = i % (2 * DEPTH) * 8;
         uint4 value = {0, 0, 0, 0};
         if (begin + token < x.tokens && c < x.width)
@@ -38,17 +39,17 @@ template <int DEPTH> __device__ __forceinline__ void load_left(const uint16_t *t
 }
 
 // sums[n] = left times the transpose of the tile's tokens 8 n to 8 n + 7.
-template <typename T, int DEPTH>
+template <typename T, int DEPTH, int EIGHTS>
 __device__ __forceinline__ void mma_scores(const uint32_t (&left)[DEPTH][4], const uint16_t *tile,
-                                           float (&sums)[MMA_TILE / 8][4]) {
+                                           float (&sums)[EIGHTS][4]) {
     const int lane = (int)threadIdx.x % 32;
     const uint16_t *from = tile + (lane / 16 * 8 + lane % 8) * MMA_STRIDE<DEPTH> + lane / 8 % 2 * 8;
 #pragma unroll
-    for (int n = 0; n < MMA_TILE / 8; n++) sums[n][0] = sums[n][1] = sums[n][2] = sums[n][3] = 0;
+    for (int n = 0; n < EIGHTS; n++) sums[n][0] = sums[n][1] = sums[n][2] = sums[n][3] = 0;
 #pragma unroll
     for (int d = 0; d < DEPTH; d++) {
 #pragma unroll
-        for (int n = 0; n < MMA_TILE / 8; n += 2) {
+        for (int n = 0; n < EIGHTS; n += 2) {
             uint32_t right[4];
             load_matrices(from + n * 8 * MMA_STRIDE<DEPTH> + d * 16, right);
             multiply_matrices<T>(left[d], right[0], right[1], sums[n]);
@@ -58,13 +59,13 @@ __device__ __forceinline__ void mma_scores(const uint32_t (&left)[DEPTH][4], con
 }
 
 // result[n], channels 8 n to 8 n + 7, += weights (a tile of sums, rounded to T) times the tile.
-template <typename T, int DEPTH>
-__device__ __forceinline__ void mma_result(const float (&weights)[MMA_TILE / 8][4], const uint16_t *tile,
+template <typename T, int DEPTH, int EIGHTS>
+__device__ __forceinline__ void mma_result(const float (&weights)[EIGHTS][4], const uint16_t *tile,
                                            float (&result)[2 * DEPTH][4]) {
     const int lane = (int)threadIdx.x % 32;
     const uint16_t *from = tile + lane % 16 * MMA_STRIDE<DEPTH> + lane / 16 * 8;
 #pragma unroll
-    for (int n = 0; n < MMA_TILE / 8; n += 2) {
+    for (int n = 0; n < EIGHTS; n += 2) {
         const uint32_t left[4] = {pack<T>(weights[n][0], weights[n][1]), pack<T>(weights[n][2], weights[n][3]),
                                   pack<T>(weights[n + 1][0], weights[n + 1][1]),
                                   pack<T>(weights[n + 1][2], weights[n + 1][3])};

@@ -15,7 +15,12 @@ pb_status pb_backend_select(const char *device, const pb_backend **backend) {
     return PB_OK;
 }
 
-const pb_backend *pb_backend_for_machine(const char *name) {
-    const pb_backend *backend = name ? pb_backend_cuda_for(name) : NULL;
+const pb_backend *pb_backend_for_machine(const pb_machine *machine) {
+    const pb_backend *backend = NULL;
+    if (!machine->shared_cores) {
+        backend = pb_backend_cuda_for(machine->name);
+        // A card that nobody described: sizes as on a common one are nearer to its own than the CPU's are.
+        if (!backend && !pb_machine_builtin(machine->name)) backend = pb_backend_cuda_for("rtx3090");
+    }
     return backend ? backend : pb_backend_cpu();
 }

@@ -70,8 +70,8 @@ pb_status pb_memory_limits_find(pb_arena *arena, const pb_config *config, const 
     *l = (pb_memory_limits){.nvme = config->memory.nvme, .link_share = config->memory.link_share};
     const bool elsewhere = machine != NULL;
     if (elsewhere) {
-        l->backend = pb_backend_for_machine(machine);
         PB_RETURN_IF(pb_machine_find(arena, machine, &l->machine));
+        l->backend = pb_backend_for_machine(&l->machine);
     } else {
         PB_RETURN_IF(pb_backend_select(config->device, &l->backend));
         PB_RETURN_IF(find_this(arena, config, l->backend, &l->machine));

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "check.h"
+#include "kernels/cuda/cuda_attention_op.h"
 #include "ops/support_harness.h"
 #include "support_gpu.h"
 
@@ -183,23 +184,28 @@ static void check_setting(const setting *s) {
     op_run_deinit(&aliased);
 }
 
-int main(void) {
+static void check_op(pb_opcode op, const char *how) {
     static const pb_dtype dtypes[] = {PB_F32, PB_F16, PB_BF16};
+    const op_cases *spec = op_cases_of(op);
+    const int failures = check_failures, checks = check_count;
+    for (int c = 0; c < spec->count; c++)
+        for (int d = 0; d < 3; d++)
+            for (unsigned dropped = 0; dropped < BIT(PB_MAX_INPUTS); dropped++)
+                if ((dropped & ~spec->optional_in) == 0)
+                    check_setting(&(setting){op, &spec->cases[c], dtypes[d], dropped});
+    printf("%-20s %6d checks, %d failed%s\n", pb_op_name(op), check_count - checks, check_failures - failures, how);
+    fflush(stdout);
+}
+
+int main(void) {
     if (!gpu_open(&card, UINT64_C(80) << 20)) return 77;
     mirror = malloc(card.bytes);
     if (!mirror) return 1;
-    for (int op = 0; op < PB_OP_COUNT; op++) {
-        const op_cases *spec = op_cases_of((pb_opcode)op);
-        const int failures = check_failures, checks = check_count;
-        for (int c = 0; c < spec->count; c++)
-            for (int d = 0; d < 3; d++)
-                for (unsigned dropped = 0; dropped < BIT(PB_MAX_INPUTS); dropped++)
-                    if ((dropped & ~spec->optional_in) == 0)
-                        check_setting(&(setting){(pb_opcode)op, &spec->cases[c], dtypes[d], dropped});
-        printf("%-20s %6d checks, %d failed\n", pb_op_name((pb_opcode)op), check_count - checks,
-               check_failures - failures);
-        fflush(stdout);
-    }
+    for (int op = 0; op < PB_OP_COUNT; op++) check_op((pb_opcode)op, "");
+    // Small as the cases are, our kernels do them; cuDNN's have to be right as well.
+    pb_cuda_attention_choose(PB_CUDA_ATTENTION_CUDNNS);
+    check_op(PB_OP_ATTENTION, " by cuDNN");
+    check_op(PB_OP_ATTENTION_BWD, " by cuDNN");
     free(mirror);
     gpu_close(&card);
     return CHECK_DONE();

@@ -75,6 +75,7 @@ const op_cases pb_case_conv2d_bwd_weight = {
 #define CAUSAL {.attention = {2, true, 0.37796447f}}
 #define PICTURE {.attention = {1, false, 0.15811388f}}
 #define LONG {.attention = {2, false, 0.25f}}
+#define WIDE {.attention = {1, false, 0.09805807f}}
 static const op_case attention[] = {
     {"cross", CROSS, .in = {SHAPE(2, 7, 24), SHAPE(2, 5, 24), SHAPE(2, 5, 24)},
      .out = {SHAPE(2, 7, 24), SHAPE(2, 3, 7)}},
@@ -84,6 +85,8 @@ static const op_case attention[] = {
      .out = {SHAPE(1, 4, 6, 40), SHAPE(1, 1, 24)}},
     {"long", LONG, .in = {SHAPE(1, 70, 32), SHAPE(1, 133, 32), SHAPE(1, 133, 32)},
      .out = {SHAPE(1, 70, 32), SHAPE(1, 2, 70)}},
+    {"wide", WIDE, .in = {SHAPE(1, 66, 104), SHAPE(1, 70, 104), SHAPE(1, 70, 104)},
+     .out = {SHAPE(1, 66, 104), SHAPE(1, 1, 66)}},
 };
 const op_cases pb_case_attention = {
     .in = {ARG_DATA, ARG_DATA, ARG_DATA}, .out = {ARG_DATA, ARG_WIDE},
@@ -105,6 +108,7 @@ static const op_case attention_bwd[] = {
     ATTENTION_BWD("causal", CAUSAL, SHAPE(2, 9, 14), SHAPE(2, 9, 14), SHAPE(2, 2, 9)),
     ATTENTION_BWD("picture", PICTURE, SHAPE(1, 4, 6, 40), SHAPE(1, 4, 6, 40), SHAPE(1, 1, 24)),
     ATTENTION_BWD("long", LONG, SHAPE(1, 70, 32), SHAPE(1, 133, 32), SHAPE(1, 2, 70)),
+    ATTENTION_BWD("wide", WIDE, SHAPE(1, 66, 104), SHAPE(1, 70, 104), SHAPE(1, 1, 66)),
 };
 const op_cases pb_case_attention_bwd = {
     .in = {ARG_DATA, ARG_DATA, ARG_DATA, ARG_DATA, ARG_DATA, ARG_WIDE}, .out = {ARG_DATA, ARG_DATA, ARG_DATA},

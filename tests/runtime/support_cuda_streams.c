@@ -423,3 +423,15 @@ const pb_cuda_launcher pb_cuda_launchers[PB_OP_COUNT] = {
 #include "base/ops.def"
 #undef PB_OP
 };
+
+// One kernel each here; the device takes them together all the same.
+uint32_t pb_cuda_grad_norms_at_once(const pb_kernel_args *const *args, uint32_t count) {
+    uint32_t n = 1;
+    while (n < count && args[n]->in[1].data == args[n - 1]->out[0].data) n++;
+    return n;
+}
+
+pb_status pb_cuda_grad_norms(const pb_kernel_args *const *args, uint32_t count, void *stream) {
+    for (uint32_t i = 0; i < count; i++) PB_RETURN_IF(launch(PB_OP_GRAD_NORM, args[i], stream));
+    return PB_OK;
+}

@@ -14,6 +14,14 @@
 #pragma weak pb_cuda_conv2d_bwd_data
 #pragma weak pb_cuda_conv2d_bwd_weight
 
+// Of attention, the part that is ours.
+pb_status pb_cuda_attention(const pb_kernel_args *args, void *stream) {
+    return pb_cuda_attention_own(args, stream);
+}
+pb_status pb_cuda_attention_bwd(const pb_kernel_args *args, void *stream) {
+    return pb_cuda_attention_own_bwd(args, stream);
+}
+
 #define PB_OP(name, NAME, gradient, kind, inplace) \
     static void run_##name(const pb_kernel_args *args) { \
         if (pb_cuda_##name(args, NULL) == PB_OK) return; \
@@ -45,7 +53,7 @@ static const pb_kernel_workspace workspaces[PB_OP_COUNT] = {
     [PB_OP_GROUP_NORM] = pb_cuda_group_norm_workspace,
     [PB_OP_GROUP_NORM_BWD] = pb_cuda_group_norm_bwd_workspace,
     [PB_OP_LAYER_NORM_BWD] = pb_cuda_layer_norm_bwd_workspace,
-    [PB_OP_ATTENTION_BWD] = pb_cuda_attention_bwd_workspace,
+    [PB_OP_ATTENTION_BWD] = pb_cuda_attention_own_bwd_workspace,
     [PB_OP_SUM_PIXELS] = pb_cuda_sum_pixels_workspace,
     [PB_OP_GRAD_NORM] = pb_cuda_grad_norm_workspace,
 };

@@ -84,6 +84,62 @@ static void check_column_sums(pb_dtype dtype, int64_t images, int64_t rows, int6
     free(workspace);
 }
 
+// Norms of gradients in a row, together and one by one: the same bits.
+static void check_grad_norms(void) {
+    enum { COUNT = 12, BIG = 300000, SPAN = 128 * 1024 };
+    static const struct {
+        int count, skip;  // skip: elements before it, so that it is not aligned
+        pb_dtype dtype;
+    } gradients[COUNT] = {{BIG, 0, PB_F16}, {320, 0, PB_F32},    {77, 1, PB_F32},  {1280, 0, PB_BF16},
+                          {9, 3, PB_F16},   {SPAN, 0, PB_F16},   {1, 0, PB_F32},   {640, 0, PB_F32},
+                          {640, 0, PB_F32}, {SPAN + 1, 0, PB_F32}, {320, 0, PB_F32}, {320, 0, PB_F32}};
+    static const uint32_t expected[COUNT] = {8, 8, 7, 6, 5, 4, 3, 2, 1, 3, 2, 1};
+    pb_kernel_args args[COUNT];
+    const pb_kernel_args *list[COUNT];
+    void *data[COUNT];
+    double norm = 0, workspace[8], reference = 0;
+    for (int i = 0; i < COUNT; i++) {
+        data[i] = malloc(((size_t)gradients[i].count + 8) * sizeof(float));
+        if (!data[i]) abort();
+        void *g = (char *)data[i] + (size_t)gradients[i].skip * pb_dtype_size(gradients[i].dtype);
+        fill(gradients[i].dtype, g, gradients[i].count);
+        const pb_tensor place = {&norm, PB_F64, PB_SHAPE1(1)};
+        args[i] = (pb_kernel_args){.in = {{g, gradients[i].dtype, PB_SHAPE1(gradients[i].count)}, place},
+                                   .out = {place},
+                                   .workspace = workspace};
+        list[i] = &args[i];
+        for (int k = 0; k < gradients[i].count; k++) {
+            const double x = pb_dtype_load(gradients[i].dtype, g, (size_t)k);
+            reference += x * x;
+        }
+    }
+    CHECK(pb_cuda_grad_norms_at_once(list, 0) == 0);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        const uint32_t n = pb_cuda_grad_norms_at_once(list + i, COUNT - i);
+        CHECK_THAT(n == expected[i], "from gradient %u on %u at once, not %u", i, n, expected[i]);
+        CHECK(pb_cuda_grad_norms_at_once(list + i, 1) == 1);
+        double one_by_one = 0;
+        norm = 0.5;
+        for (uint32_t k = 0; k < n; k++) CHECK_OK(pb_cuda_grad_norm(list[i + k], NULL));
+        one_by_one = norm;
+        norm = 0.5;
+        CHECK_OK(pb_cuda_grad_norms(list + i, n, NULL));
+        CHECK_THAT(norm == one_by_one && norm > 0.5, "%u from gradient %u on: %.17g, one by one %.17g", n, i, norm,
+                   one_by_one);
+    }
+    norm = 0;
+    for (uint32_t i = 0; i < COUNT; i += pb_cuda_grad_norms_at_once(list + i, COUNT - i))
+        CHECK_OK(pb_cuda_grad_norms(list + i, pb_cuda_grad_norms_at_once(list + i, COUNT - i), NULL));
+    CHECK(fabs(norm - reference) <= 1e-6 * reference);
+    // Another norm, or one that does not follow: not together.
+    double other = 0;
+    args[8].in[1].data = args[8].out[0].data = &other;
+    CHECK(pb_cuda_grad_norms_at_once(list + 7, 2) == 1);
+    args[8].out[0].data = &norm;
+    CHECK(pb_cuda_grad_norms_at_once(list + 7, 2) == 1);
+    for (int i = 0; i < COUNT; i++) free(data[i]);
+}
+
 int main(void) {
     const pb_dtype dtypes[] = {PB_F32, PB_F16, PB_BF16};
     for (int d = 0; d < 3; d++) {
@@ -96,5 +152,6 @@ int main(void) {
         check_column_sums(dtypes[d], 1, 1, 5);
         check_column_sums(dtypes[d], 3, 129, 1031);
     }
+    check_grad_norms();
     return CHECK_DONE();
 }

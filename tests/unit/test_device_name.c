@@ -33,9 +33,32 @@ int main(void) {
     if (!gpu) CHECK_THAT(strstr(pb_error_message(), "--device cpu"), "no remedy: %s", pb_error_message());
     CHECK(pb_backend_select("cuda:99", &backend) == PB_ERR_UNSUPPORTED);
 
-    // Plans for a card need none.
-    CHECK(pb_backend_for_machine(NULL) == pb_backend_cpu() && pb_backend_for_machine("generic") == pb_backend_cpu());
-    const pb_backend *card = pb_backend_for_machine("rtx3090");
-    CHECK(card && card->workspaces && (card == pb_backend_cpu() || strcmp(card->name, "cuda") == 0));
+    // Plans for a card need none: built in, or by a profile that bench wrote on one. The sizes are that card's.
+    CHECK(pb_backend_for_machine(pb_machine_builtin("generic")) == pb_backend_cpu());
+    const pb_backend *card = pb_backend_for_machine(pb_machine_builtin("rtx3090"));
+    const bool cuda = card != pb_backend_cpu();
+    CHECK(card && card->workspaces && (!cuda || strcmp(card->name, "cuda") == 0));
+    const pb_attr attr = {.conv = {.kh = 1, .kw = 1, .stride = 1, .in_h = 8, .in_w = 8}};
+    const pb_tensor x = {NULL, PB_F16, PB_SHAPE4(1, 8, 8, 16)}, w = {NULL, PB_F16, PB_SHAPE4(16, 1, 1, 16)};
+    const pb_kernel_args product = {.attr = &attr, .in = {x, w}, .out = {x}};
+    static const struct {
+        const char *name, *like;
+    } profiles[] = {{"NVIDIA H200", "h200"},
+                    {"NVIDIA H100 80GB HBM3", "h200"},
+                    {"NVIDIA GeForce RTX 4090", "rtx4090"},
+                    {"NVIDIA GeForce RTX 3080", "rtx3090"},
+                    {"a card of mine", "rtx3090"}};
+    for (size_t i = 0; i < sizeof profiles / sizeof *profiles; i++) {
+        pb_machine machine = *pb_machine_builtin("rtx3060");
+        snprintf(machine.name, sizeof machine.name, "%s", profiles[i].name);
+        const pb_kernel_workspace query = pb_backend_for_machine(&machine)->workspaces[PB_OP_CONV2D];
+        const uint64_t bytes = query(&product);
+        const uint64_t like =
+            pb_backend_for_machine(pb_machine_builtin(profiles[i].like))->workspaces[PB_OP_CONV2D](&product);
+        CHECK_THAT(bytes == like, "%s: %llu bytes of scratch, %llu on %s", profiles[i].name, (unsigned long long)bytes,
+                   (unsigned long long)like, profiles[i].like);
+        machine.shared_cores = true;  // a profile of the CPU backend, whatever it is called
+        CHECK(pb_backend_for_machine(&machine) == pb_backend_cpu());
+    }
     return CHECK_DONE();
 }
