@@ -146,14 +146,6 @@ static void collect_step(pb_arena *arena, const char *preset, pb_dtype dtype, in
     pb_graph_destroy(g);
 }
 
-#ifdef __SANITIZE_ADDRESS__
-// cuDNN's engines keep what they compiled, and cuBLASLt's handles (test_conv_plans.c).
-const char *__lsan_default_suppressions(void);
-const char *__lsan_default_suppressions(void) {
-    return "leak:cublasLtCreate\nleak:libcudnn\nleak:libnvrtc\n";
-}
-#endif
-
 int main(void) {
     // The name that cuDNN will look for is taken from here on.
     if (!dlopen(PB_PRETENDED_DRIVER, RTLD_NOW | RTLD_GLOBAL)) {
