@@ -102,8 +102,8 @@ SIMD int32_t most_of(const most_bits *m) {
 }
 
 // A usual block, and the largest magnitude of the one at `next`: found meanwhile, its reciprocal need not be waited
-// for. In two passes, for a number's way from beginning to end is some 50 cycles long, and the processor can look
-// ahead over five vectors' only; either half of it, over enough of them to keep its units busy.
+// for. In two passes: in one, a number meets 15 operations one after another, and the processor does not look far
+// enough ahead to have others for its units meanwhile.
 SIMD int32_t encode_usual_block(const float *x, float inverse, const usual_decades *t, uint8_t *codes,
                                 const float *next) {
     most_bits most = {{_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()}};
