@@ -6,7 +6,7 @@ TARGETS ?=
 MAKEFLAGS += --no-print-directory
 CTEST = ctest --output-on-failure --no-tests=error -j $(JOBS)
 
-.PHONY: all setup test faults demo fidelity install asan tsan clang fuzz coverage bench format-check clean
+.PHONY: all setup test faults demo fidelity install asan tsan clang fuzz coverage bench cost-model format-check clean
 
 all: setup
 	@cmake --preset release >build.log || { cat build.log; exit 1; }
@@ -69,6 +69,11 @@ fidelity: all
 bench: all
 	cmake --build build -j $(JOBS) --target bench_step
 	scripts/bench.sh build
+
+# Plans of SD 1.4, 2.1 and SDXL beside those of an independent model (docs/cost_model.md); wants Python 3. Half an hour;
+# MODEL_OPTIONS="--models sd14 --dtypes fp16" asks for less.
+cost-model: all
+	python3 scripts/cost_model.py --against ./pagebooth $(MODEL_OPTIONS)
 
 format-check:
 	git ls-files '*.c' '*.h' | xargs clang-format --dry-run --Werror

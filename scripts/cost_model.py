@@ -14,7 +14,7 @@ from cost_network import MODELS, Network, block_inputs, kept_tensors, step_ops
 from cost_paging import Formats, Usage, accesses, count_moves, operand_bytes, resident_peaks, smallest_device, totals
 
 GIB = 1 << 30
-# Up to which running linears again is considered: 320, 640 and 1280 channels in 16 bits, and shared/design.md's limit.
+# Up to which running contractions again is considered: 320, 640 and 1280 channels in 16 bits, and shared/design.md's limit.
 FLOPS_PER_BYTE = (0, 330, 650, 1300, 1800)
 
 # Published figures, dense, fp32 accumulation; shares and links as docs/machines.md assumes them.
@@ -81,7 +81,7 @@ class Model:
         self.variants = []
         for dear in FLOPS_PER_BYTE:
             kept, again = kept_tensors(n, backward, dear, not self.formats.copied)
-            v = Variant(f"linears to {dear} again" if dear else "keep", n, kept, again, self.formats, self.card)
+            v = Variant(f"again to {dear}" if dear else "keep", n, kept, again, self.formats, self.card)
             if not self.variants or v.kept < self.variants[-1].kept:
                 self.variants.append(v)
         self.variants.append(Variant("blocks again", n, block_inputs(n), None, self.formats, self.card, True))
@@ -222,8 +222,8 @@ def compare(options):
 
 
 def print_head():
-    print("ratios: Pagebooth's / the model's best; * is more than 2% away. moved: bytes up and down, against the best plan"
-          "\nof its own kind and against the fewest of any kind; seconds: against the lower bound of the model's fastest.")
+    print("ratios: Pagebooth's / the model's best; * is more than 2% away. h2d, d2h: against the fewest bytes of a plan of\n"
+          "its own kind; fewest: against those of any kind; seconds: against the lower bound of the model's fastest plan")
     print(f"{'plan':42s} {'params':>8s} {'flops':>8s} {'kept':>8s} {'peak':>8s} {'h2d':>8s} {'d2h':>8s} {'fewest':>8s}"
           f" {'seconds':>8s}  {'s':>7s} {'plan s':>6s}  kinds")
 
@@ -283,8 +283,8 @@ def report_nvme(name, m, ours, device, host):
                 (moved["nvme_read"] + moved["nvme_write"]) / NVME_BOTH)
     print(f"{name:42s} read {moved['nvme_read'] / 1e9:7.2f} GB {mark(ratio(moved['nvme_read'], read))} "
           f"written {moved['nvme_write'] / 1e9:7.2f} GB {mark(ratio(moved['nvme_write'], write))} "
-          f"h2d {moved['h2d'] / 1e9:6.2f} d2h {moved['d2h'] / 1e9:6.2f}  {ours['seconds']:7.3f} s, of which the drive alone "
-          f"needs {drive:.3f}; planned in {ours['plan_seconds']:.2f} s")
+          f"h2d {moved['h2d'] / 1e9:6.2f} d2h {moved['d2h'] / 1e9:6.2f}  {ours['seconds']:7.3f} s; the drive alone "
+          f"{drive:.3f}; planned in {ours['plan_seconds']:.2f} s")
 
 
 DTYPES = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}
@@ -293,8 +293,8 @@ DTYPES = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}
 def show(options):
     resolution = options.resolution or MODELS[options.model]["resolution"]
     m = Model(options.model, options.batch, resolution, options.dtype, options.states, options.master, options.machine)
-    print(f"{options.model}, {resolution} x {resolution}, batch {options.batch}, {options.dtype}, states {options.states}, "
-          f"master {options.master}")
+    print(f"{options.model}, {resolution} x {resolution}, batch {options.batch}, {options.dtype}, "
+          f"states {options.states}, master {options.master}")
     print(f"parameters {m.parameters}, FLOPs forward {m.forward}, backward {m.backward}")
     print(f"weights {m.totals['work'] / GIB:.3f} GiB, gradients {m.totals['gradient'] / GIB:.3f}, "
           f"state {m.totals['state'] / GIB:.3f}; operands of the largest op {m.smallest / 2**20:.1f} MiB")

@@ -280,7 +280,7 @@ class Network:
 
 def kept_tensors(network, backward, dear=0.0, weights_stay=False):
     """The fewest bytes from which everything that the backward pass reads can be made again by cheap ops (and by
-    linears of at most `dear` FLOPs per byte of their result). A minimum cut between what only dear ops make and what
+    contractions of at most `dear` FLOPs per byte of their result). A minimum cut between what only dear ops make and what
     is read. weights_stay: weights are there in any case. Returns (kept set, set of ops run again)."""
     wanted = {}
     for op in backward:
@@ -293,7 +293,9 @@ def kept_tensors(network, backward, dear=0.0, weights_stay=False):
         if op.kind in CHEAP:
             return True
         # Of the text's keys and values a working copy is dead after the forward pass: it would be kept in their place.
-        if op.kind != "linear" or (id(op.reads[0]) in constant and not weights_stay):
+        if id(op.reads[0]) in constant and not weights_stay:
+            return False
+        if op.kind not in ("linear", "conv", "attention"):
             return False
         return op.flops <= dear * op.writes[0].bytes
 

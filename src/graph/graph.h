@@ -100,8 +100,8 @@ pb_status pb_graph_hoist(pb_graph *g);
 
 // Runs cheap forward ops (norms, SiLU, GELU, concatenation) again just before the backward pass reads their output,
 // wherever that keeps fewer bytes. Changes no result.
-// `dearest`: linears are run again, too, where that costs at most so many FLOPs per byte that need not be kept; 0:
-// none.
+// `dearest`: linears, convolutions and attention are run again, too, where that costs at most so many FLOPs per byte
+// that need not be kept; 0: none.
 pb_status pb_graph_recompute(pb_graph *g, double dearest);
 
 // Removes nodes whose results nobody reads.

@@ -4,6 +4,11 @@
 
 #include "graph/rules.h"
 
+// What may run again although it is no cheap op.
+static bool is_contraction(pb_opcode op) {
+    return op == PB_OP_LINEAR || op == PB_OP_CONV2D || op == PB_OP_ATTENTION;
+}
+
 // Walks the forward nodes from the last to the first. kept[v]: the backward pass reads v, or reads something that will
 // be made again from v. A cheap op whose output is kept is run again if keeping its inputs instead costs fewer bytes;
 // going backward, an input that is itself cheap gets its turn later.
@@ -11,7 +16,7 @@ static void choose(const pb_graph *g, double dearest, bool *kept, bool *again) {
     for (uint32_t n = g->node_count; n-- > 0;) {
         const pb_node *node = &g->nodes[n];
         const bool cheap = pb_op_kind_of(node->op) == PB_KIND_CHEAP;
-        if (node->phase != PB_PHASE_FORWARD || (!cheap && (dearest <= 0 || node->op != PB_OP_LINEAR))) continue;
+        if (node->phase != PB_PHASE_FORWARD || (!cheap && (dearest <= 0 || !is_contraction(node->op)))) continue;
         if (!kept[node->out[0]] || g->values[node->out[0]].output) continue;
         uint64_t cost = 0;
         for (int i = 0; i < PB_MAX_INPUTS; i++) {

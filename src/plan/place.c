@@ -30,7 +30,7 @@ static const double GOOD_ENOUGH = 1.002;  // of the lower bound
 enum {
     HALVINGS = 2,  // of what a block stays longer than it must, before it stays no longer
     ROUNDS = 4,    // for an order
-    HOPELESS = 20  // where large blocks first end higher by more than this share of the limit, no other order does
+    HOPELESS = 20  // what ends higher by more than this share of the limit is not tried once more
 };
 
 typedef enum order { BY_BYTES, BY_AREA, BY_MAGNITUDE } order;
@@ -227,8 +227,7 @@ static void place_blocks(placing *p, uint64_t enough, best *b) {
             if (try_rounds(p, by, 2, true, enough, b) || is_hopeless(b->height, enough)) return;
         return;
     }
-    if (try_rounds(p, BY_BYTES, 1, false, enough, b) || is_hopeless(b->height, enough)) return;
-    if (try_rounds(p, BY_MAGNITUDE, 1, false, enough, b)) return;
+    if (try_rounds(p, BY_BYTES, 1, false, enough, b) || try_rounds(p, BY_MAGNITUDE, 1, false, enough, b)) return;
     if (!is_hopeless(p->height, enough)) try_order(p, BY_MAGNITUDE, false, enough, b);
 }
 
