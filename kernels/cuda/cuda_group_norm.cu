@@ -140,15 +140,27 @@ __global__ void __launch_bounds__(BLOCK_LIMIT, 1)
         const int rows = (int)(b.end - b.row), step = t.lanes * plan.channels;
         const T *from = x + at;
         T *to = y + at;
-        for (int row = t.lane; row < rows; row += t.lanes, from += step, to += step) {
-            load<V>(from, value);
+        const auto finish = [&](float(&v)[V], T *place) {
 #pragma unroll
             for (int k = 0; k < V; k++) {
-                value[k] = (value[k] - mean[k]) * scale[k] + shift[k];
+                v[k] = (v[k] - mean[k]) * scale[k] + shift[k];
                 // Rounded before SiLU, as separate ops would.
-                if (g.silu) value[k] = activation<PB_UNARY_SILU>(round_to<T>(value[k]));
+                if (g.silu) v[k] = activation<PB_UNARY_SILU>(round_to<T>(v[k]));
             }
-            store<V>(to, value);
+            store<V>(place, v);
+        };
+        // Two rows at a time: y may be x, so the compiler would not load the second before the first is stored.
+        int row = t.lane;
+        for (; row + t.lanes < rows; row += 2 * t.lanes, from += 2 * step, to += 2 * step) {
+            float next[V];
+            load<V>(from, value);
+            load<V>(from + step, next);
+            finish(value, to);
+            finish(next, to + step);
+        }
+        if (row < rows) {
+            load<V>(from, value);
+            finish(value, to);
         }
     }
 }
@@ -278,14 +290,26 @@ __global__ void __launch_bounds__(BLOCK_LIMIT, 1)
             sum[k] = factors[2 * group];
             product[k] = factors[2 * group + 1];
         }
-        for (int64_t row = b.row + t.lane; row < b.end; row += t.lanes) {
-            const int64_t at = ((int64_t)b.image * plan.rows + row) * plan.channels + c;
-            load_pair<V>(in, column, at, dz, unit);
+        const auto finish = [&](float(&slope)[V], float(&x)[V], int64_t at) {
 #pragma unroll
             for (int k = 0; k < V; k++)
-                dz[k] = column.inverse[k] * (dz[k] * column.gamma[k] - sum[k] - product[k] * unit[k]);
-            if (in.addend) add_rounded<V>(in.addend + at, dz);
-            store<V>(dx + at, dz);
+                slope[k] = column.inverse[k] * (slope[k] * column.gamma[k] - sum[k] - product[k] * x[k]);
+            if (in.addend) add_rounded<V>(in.addend + at, slope);
+            store<V>(dx + at, slope);
+        };
+        // Two rows at a time, as in normalise.
+        const int64_t step = (int64_t)t.lanes * plan.channels;
+        int64_t row = b.row + t.lane, at = ((int64_t)b.image * plan.rows + row) * plan.channels + c;
+        for (; row + t.lanes < b.end; row += 2 * t.lanes, at += 2 * step) {
+            float next[V], next_unit[V];
+            load_pair<V>(in, column, at, dz, unit);
+            load_pair<V>(in, column, at + step, next, next_unit);
+            finish(dz, unit, at);
+            finish(next, next_unit, at + step);
+        }
+        if (row < b.end) {
+            load_pair<V>(in, column, at, dz, unit);
+            finish(dz, unit, at);
         }
     }
 }
