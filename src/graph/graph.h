@@ -104,6 +104,9 @@ pb_status pb_graph_hoist(pb_graph *g);
 // that need not be kept; 0: none.
 pb_status pb_graph_recompute(pb_graph *g, double dearest);
 
+// Bytes that the backward pass finds made by the forward pass: values of ops, each once.
+uint64_t pb_graph_kept_bytes(const pb_graph *g);
+
 // Removes nodes whose results nobody reads.
 pb_status pb_graph_prune(pb_graph *g);
 

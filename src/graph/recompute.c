@@ -113,6 +113,24 @@ fail:
     return status;
 }
 
+uint64_t pb_graph_kept_bytes(const pb_graph *g) {
+    uint64_t bytes = 0;
+    bool *seen = calloc(g->value_count + 1, sizeof *seen);
+    if (!seen) return 0;
+    for (uint32_t n = 0; n < g->node_count; n++) {
+        if (g->nodes[n].phase != PB_PHASE_BACKWARD) continue;
+        for (int i = 0; i < PB_MAX_INPUTS; i++) {
+            const pb_vid v = g->nodes[n].in[i];
+            const uint32_t producer = v == PB_NONE ? PB_NONE : g->values[v].producer;
+            if (producer == PB_NONE || seen[v] || g->nodes[producer].phase != PB_PHASE_FORWARD) continue;
+            seen[v] = true;
+            bytes += pb_value_bytes(&g->values[v]);
+        }
+    }
+    free(seen);
+    return bytes;
+}
+
 pb_status pb_graph_prune(pb_graph *g) {
     if (g->status != PB_OK) return g->status;
     bool *read = calloc(g->value_count + 1, sizeof *read);

@@ -148,18 +148,33 @@ static pb_status compile_all(const pb_step_request *request, const pb_batching *
     *programs = (pb_programs){.backend = limits->backend};
     PB_RETURN_IF(find_passes(batching, programs, &programs->sums));
     pb_plan_request budgets = limits->request;
+    pb_programs deferred = *programs;
+    bool again = false;
     budgets.quick = quick;
     // What fits is not moved; the update is then made at the end of its own step.
     pb_status status = PB_ERR_BUDGET;
-    if (budgets.state <= PB_STATE_ON_DEVICE) status = pb_programs_compile_way(request, &budgets, quick, programs);
-    if (status != PB_ERR_BUDGET || budgets.state == PB_STATE_ON_DEVICE) return status;
+    if (budgets.state <= PB_STATE_ON_DEVICE) status = pb_programs_compile_resident(request, &budgets, quick, programs, &again);
+    if ((status != PB_ERR_BUDGET && status != PB_OK) || budgets.state == PB_STATE_ON_DEVICE) return status;
+    if (status == PB_OK && (quick || !again)) return PB_OK;
     if (limits->shared) {
         // Device and host are one memory: with a disk below, some of it has to be host.
         budgets.budget[PB_TIER_HOST] = budgets.budget[PB_TIER_DEVICE] / 2;
         budgets.budget[PB_TIER_DEVICE] -= budgets.budget[PB_TIER_HOST];
         if (!budgets.budget[PB_TIER_NVME]) return status;
     }
-    return budgets.budget[PB_TIER_HOST] ? pb_programs_compile_deferred(request, &budgets, quick, programs) : status;
+    if (!budgets.budget[PB_TIER_HOST]) return status;
+    if (status != PB_OK) return pb_programs_compile_deferred(request, &budgets, quick, programs);
+    // What had to be run again to fit takes time, too; moving may take less. A step that moves nothing is the surer one,
+    // so that has to be worth it.
+    static const double worth_moving = 0.97;
+    const pb_status other = pb_programs_compile_deferred(request, &budgets, quick, &deferred);
+    if (other == PB_OK && pb_programs_seconds(&deferred) < worth_moving * pb_programs_seconds(programs)) {
+        pb_programs_deinit(programs);
+        *programs = deferred;
+        return PB_OK;
+    }
+    pb_programs_deinit(&deferred);
+    return other == PB_ERR_BUDGET ? PB_OK : other;
 }
 
 // The largest pass that fits, or 0.

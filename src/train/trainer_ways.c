@@ -1,5 +1,5 @@
-// The ways to build a step whose updates are deferred, all with the same results: with feed-forwards' linears kept for
-// the backward pass or run again in it, and with gradients kept for the update or made again before it.
+// The ways to build a step, all with the same results: with attention and feed-forwards' linears kept for the backward
+// pass or run again in it; and, where updates are deferred, with gradients kept for the update or made again before it.
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,8 +7,36 @@
 #include "plan/predict.h"
 #include "train/trainer_parts.h"
 
-// Linears that widen (a feed-forward's first) cost fewer FLOPs per byte of their result than the links take to move it.
-static const double dearest_linear = 1800;
+// --- What may run again in the backward pass ---
+
+// FLOPs per byte that need not be kept, at most: attention and the linears that widen. The links take longer to move a
+// byte than a device takes for either. The larger one takes in the linears of 1280 channels.
+static const double dear = 650, dearest = 1800;
+// It pays where that spares more than this share of what is kept otherwise: in SDXL, not in SD 1 and 2.
+static const double worth_it = 0.25;
+
+static pb_status find_kept(const pb_step_request *request, double recompute, uint64_t *bytes) {
+    pb_step_request r = *request;
+    pb_step_graph *step = NULL;
+    r.recompute = recompute;
+    PB_RETURN_IF(pb_step_graph_create(&r, &step));
+    *bytes = pb_graph_kept_bytes(step->graph);
+    pb_step_graph_destroy(step);
+    return PB_OK;
+}
+
+static pb_status choose_recompute(const pb_step_request *request, const pb_programs *programs, double *recompute) {
+    pb_step_request r = *request;
+    uint64_t all, less, least;
+    r.batch = (int)programs->items[0].images;
+    r.pass = programs->items[0].pass;
+    r.sums = programs->sums;
+    PB_RETURN_IF(find_kept(&r, 0, &all));
+    PB_RETURN_IF(find_kept(&r, dear, &less));
+    PB_RETURN_IF(find_kept(&r, dearest, &least));
+    *recompute = (double)less - (double)least > worth_it * (double)all ? dearest : dear;
+    return PB_OK;
+}
 
 // One of two ways, for a thread.
 typedef struct way {
@@ -85,7 +113,7 @@ static void compile_both(way *a, way *b) {
         compile_way(b);
 }
 
-static double seconds_of(const pb_programs *programs) {
+double pb_programs_seconds(const pb_programs *programs) {
     double seconds = 0;
     for (int i = 0; i < programs->count; i++) seconds += programs->items[i].program->seconds;
     return seconds;
@@ -116,7 +144,7 @@ static pb_status compile_pair(const pb_step_request *request, const pb_plan_requ
     pb_programs other = *programs;
     way plain = {*request, *budgets, quick, carries, programs, {.needed = 0}, PB_ERR_BUDGET, ""};
     way again = {*request, *budgets, quick, carries, &other, {.needed = 0}, PB_ERR_BUDGET, ""};
-    again.request.recompute = dearest_linear;
+    PB_RETURN_IF(choose_recompute(request, programs, &again.request.recompute));
     // What kernels set up at their first use is there when everything was tried on the device before.
     if (!quick && budgets->state <= PB_STATE_ON_DEVICE) {
         compile_both(&plain, &again);
@@ -136,7 +164,7 @@ static pb_status compile_pair(const pb_step_request *request, const pb_plan_requ
         return pb_error(PB_ERR_BUDGET, "%s", plain.message);
     }
     if (again.status == PB_OK &&
-        (plain.status != PB_OK || (moves_something(programs) && seconds_of(&other) < seconds_of(programs))))
+        (plain.status != PB_OK || (moves_something(programs) && pb_programs_seconds(&other) < pb_programs_seconds(programs))))
         replace(programs, &other);
     else
         pb_programs_deinit(&other);
@@ -167,7 +195,7 @@ pb_status pb_programs_compile_deferred(const pb_step_request *request, const pb_
     if (carried_status == PB_OK && !may_keep(programs)) return PB_OK;
     const pb_plan_refusal refusal = *budgets->refusal;
     const pb_status kept_status = compile_pair(request, budgets, quick, false, &kept);
-    if (kept_status == PB_OK && (carried_status != PB_OK || seconds_of(&kept) < seconds_of(programs))) {
+    if (kept_status == PB_OK && (carried_status != PB_OK || pb_programs_seconds(&kept) < pb_programs_seconds(programs))) {
         replace(programs, &kept);
         return PB_OK;
     }
@@ -175,4 +203,18 @@ pb_status pb_programs_compile_deferred(const pb_step_request *request, const pb_
     if (carried_status == PB_OK) return kept_status == PB_ERR_BUDGET ? PB_OK : kept_status;
     if (refuses_less(&refusal, budgets->refusal)) *budgets->refusal = refusal;
     return kept_status;
+}
+
+pb_status pb_programs_compile_resident(const pb_step_request *request, const pb_plan_request *limits, bool quick,
+                                       pb_programs *programs, bool *again) {
+    pb_step_request more = *request;
+    *again = false;
+    const pb_status kept = pb_programs_compile_way(request, limits, quick, programs);
+    if (kept != PB_ERR_BUDGET) return kept;
+    const pb_plan_refusal refusal = *limits->refusal;
+    PB_RETURN_IF(choose_recompute(request, programs, &more.recompute));
+    *again = true;
+    const pb_status status = pb_programs_compile_way(&more, limits, quick, programs);
+    if (status == PB_ERR_BUDGET && refuses_less(&refusal, limits->refusal)) *limits->refusal = refusal;
+    return status;
 }
