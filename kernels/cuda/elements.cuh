@@ -38,7 +38,7 @@ template <typename T> __device__ __forceinline__ float round_to(float x) {
     return to_float(value);
 }
 
-// N elements from p, which is 16-byte aligned where N elements are 16 bytes or more, and 8-byte aligned where they are 8.
+// N elements from p, which is 16-byte aligned where N elements are 16 bytes or more, 8-byte aligned where they are 8.
 template <int N, typename T> __device__ __forceinline__ void load(const T *p, float (&x)[N]) {
     if constexpr (N > 1 && N * sizeof(T) == 8) {
         union {
