@@ -26,7 +26,7 @@ __device__ __forceinline__ void update(const adamw_scalars &s, float gradient, f
 }
 
 template <typename T, typename Work> struct adamw_body {
-    static constexpr int WIDTH = VECTOR<T> < VECTOR<Work> ? VECTOR<Work> : VECTOR<T>;
+    static constexpr int WIDTH = VECTOR<float>;
     const T *gradient;
     const float *control, *hyper, *master, *m, *v;
     float *master_out, *m_out, *v_out;

@@ -72,11 +72,11 @@ __global__ void __launch_bounds__(MMA_WARPS * 32, DEPTH <= 5 ? 3 : 2)
             lse[(int64_t)blockIdx.y * s.queries + row + 8 * h] = (most[h] + log2f(sum[h])) * LN_2;
 }
 
-// A third of the blocks, or half, own queries and make dq; the others own keys. Where a head's registers allow it (SPLIT
-// is false) these make dk and dv at once, else there are blocks for each. So the scores are formed two or three times,
-// seven or eight products of tiles where five would do with atomics, and the sums are in the same order in every run.
-// What the softmax left of a query is in registers where the block owns it, and else staged with the queries. COLUMNS
-// are staged at a time; their places hold the block's own rows first.
+// A third of the blocks, or half, own queries and make dq; the others own keys. Where a head's registers allow it
+// (SPLIT is false) these make dk and dv at once, else there are blocks for each. So the scores are formed two or three
+// times, seven or eight products of tiles where five would do with atomics, and the sums are in the same order in every
+// run. What the softmax left of a query is in registers where the block owns it, and else staged with the queries.
+// COLUMNS are staged at a time; their places hold the block's own rows first.
 template <typename T, int DEPTH, int COLUMNS, bool SPLIT>
 __global__ void __launch_bounds__(MMA_WARPS * 32, 2)
     attention_gradient_mma(attention_shape s, attention_gradient_in in, const float *delta, void *dq, void *dk,

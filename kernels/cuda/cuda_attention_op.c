@@ -3,12 +3,12 @@
 // afterwards. Both keep the same lse, so that one's gradient may follow the other's forward op.
 //
 // Expected, since nothing here has run on a GPU (tests/gpu/test_gpu_choices.c measures both):
-//   forward   cuDNN's kernels load tiles while they multiply, ours do not; and ours have no matrix units for heads beyond
-//             160 channels. cuDNN wants next to no scratch. Below LEAST_WORK ours do: the launch costs as much as the work, and
-//             cuDNN takes half a second to compile each shape.
-//   gradient  With equal bits in every run, cuDNN's writes the matrix of scores' gradients to memory and reads it again:
-//             4 bytes per score, against 2 of 7 products that ours forms twice. By published figures of bandwidth and of
-//             matrix units that pays on sm_90 alone; there where the matrix is within SCRATCH_MOST.
+//   forward   cuDNN's kernels load tiles while they multiply, ours do not; and ours have no matrix units for heads
+//             beyond 160 channels. cuDNN wants next to no scratch. Below LEAST_WORK ours do: the launch costs as much
+//             as the work, and cuDNN takes half a second to compile each shape.
+//   gradient  With equal bits in every run, cuDNN's writes the matrix of scores' gradients to memory and reads it
+//             again: 4 bytes per score, against 2 of 7 products that ours forms twice. By published figures of
+//             bandwidth and of matrix units that pays on sm_90 alone; there where the matrix is within SCRATCH_MOST.
 #include <stdlib.h>
 #include <string.h>
 

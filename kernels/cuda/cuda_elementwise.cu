@@ -93,9 +93,8 @@ template <typename T> struct add_body {
     }
 };
 
-// Runs of the narrower type's vector: the wider one takes several accesses.
 template <typename From, typename To> struct cast_body {
-    static constexpr int WIDTH = sizeof(From) < sizeof(To) ? VECTOR<From> : VECTOR<To>;
+    static constexpr int WIDTH = VECTOR_OF_BOTH<From, To>;
     const From *x;
     To *y;
     template <int N> __device__ void run(int64_t i) const {
@@ -124,7 +123,7 @@ struct copy_halves_body {  // what the copy by 16 bytes leaves, or all where it 
 };
 
 template <typename T, typename Sum> struct epilogue_body {
-    static constexpr int WIDTH = VECTOR<T>;
+    static constexpr int WIDTH = VECTOR_OF_BOTH<T, Sum>;
     const Sum *sum;
     const float *bias;
     const T *rowbias, *residual;

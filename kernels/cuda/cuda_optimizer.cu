@@ -23,7 +23,7 @@ __global__ void __launch_bounds__(2 * BLOCK_LIMIT, 1)
 }
 
 template <typename T> struct mse_bwd_body {
-    static constexpr int WIDTH = VECTOR<T>;
+    static constexpr int WIDTH = VECTOR<float>;
     const T *pred;
     const float *target, *weight, *scale;
     T *dpred;
@@ -41,7 +41,7 @@ template <typename T> struct mse_bwd_body {
 };
 
 template <typename T> struct accumulate_body {
-    static constexpr int WIDTH = VECTOR<T>;
+    static constexpr int WIDTH = VECTOR<float>;
     const T *g;
     const float *sum;
     float *out;

@@ -17,7 +17,8 @@ pb_status pb_cudnn_attention_plan_create(const pb_cudnn_api *api, pb_cudnn_place
                                          pb_cudnn_plan *plan);
 
 // The pointers of one call: of the forward op q, k, v, y and lse[N,heads,queries], of the gradient all. `sums` is
-// scratch of its own, fp32[N,heads,queries], for the gradient. `scale` and `one` are the host's and stay where they are.
+// scratch of its own, fp32[N,heads,queries], for the gradient. `scale` and `one` are the host's and stay where they
+// are.
 typedef struct pb_cudnn_attention_pointers {
     void *q, *k, *v, *y, *lse;
     void *dy, *dq, *dk, *dv, *sums;

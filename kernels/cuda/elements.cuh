@@ -13,6 +13,9 @@ extern "C" unsigned pb_cuda_threads;
 // Elements of a 16-byte access.
 template <typename T> constexpr int VECTOR = 16 / (int)sizeof(T);
 
+// Elements at a time where two types meet: a vector of the wider one, so that a warp's every access is of one piece.
+template <typename A, typename B> constexpr int VECTOR_OF_BOTH = VECTOR<A> < VECTOR<B> ? VECTOR<A> : VECTOR<B>;
+
 template <typename T> __device__ __forceinline__ float load_one(const T *p) {
     return to_float(*p);
 }
@@ -35,9 +38,17 @@ template <typename T> __device__ __forceinline__ float round_to(float x) {
     return to_float(value);
 }
 
-// N elements from p, which is 16-byte aligned where N elements are 16 bytes or more.
+// N elements from p, which is 16-byte aligned where N elements are 16 bytes or more, 8-byte aligned where they are 8.
 template <int N, typename T> __device__ __forceinline__ void load(const T *p, float (&x)[N]) {
-    if constexpr (N * sizeof(T) >= 16) {
+    if constexpr (N > 1 && N * sizeof(T) == 8) {
+        union {
+            uint2 raw;
+            T element[N];
+        } access;
+        access.raw = *reinterpret_cast<const uint2 *>(p);
+#pragma unroll
+        for (int i = 0; i < N; i++) x[i] = load_one(&access.element[i]);
+    } else if constexpr (N * sizeof(T) >= 16) {
         static_assert(N * sizeof(T) % 16 == 0, "whole accesses");
         union {
             uint4 raw;
@@ -56,7 +67,15 @@ template <int N, typename T> __device__ __forceinline__ void load(const T *p, fl
 }
 
 template <int N, typename T> __device__ __forceinline__ void store(T *p, const float (&x)[N]) {
-    if constexpr (N * sizeof(T) >= 16) {
+    if constexpr (N > 1 && N * sizeof(T) == 8) {
+        union {
+            uint2 raw;
+            T element[N];
+        } access;
+#pragma unroll
+        for (int i = 0; i < N; i++) store_one(&access.element[i], x[i]);
+        *reinterpret_cast<uint2 *>(p) = access.raw;
+    } else if constexpr (N * sizeof(T) >= 16) {
         union {
             uint4 raw;
             T element[VECTOR<T>];

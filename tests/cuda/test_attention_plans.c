@@ -177,7 +177,7 @@ int main(void) {
     s.lse = s.gradient = true;
     check_pack(&s);
     for (int c = 0; c < CARDS; c++) {
-        printf("%s: %d plans, none for %d; cuDNN's kernels are preferred for %d ops, with at most %.1f MiB of scratch\n",
+        printf("%s: %d plans, none for %d; preferred to our kernels for %d ops, with at most %.1f MiB of scratch\n",
                cards[c].name, cards[c].plans, cards[c].none, cards[c].chosen, (double)cards[c].scratch / 0x1p20);
         api->destroy_descriptor(cards[c].properties);
     }

@@ -136,8 +136,8 @@ static void compare(const geometry *g, pb_opcode op, pb_kernel_args *args, uint6
     unsigned char *ours[3] = {NULL}, *theirs[3] = {NULL};
     double our_seconds = 0, their_seconds = 0;
     char what[96];
-    snprintf(what, sizeof what, "%s %s batch %d, %d heads of %d, %d x %d", pb_op_name(op), g->model, g->images, g->heads,
-             g->width, g->queries, g->keys);
+    snprintf(what, sizeof what, "%s %s batch %d, %d heads of %d, %d x %d", pb_op_name(op), g->model, g->images,
+             g->heads, g->width, g->queries, g->keys);
     if (!run_by(PB_CUDA_ATTENTION_OURS, op, args, used, outputs, ours, &our_seconds) ||
         !run_by(PB_CUDA_ATTENTION_CUDNNS, op, args, used, outputs, theirs, &their_seconds)) {
         printf("choice: %s: no room for the matrix that cuDNN's keeps\n", what);
