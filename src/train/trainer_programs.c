@@ -153,7 +153,8 @@ static pb_status compile_all(const pb_step_request *request, const pb_batching *
     budgets.quick = quick;
     // What fits is not moved; the update is then made at the end of its own step.
     pb_status status = PB_ERR_BUDGET;
-    if (budgets.state <= PB_STATE_ON_DEVICE) status = pb_programs_compile_resident(request, &budgets, quick, programs, &again);
+    if (budgets.state <= PB_STATE_ON_DEVICE)
+        status = pb_programs_compile_resident(request, &budgets, quick, programs, &again);
     if ((status != PB_ERR_BUDGET && status != PB_OK) || budgets.state == PB_STATE_ON_DEVICE) return status;
     if (status == PB_OK && (quick || !again)) return PB_OK;
     if (limits->shared) {
@@ -164,8 +165,8 @@ static pb_status compile_all(const pb_step_request *request, const pb_batching *
     }
     if (!budgets.budget[PB_TIER_HOST]) return status;
     if (status != PB_OK) return pb_programs_compile_deferred(request, &budgets, quick, programs);
-    // What had to be run again to fit takes time, too; moving may take less. A step that moves nothing is the surer one,
-    // so that has to be worth it.
+    // What had to be run again to fit takes time, too; moving may take less. A step that moves nothing is the surer
+    // one, so that has to be worth it.
     static const double worth_moving = 0.97;
     const pb_status other = pb_programs_compile_deferred(request, &budgets, quick, &deferred);
     if (other == PB_OK && pb_programs_seconds(&deferred) < worth_moving * pb_programs_seconds(programs)) {

@@ -119,6 +119,10 @@ double pb_programs_seconds(const pb_programs *programs) {
     return seconds;
 }
 
+static bool is_faster(const pb_programs *a, const pb_programs *b) {
+    return pb_programs_seconds(a) < pb_programs_seconds(b);
+}
+
 static bool moves_something(const pb_programs *programs) {
     for (int i = 0; i < programs->count; i++)
         for (int link = 0; link < PB_LINK_COUNT; link++)
@@ -164,7 +168,7 @@ static pb_status compile_pair(const pb_step_request *request, const pb_plan_requ
         return pb_error(PB_ERR_BUDGET, "%s", plain.message);
     }
     if (again.status == PB_OK &&
-        (plain.status != PB_OK || (moves_something(programs) && pb_programs_seconds(&other) < pb_programs_seconds(programs))))
+        (plain.status != PB_OK || (moves_something(programs) && is_faster(&other, programs))))
         replace(programs, &other);
     else
         pb_programs_deinit(&other);
@@ -195,7 +199,7 @@ pb_status pb_programs_compile_deferred(const pb_step_request *request, const pb_
     if (carried_status == PB_OK && !may_keep(programs)) return PB_OK;
     const pb_plan_refusal refusal = *budgets->refusal;
     const pb_status kept_status = compile_pair(request, budgets, quick, false, &kept);
-    if (kept_status == PB_OK && (carried_status != PB_OK || pb_programs_seconds(&kept) < pb_programs_seconds(programs))) {
+    if (kept_status == PB_OK && (carried_status != PB_OK || is_faster(&kept, programs))) {
         replace(programs, &kept);
         return PB_OK;
     }

@@ -79,10 +79,10 @@ compare() {  # name, "device host" budgets separated by commas, keys...
     done <<<"$budgets,"
 }
 
-compare fp32 "6 8,5 6,5 4" mixed_precision=no
+compare fp32 "7 8,5 6,5 4" mixed_precision=no
 compare split16 "5 4" mixed_precision=bf16 optimizer.master=split16
 compare stochastic-8bit "4 4" mixed_precision=bf16 optimizer.master=none optimizer.states=8bit
-compare validation "6 8" mixed_precision=no "validation_prompt=a picture of a fox" validation_steps=1
+compare validation "7 8" mixed_precision=no "validation_prompt=a picture of a fox" validation_steps=1
 
 echo "$((cases - failures)) passed, $failures failed"
 [ "$failures" -eq 0 ]
