@@ -21,6 +21,18 @@ fingerprint() {  # output directory: every byte of the result, and what the step
      sed 's/, "seconds": [0-9.]*//' metrics.jsonl)
 }
 
+kill_at() {  # process, file: kills it and its children as soon as the file is there
+    local pid=$1 file=$2
+    for _ in $(seq 1200); do
+        [ -f "$file" ] && break
+        kill -0 "$pid" 2>/dev/null || break
+        sleep 0.01
+    done
+    pkill -9 -P "$pid" 2>/dev/null
+    kill -9 "$pid" 2>/dev/null
+    wait "$pid" 2>/dev/null
+}
+
 newest() {  # output directory: the last step whose checkpoint is complete
     ls -d "$1"/checkpoint-*/manifest.json 2>/dev/null | sed 's,.*checkpoint-\([0-9]*\)/.*,\1,' | sort -n | tail -1
 }

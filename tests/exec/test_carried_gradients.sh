@@ -54,7 +54,7 @@ at() {  # device, host, MiB; a disk besides
 }
 # Runs of KEYS, resident and then at each budget; at each also killed after a step and resumed.
 compare() {  # name, "device host" budgets separated by commas, keys...
-    local name=$1 budgets=$2 key sets=() pid one
+    local name=$1 budgets=$2 key sets=() one
     shift 2
     for key in "$@"; do sets+=(--set "$key"); done
     train "$work/resident" "${sets[@]}" || { fail "$name, resident"; return; }
@@ -65,15 +65,7 @@ compare() {  # name, "device host" budgets separated by commas, keys...
         carries "${sets[@]}" "${budget[@]}" || fail "$name at $one: no gradient is made again, so that shows nothing"
         train "$work/paged" "${sets[@]}" "${budget[@]}" && same "$work/paged" "$name at $one" || fail "$name at $one"
         train "$work/killed" "${sets[@]}" "${budget[@]}" &
-        pid=$!
-        for _ in $(seq 600); do
-            [ -f "$work/killed/checkpoint-2/manifest.json" ] && break
-            kill -0 "$pid" 2>/dev/null || break
-            sleep 0.01
-        done
-        pkill -9 -P "$pid" 2>/dev/null
-        kill -9 "$pid" 2>/dev/null
-        wait "$pid" 2>/dev/null
+        kill_at $! "$work/killed/checkpoint-2/manifest.json"
         train "$work/killed" "${sets[@]}" "${budget[@]}" && same "$work/killed" "$name at $one, killed and resumed" ||
             fail "$name at $one, killed and resumed"
     done <<<"$budgets,"

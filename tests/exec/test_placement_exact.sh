@@ -84,16 +84,7 @@ for stop in 1 2 3; do
         train "$work/moved" --set max_train_steps=4 --set checkpointing_steps=1 "${sets[@]}" || fail "resumed resident"
     else
         train "$work/moved" --set max_train_steps=4 --set checkpointing_steps=1 "${sets[@]}" &
-        pid=$!
-        # Killed as soon as its next checkpoint is there.
-        for _ in $(seq 600); do
-            [ -f "$work/moved/checkpoint-$stop/manifest.json" ] && break
-            kill -0 "$pid" 2>/dev/null || break
-            sleep 0.02
-        done
-        pkill -9 -P "$pid" 2>/dev/null
-        kill -9 "$pid" 2>/dev/null
-        wait "$pid" 2>/dev/null
+        kill_at $! "$work/moved/checkpoint-$stop/manifest.json"
     fi
 done
 same "$work/moved" "killed twice and resumed at other budgets"
