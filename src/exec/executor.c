@@ -118,6 +118,7 @@ static bool is_copy_lane(pb_lane lane) {
     return lane == PB_LANE_UPLOAD || lane == PB_LANE_DOWNLOAD;
 }
 
+// Whether an instruction of no I/O lane has been issued, in its turn or ahead of it.
 static bool is_passed(const pb_executor *e, uint32_t i) {
     const pb_lane lane = e->program->insns[i].lane;
     return e->issued[lane] == e->count[lane] || i < e->list[lane][e->issued[lane]];

@@ -168,6 +168,7 @@ static pb_status compile_all(const pb_step_request *request, const pb_batching *
     // What had to be run again to fit takes time, too; moving may take less. A step that moves nothing is the surer
     // one, so that has to be worth it.
     static const double worth_moving = 0.97;
+    deferred.recompute = programs->recompute;
     const pb_status other = pb_programs_compile_deferred(request, &budgets, quick, &deferred);
     if (other == PB_OK && pb_programs_seconds(&deferred) < worth_moving * pb_programs_seconds(programs)) {
         pb_programs_deinit(programs);

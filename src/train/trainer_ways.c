@@ -25,16 +25,18 @@ static pb_status find_kept(const pb_step_request *request, double recompute, uin
     return PB_OK;
 }
 
-static pb_status choose_recompute(const pb_step_request *request, const pb_programs *programs, double *recompute) {
+// Into programs->recompute, once for all ways.
+static pb_status choose_recompute(const pb_step_request *request, pb_programs *programs) {
     pb_step_request r = *request;
     uint64_t all, less, least;
+    if (programs->recompute > 0) return PB_OK;
     r.batch = (int)programs->items[0].images;
     r.pass = programs->items[0].pass;
     r.sums = programs->sums;
     PB_RETURN_IF(find_kept(&r, 0, &all));
     PB_RETURN_IF(find_kept(&r, dear, &less));
     PB_RETURN_IF(find_kept(&r, dearest, &least));
-    *recompute = (double)less - (double)least > worth_it * (double)all ? dearest : dear;
+    programs->recompute = (double)less - (double)least > worth_it * (double)all ? dearest : dear;
     return PB_OK;
 }
 
@@ -148,7 +150,7 @@ static pb_status compile_pair(const pb_step_request *request, const pb_plan_requ
     pb_programs other = *programs;
     way plain = {*request, *budgets, quick, carries, programs, {.needed = 0}, PB_ERR_BUDGET, ""};
     way again = {*request, *budgets, quick, carries, &other, {.needed = 0}, PB_ERR_BUDGET, ""};
-    PB_RETURN_IF(choose_recompute(request, programs, &again.request.recompute));
+    again.request.recompute = programs->recompute;
     // What kernels set up at their first use is there when everything was tried on the device before.
     if (!quick && budgets->state <= PB_STATE_ON_DEVICE) {
         compile_both(&plain, &again);
@@ -190,6 +192,7 @@ static bool may_keep(const pb_programs *programs) {
 pb_status pb_programs_compile_deferred(const pb_step_request *request, const pb_plan_request *budgets, bool quick,
                                        pb_programs *programs) {
     programs->deferred = true;
+    PB_RETURN_IF(choose_recompute(request, programs));
     pb_programs kept = *programs;
     // What is carried has a shape: all steps have to be of one size.
     const bool can_carry = programs->count == 1 && !programs->sums;
@@ -216,7 +219,8 @@ pb_status pb_programs_compile_resident(const pb_step_request *request, const pb_
     const pb_status kept = pb_programs_compile_way(request, limits, quick, programs);
     if (kept != PB_ERR_BUDGET) return kept;
     const pb_plan_refusal refusal = *limits->refusal;
-    PB_RETURN_IF(choose_recompute(request, programs, &more.recompute));
+    PB_RETURN_IF(choose_recompute(request, programs));
+    more.recompute = programs->recompute;
     *again = true;
     const pb_status status = pb_programs_compile_way(&more, limits, quick, programs);
     if (status == PB_ERR_BUDGET && refuses_less(&refusal, limits->refusal)) *limits->refusal = refusal;
