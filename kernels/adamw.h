@@ -16,10 +16,10 @@ typedef struct pb_adamw_scalars {
 
 static inline pb_adamw_scalars pb_adamw_scalars_of(const float hyper[PB_HYPER_COUNT],
                                                    const float control[PB_CONTROL_COUNT]) {
-    return (pb_adamw_scalars){control[PB_CONTROL_SCALE], hyper[PB_HYPER_DECAY],
-                              hyper[PB_HYPER_ONE_MINUS_BETA1], hyper[PB_HYPER_BETA2],
-                              hyper[PB_HYPER_ONE_MINUS_BETA2], hyper[PB_HYPER_SQRT_BIAS2],
-                              hyper[PB_HYPER_EPS], hyper[PB_HYPER_STEP_SIZE]};
+    return (pb_adamw_scalars){
+        control[PB_CONTROL_SCALE], hyper[PB_HYPER_DECAY],           hyper[PB_HYPER_ONE_MINUS_BETA1],
+        hyper[PB_HYPER_BETA2],     hyper[PB_HYPER_ONE_MINUS_BETA2], hyper[PB_HYPER_SQRT_BIAS2],
+        hyper[PB_HYPER_EPS],       hyper[PB_HYPER_STEP_SIZE]};
 }
 
 // Which random bits a value of the parameter's takes where it is rounded stochastically.

@@ -11,11 +11,11 @@ enum { PB_CUDA_REPORT_GPUS = 16 };
 
 typedef struct pb_cuda_gpu {
     char name[96];
-    int capability;               // 86: sm_86
-    uint64_t total, free;         // bytes
-    char machine[32];             // pb_cuda_card
-    char problem[800];            // why it cannot be used, with the remedy; "" where it can
-    char note[1200];              // what it does in a slower way than it could, and why; "" where nothing
+    int capability;        // 86: sm_86
+    uint64_t total, free;  // bytes
+    char machine[32];      // pb_cuda_card
+    char problem[800];     // why it cannot be used, with the remedy; "" where it can
+    char note[1200];       // what it does in a slower way than it could, and why; "" where nothing
 } pb_cuda_gpu;
 
 typedef struct pb_cuda_library {
@@ -24,9 +24,9 @@ typedef struct pb_cuda_library {
 } pb_cuda_library;
 
 typedef struct pb_cuda_report {
-    bool built;              // this program has the CUDA backend
-    int toolkit, driver;     // CUDA versions, 13000 for 13.0: of the build, of the driver (0: none)
-    char problem[800];       // why there is no GPU to use, with the remedy; "" where there is one
+    bool built;           // this program has the CUDA backend
+    int toolkit, driver;  // CUDA versions, 13000 for 13.0: of the build, of the driver (0: none)
+    char problem[800];    // why there is no GPU to use, with the remedy; "" where there is one
     int gpu_count;
     pb_cuda_gpu gpus[PB_CUDA_REPORT_GPUS];
     pb_cuda_library libraries[2];  // cuBLASLt, cuDNN

@@ -27,7 +27,7 @@ typedef struct pb_engine_kind {
     // Until something is finished, somebody wakes it or the time (-1: no limit) is over; may return early. True: woken,
     // also by a wake of before.
     bool (*await)(pb_engine *engine, int timeout_ms);
-    void (*wake)(pb_engine *engine);     // from any thread
+    void (*wake)(pb_engine *engine);  // from any thread
     // Most requests are for another file from now on. When none is queued or under way; NULL: needs not be told.
     void (*prefer)(pb_engine *engine, int fd);
     void (*destroy)(pb_engine *engine);  // when none is queued or under way

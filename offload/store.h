@@ -17,9 +17,9 @@
 
 enum {
     PB_STORE_BLOCK = 4096,
-    PB_STORE_EXTENT_MAX = 1 << 30,   // bytes of an extent: the largest parameter of SDXL in fp32 has 118 MB
-    PB_STORE_BLOB_MAX = 64 << 10,    // bytes of the caller's in a commit record
-    PB_STORE_RUN_ID_MAX = 63,        // characters
+    PB_STORE_EXTENT_MAX = 1 << 30,  // bytes of an extent: the largest parameter of SDXL in fp32 has 118 MB
+    PB_STORE_BLOB_MAX = 64 << 10,   // bytes of the caller's in a commit record
+    PB_STORE_RUN_ID_MAX = 63,       // characters
     PB_STORE_EXTENTS_MAX = 1 << 20
 };
 

@@ -51,10 +51,10 @@ typedef struct pb_operation {
 
 struct pb_store {
     pb_swap_file file;
-    pb_swap_file old;       // handed over, and still read from; or none
-    int handed;             // what was handed over last, by its name (O_PATH): what it is called now; -1: none
-    char *directory;        // of the options, for a new file
-    bool buffered;          // likewise
+    pb_swap_file old;  // handed over, and still read from; or none
+    int handed;        // what was handed over last, by its name (O_PATH): what it is called now; -1: none
+    char *directory;   // of the options, for a new file
+    bool buffered;     // likewise
     pb_engine *engine;
     const pb_store_hook *hook;
     size_t extent_count;

@@ -29,17 +29,17 @@ typedef struct pb_block8_decade {
 } pb_block8_decade;
 
 // The decades of the levels of both signs, and of those from 0 on.
-#define PB_BLOCK8_SIGNED_DECADES \
-    {0.0f, 0x1.5b3a3ep+0f, 0x1.c71c72p+1f, 7.0f}, {4.0f, 0x1.15c832p-2f, 0x1.c71c72p+2f, 15.0f}, \
+#define PB_BLOCK8_SIGNED_DECADES                                                                         \
+    {0.0f, 0x1.5b3a3ep+0f, 0x1.c71c72p+1f, 7.0f}, {4.0f, 0x1.15c832p-2f, 0x1.c71c72p+2f, 15.0f},         \
         {36.0f, 0x1.bc7384p-5f, 0x1.c71c72p+3f, 31.0f}, {346.0f, 0x1.638f9cp-7f, 0x1.c71c72p+4f, 63.0f}, \
-        {3369.0f, 0x1.1c72e4p-9f, 0x1.c71c72p+5f, 127.0f}, { \
-        32652.0f, 0.0f, 128.0f, 128.0f \
+        {3369.0f, 0x1.1c72e4p-9f, 0x1.c71c72p+5f, 127.0f}, {                                             \
+        32652.0f, 0.0f, 128.0f, 128.0f                                                                   \
     }
-#define PB_BLOCK8_UNSIGNED_DECADES \
-    {0.0f, 0x1.5b3a3ep+1f, 0x1.871c72p+2f, 14.0f}, {4.0f, 0x1.15c832p-1f, 0x1.a71c72p+3f, 30.0f}, \
+#define PB_BLOCK8_UNSIGNED_DECADES                                                                        \
+    {0.0f, 0x1.5b3a3ep+1f, 0x1.871c72p+2f, 14.0f}, {4.0f, 0x1.15c832p-1f, 0x1.a71c72p+3f, 30.0f},         \
         {35.0f, 0x1.bc7384p-4f, 0x1.b71c72p+4f, 62.0f}, {337.0f, 0x1.638f96p-6f, 0x1.bf1c66p+5f, 126.0f}, \
-        {3323.0f, 0x1.1c72e4p-8f, 0x1.c31c72p+6f, 254.0f}, { \
-        32710.0f, 0.0f, 255.0f, 255.0f \
+        {3323.0f, 0x1.1c72e4p-8f, 0x1.c31c72p+6f, 254.0f}, {                                              \
+        32710.0f, 0.0f, 255.0f, 255.0f                                                                    \
     }
 #define PB_BLOCK8_ZERO(is_signed) ((is_signed) ? 127 : 0)
 

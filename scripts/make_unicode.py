@@ -14,7 +14,7 @@ a = argparse.ArgumentParser()
 a.add_argument("folder", type=pathlib.Path)
 folder = a.parse_args().folder
 POINTS = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
-HEADER = "// Made by scripts/make_unicode.py; not to be edited.\n#include \"io/unicode_tables.h\"\n"
+HEADER = "// Made by scripts/make_unicode.py; not to be edited.\n// clang-format off\n#include \"io/unicode_tables.h\"\n"
 
 
 def members(regex):

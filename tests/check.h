@@ -9,15 +9,15 @@
 static int check_failures, check_count;
 
 #define CHECK(condition) CHECK_THAT((condition), "%s", #condition)
-#define CHECK_THAT(condition, ...)                                \
-    do {                                                          \
-        check_count++;                                            \
-        if (!(condition)) {                                       \
-            check_failures++;                                     \
+#define CHECK_THAT(condition, ...)                                  \
+    do {                                                            \
+        check_count++;                                              \
+        if (!(condition)) {                                         \
+            check_failures++;                                       \
             fprintf(stderr, "%s:%d: failed: ", __FILE__, __LINE__); \
-            fprintf(stderr, __VA_ARGS__);                         \
-            fputc('\n', stderr);                                  \
-        }                                                         \
+            fprintf(stderr, __VA_ARGS__);                           \
+            fputc('\n', stderr);                                    \
+        }                                                           \
     } while (0)
 #define CHECK_OK(call) CHECK_THAT((call) == PB_OK, "%s: %s", #call, pb_error_message())
 #define CHECK_DONE() (printf("%d checks, %d failed\n", check_count, check_failures), check_failures || !check_count)

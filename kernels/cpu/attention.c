@@ -35,8 +35,8 @@ static forward forward_of(const pb_kernel_args *args) {
 }
 
 static int64_t thread_floats(const forward *f) {
-    const int64_t floats = f->q_floats + f->k_floats + f->v_floats + f->scores_floats + f->y_floats +
-                           f->scratch_floats + STATE_FLOATS;
+    const int64_t floats =
+        f->q_floats + f->k_floats + f->v_floats + f->scores_floats + f->y_floats + f->scratch_floats + STATE_FLOATS;
     return (floats + 15) / 16 * 16;
 }
 

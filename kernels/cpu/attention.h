@@ -8,10 +8,10 @@
 typedef struct pb_attention {
     pb_gemm_path path;
     pb_dtype dtype;
-    int64_t images, heads, head;    // head: elements of one head
-    int64_t queries, keys, width;   // tokens; elements of a token, heads * head
-    int64_t columns;                // queries in a tile: two vectors
-    int64_t head_units;             // units along a head
+    int64_t images, heads, head;   // head: elements of one head
+    int64_t queries, keys, width;  // tokens; elements of a token, heads * head
+    int64_t columns;               // queries in a tile: two vectors
+    int64_t head_units;            // units along a head
     float scale;
     bool causal;
 } pb_attention;

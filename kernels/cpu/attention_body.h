@@ -49,10 +49,14 @@ SIMD void softmax_as(float *scores, int64_t keys, float scale, float *max, float
 
 static void softmax(float *scores, int64_t keys, float scale, float *max, float *sum, float *factor, pb_dtype dtype,
                     pb_unit unit) {
-    if (dtype == PB_F32) softmax_as(scores, keys, scale, max, sum, factor, PB_F32, PB_UNIT_F32);
-    else if (dtype == PB_F16) softmax_as(scores, keys, scale, max, sum, factor, PB_F16, PB_UNIT_F16);
-    else if (unit == PB_UNIT_BF16) softmax_as(scores, keys, scale, max, sum, factor, PB_BF16, PB_UNIT_BF16);
-    else softmax_as(scores, keys, scale, max, sum, factor, PB_BF16, PB_UNIT_PAIR);
+    if (dtype == PB_F32)
+        softmax_as(scores, keys, scale, max, sum, factor, PB_F32, PB_UNIT_F32);
+    else if (dtype == PB_F16)
+        softmax_as(scores, keys, scale, max, sum, factor, PB_F16, PB_UNIT_F16);
+    else if (unit == PB_UNIT_BF16)
+        softmax_as(scores, keys, scale, max, sum, factor, PB_BF16, PB_UNIT_BF16);
+    else
+        softmax_as(scores, keys, scale, max, sum, factor, PB_BF16, PB_UNIT_PAIR);
 }
 
 SIMD void softmax_bwd_as(const float *scores, const float *dp, int64_t keys, float scale, const float *lse,
@@ -69,9 +73,12 @@ SIMD void softmax_bwd_as(const float *scores, const float *dp, int64_t keys, flo
 
 static void softmax_bwd(const float *scores, const float *dp, int64_t keys, float scale, const float *lse,
                         const float *delta, void *p, void *ds, int64_t stride, pb_dtype dtype) {
-    if (dtype == PB_F32) softmax_bwd_as(scores, dp, keys, scale, lse, delta, p, ds, stride, PB_F32);
-    else if (dtype == PB_F16) softmax_bwd_as(scores, dp, keys, scale, lse, delta, p, ds, stride, PB_F16);
-    else softmax_bwd_as(scores, dp, keys, scale, lse, delta, p, ds, stride, PB_BF16);
+    if (dtype == PB_F32)
+        softmax_bwd_as(scores, dp, keys, scale, lse, delta, p, ds, stride, PB_F32);
+    else if (dtype == PB_F16)
+        softmax_bwd_as(scores, dp, keys, scale, lse, delta, p, ds, stride, PB_F16);
+    else
+        softmax_bwd_as(scores, dp, keys, scale, lse, delta, p, ds, stride, PB_BF16);
 }
 
 static void scale_columns(float *x, int64_t rows, const float *factor) {
@@ -98,7 +105,10 @@ SIMD void dot_rows_as(float *out, const char *a, const char *b, int64_t count, i
 
 static void dot_rows(float *out, const void *a, const void *b, int64_t count, int64_t rows, int64_t stride,
                      pb_dtype dtype) {
-    if (dtype == PB_F32) dot_rows_as(out, a, b, count, rows, stride, PB_F32);
-    else if (dtype == PB_F16) dot_rows_as(out, a, b, count, rows, stride, PB_F16);
-    else dot_rows_as(out, a, b, count, rows, stride, PB_BF16);
+    if (dtype == PB_F32)
+        dot_rows_as(out, a, b, count, rows, stride, PB_F32);
+    else if (dtype == PB_F16)
+        dot_rows_as(out, a, b, count, rows, stride, PB_F16);
+    else
+        dot_rows_as(out, a, b, count, rows, stride, PB_BF16);
 }

@@ -19,8 +19,8 @@ typedef struct backward {
     pb_attention a;
     const pb_kernel_args *args;
     float *workspace;
-    int64_t items, parts, part_keys;      // heads of all images; parts of each one's keys
-    int64_t query_tiles, dq_floats;       // of one item
+    int64_t items, parts, part_keys;  // heads of all images; parts of each one's keys
+    int64_t query_tiles, dq_floats;   // of one item
     int64_t thread_floats, threads;
     // Offsets in a thread's floats.
     int64_t k_along, k_across, v_along, q_columns, dy_columns, q_across, dy_across, scores, dp, p, ds, panel, dk, dv,

@@ -81,10 +81,14 @@ static pb_status supports(pb_opcode op, const pb_kernel_args *args) {
         const pb_dtype fixed = fixed_dtype(op, output, index);
         bool known =
             t->dtype == PB_F32 || t->dtype == PB_F16 || t->dtype == PB_BF16 || (op == PB_OP_CAST && t->dtype == PB_F64);
-        if (fixed != PB_DTYPE_COUNT) known = t->dtype == fixed;
-        else if (op == PB_OP_ADAMW) known = is_state_format(output, index, t->dtype);
-        else if (storage == PB_DTYPE_COUNT || mixes_dtypes(op)) storage = t->dtype;
-        else known = known && t->dtype == storage;
+        if (fixed != PB_DTYPE_COUNT)
+            known = t->dtype == fixed;
+        else if (op == PB_OP_ADAMW)
+            known = is_state_format(output, index, t->dtype);
+        else if (storage == PB_DTYPE_COUNT || mixes_dtypes(op))
+            storage = t->dtype;
+        else
+            known = known && t->dtype == storage;
         if (!known)
             return pb_error(PB_ERR_UNSUPPORTED, "the CPU backend has no %s with %s %d of dtype %s", pb_op_name(op),
                             output ? "output" : "input", index, pb_dtype_name(t->dtype));

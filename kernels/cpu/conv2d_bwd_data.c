@@ -12,11 +12,11 @@
 // One residue (y, x) of the stride.
 typedef struct phase {
     const pb_attr *attr;
-    pb_conv_window window;          // over dy
+    pb_conv_window window;  // over dy
     const char *w;
-    int64_t in_bytes, taps;         // bytes of w's innermost row [I]; kh * kw
-    int64_t first_ky, first_kx;     // the first tap that reaches these pixels; the others follow at the stride
-    int64_t y, x, height, width;    // the residue; dx's size before the sums of resizing
+    int64_t in_bytes, taps;       // bytes of w's innermost row [I]; kh * kw
+    int64_t first_ky, first_kx;   // the first tap that reaches these pixels; the others follow at the stride
+    int64_t y, x, height, width;  // the residue; dx's size before the sums of resizing
 } phase;
 
 static int64_t divide_up(int64_t a, int64_t b) {

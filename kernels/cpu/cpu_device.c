@@ -24,7 +24,7 @@ typedef struct entry {
     void *to;       // COPY, as the rest
     const void *from;
     uint64_t bytes;
-    double *begin, *end;  // or NULL
+    double *begin, *end;              // or NULL
     void (*function)(void *context);  // CALL
     void *context;
 } entry;

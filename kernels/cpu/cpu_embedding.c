@@ -40,8 +40,8 @@ typedef struct gather {
 
 static gather gather_of(const pb_kernel_args *args) {
     const pb_tensor *ids = &args->in[1];
-    return (gather){args, pb_rows(), ids->data, pb_shape_count(ids->shape), ids->shape.dim[1],
-                    pb_shape_last(args->in[0].shape)};
+    return (gather){
+        args, pb_rows(), ids->data, pb_shape_count(ids->shape), ids->shape.dim[1], pb_shape_last(args->in[0].shape)};
 }
 
 // to[row] = the sum of dy's rows of `first` and of the later tokens that belong with it, in order. `by_id`: those with

@@ -6,8 +6,8 @@
 #include "base/op.h"
 
 // The workspace queries exist for the ops that backend_cpu.c lists with one.
-#define PB_OP(name, NAME, gradient, kind, inplace)      \
-    void pb_cpu_##name(const pb_kernel_args *args);     \
+#define PB_OP(name, NAME, gradient, kind, inplace)  \
+    void pb_cpu_##name(const pb_kernel_args *args); \
     uint64_t pb_cpu_##name##_workspace(const pb_kernel_args *args);
 #include "base/ops.def"
 #undef PB_OP

@@ -70,8 +70,10 @@ static void cast_range(void *context, int64_t begin, int64_t end, int thread) {
     float tile[TILE];
     for (int64_t i = begin; i < end; i += TILE) {
         const int64_t n = tile_min(TILE, end - i);
-        if (y->dtype == PB_F32) rows->load(x->dtype, tile_address(x, i), tile_address(y, i), n);
-        else rows->store(y->dtype, tile_load(rows, x, i, n, tile), tile_address(y, i), n);
+        if (y->dtype == PB_F32)
+            rows->load(x->dtype, tile_address(x, i), tile_address(y, i), n);
+        else
+            rows->store(y->dtype, tile_load(rows, x, i, n, tile), tile_address(y, i), n);
     }
 }
 

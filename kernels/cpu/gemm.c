@@ -171,7 +171,8 @@ static void pack_along(const slice *s, int64_t width, float *to) {
         if (width)
             path->kernels->pack_along(to + (u - s->begin) * width, width, rows, s->count, r.offset, r.length,
                                       path->unit);
-        else path->kernels->copy_rows(to + (u - s->begin), rows, s->count, r.offset, r.length, path->unit);
+        else
+            path->kernels->copy_rows(to + (u - s->begin), rows, s->count, r.offset, r.length, path->unit);
         u += r.units;
     }
 }
@@ -203,8 +204,10 @@ static void pack_across(const slice *s, int64_t wide, float *panels) {
             // To the end of the panel, or all full panels, as far as the segment goes.
             int64_t run = least(panel + width, s->count) - c;
             const int64_t left = segmented ? least(s->count - c, g->n_length - within) : s->count - c;
-            if (left < run) run = left;
-            else if (c == panel) run = left / width * width > run ? left / width * width : run;
+            if (left < run)
+                run = left;
+            else if (c == panel)
+                run = left / width * width > run ? left / width * width : run;
             if (located != segment) {
                 located = segment;
                 s->operand->locate(s->operand->context, r.segment + segment, r.offset, r.length, rows);
@@ -345,8 +348,10 @@ static void run_panels(const run *r, const slice *right, const slice *next, int6
         float *c = p->gathers ? sums + at * ldc : sums;
         for (int64_t k = k0; k < k1; k += p->k_block) {
             slice s = {r->g, p, p->left, k, least(k + p->k_block, k1), m + at, height};
-            if (p->left->along) pack_along(&s, 0, a);
-            else pack_across(&s, height, a);
+            if (p->left->along)
+                pack_along(&s, 0, a);
+            else
+                pack_across(&s, height, a);
             const int64_t units = s.end - k;
             if (p->transposed) {
                 // The same rows' next run along K, or the next rows.
@@ -389,7 +394,8 @@ static void run_part(const run *r, int64_t part) {
                 if (p->k_depth < p->units || m == m_begin) pack_right(&s, b);
                 run_panels(r, &s, asks && s.end < p->units ? &next : NULL, m, rows, a, b, sums);
             }
-            if (p->gathers) finish_block(r, m, rows, n, columns, sums);
+            if (p->gathers)
+                finish_block(r, m, rows, n, columns, sums);
             else if (!p->units)
                 for (int64_t i = 0; i < rows; i++) finish_block(r, m + i, 1, n, columns, sums);
         }

@@ -30,11 +30,11 @@ typedef struct pb_gemm {
     void *out;  // [rows, n]; row i of the product is row out_row(i), or i without that function
     int64_t (*out_row)(const void *context, int64_t i);
     const void *out_context;
-    const float *bias;     // [n] or NULL
-    const void *rowbias;   // [m / rowbias_rows, n] or NULL
+    const float *bias;    // [n] or NULL
+    const void *rowbias;  // [m / rowbias_rows, n] or NULL
     int64_t rowbias_rows;
-    const void *addend;    // like out, or NULL; may be out
-    bool streams;          // out is large and not read soon: written around the caches; without bias and addends
+    const void *addend;  // like out, or NULL; may be out
+    bool streams;        // out is large and not read soon: written around the caches; without bias and addends
 } pb_gemm;
 
 // Weight gradients from this size on are better written around the caches: measured, 80 GB/s instead of 30.

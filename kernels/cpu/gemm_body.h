@@ -29,8 +29,10 @@ SIMD vf load_as(const void *p, int64_t i, pb_dtype dtype) {
 }
 
 SIMD void store_as(void *p, int64_t i, vf v, pb_dtype dtype) {
-    if (dtype == PB_F32) simd_store((float *)p + i, v);
-    else store_halves(p, i, dtype == PB_BF16 ? simd_to_bf16(v) : simd_to_f16(v));
+    if (dtype == PB_F32)
+        simd_store((float *)p + i, v);
+    else
+        store_halves(p, i, dtype == PB_BF16 ? simd_to_bf16(v) : simd_to_f16(v));
 }
 
 SIMD vf round_to(vf v, pb_dtype dtype) {
@@ -111,7 +113,7 @@ SIMD void transpose(vf v[LANES]) {
 }
 
 SIMD void pack_along_unit(float *panel, int64_t width, const char *const *rows, int64_t count, int64_t offset,
-                            int64_t length, const pb_unit unit) {
+                          int64_t length, const pb_unit unit) {
     const int step = unit == PB_UNIT_PAIR ? 2 : 1;
     const int64_t steps = (length + step - 1) / step;
     for (int64_t r0 = 0; r0 < count; r0 += LANES) {
@@ -146,10 +148,10 @@ SIMD void pack_along_unit(float *panel, int64_t width, const char *const *rows, 
 static void pack_along(float *panel, int64_t width, const char *const *rows, int64_t count, int64_t offset,
                        int64_t length, pb_unit unit) {
     switch (unit) {
-        case PB_UNIT_F32: pack_along_unit(panel, width, rows, count, offset, length, PB_UNIT_F32); break;
-        case PB_UNIT_F16: pack_along_unit(panel, width, rows, count, offset, length, PB_UNIT_F16); break;
-        case PB_UNIT_BF16: pack_along_unit(panel, width, rows, count, offset, length, PB_UNIT_BF16); break;
-        case PB_UNIT_PAIR: pack_along_unit(panel, width, rows, count, offset, length, PB_UNIT_PAIR); break;
+    case PB_UNIT_F32: pack_along_unit(panel, width, rows, count, offset, length, PB_UNIT_F32); break;
+    case PB_UNIT_F16: pack_along_unit(panel, width, rows, count, offset, length, PB_UNIT_F16); break;
+    case PB_UNIT_BF16: pack_along_unit(panel, width, rows, count, offset, length, PB_UNIT_BF16); break;
+    case PB_UNIT_PAIR: pack_along_unit(panel, width, rows, count, offset, length, PB_UNIT_PAIR); break;
     }
 }
 
@@ -171,10 +173,10 @@ SIMD void copy_rows_unit(float *to, const char *const *rows, int64_t count, int6
 
 static void copy_rows(float *to, const char *const *rows, int64_t count, int64_t offset, int64_t length, pb_unit unit) {
     switch (unit) {
-        case PB_UNIT_F32: copy_rows_unit(to, rows, count, offset, length, PB_UNIT_F32); break;
-        case PB_UNIT_F16: copy_rows_unit(to, rows, count, offset, length, PB_UNIT_F16); break;
-        case PB_UNIT_BF16: copy_rows_unit(to, rows, count, offset, length, PB_UNIT_BF16); break;
-        case PB_UNIT_PAIR: copy_rows_unit(to, rows, count, offset, length, PB_UNIT_PAIR); break;
+    case PB_UNIT_F32: copy_rows_unit(to, rows, count, offset, length, PB_UNIT_F32); break;
+    case PB_UNIT_F16: copy_rows_unit(to, rows, count, offset, length, PB_UNIT_F16); break;
+    case PB_UNIT_BF16: copy_rows_unit(to, rows, count, offset, length, PB_UNIT_BF16); break;
+    case PB_UNIT_PAIR: copy_rows_unit(to, rows, count, offset, length, PB_UNIT_PAIR); break;
     }
 }
 
@@ -238,7 +240,7 @@ SIMD vf finish_vector(vf v, int64_t i, const pb_dtype dtype, const float *bias, 
 }
 
 SIMD void finish_as(void *out, const float *sums, int64_t count, const pb_dtype dtype, const float *bias,
-                      const void *rowbias, const void *addend) {
+                    const void *rowbias, const void *addend) {
     int64_t i = 0;
     if (!bias && !rowbias && !addend)
         for (; i + LANES <= count; i += LANES) store_as(out, i, simd_load(sums + i), dtype);
@@ -259,9 +261,12 @@ SIMD void finish_as(void *out, const float *sums, int64_t count, const pb_dtype 
 
 static void finish(void *out, const float *sums, int64_t count, pb_dtype dtype, const float *bias, const void *rowbias,
                    const void *addend) {
-    if (dtype == PB_F32) finish_as(out, sums, count, PB_F32, bias, rowbias, addend);
-    else if (dtype == PB_BF16) finish_as(out, sums, count, PB_BF16, bias, rowbias, addend);
-    else finish_as(out, sums, count, PB_F16, bias, rowbias, addend);
+    if (dtype == PB_F32)
+        finish_as(out, sums, count, PB_F32, bias, rowbias, addend);
+    else if (dtype == PB_BF16)
+        finish_as(out, sums, count, PB_BF16, bias, rowbias, addend);
+    else
+        finish_as(out, sums, count, PB_F16, bias, rowbias, addend);
 }
 
 static void stream(void *out, const void *from, int64_t bytes) {
@@ -291,7 +296,7 @@ static void stream_end(void) {
 }
 
 SIMD void add_rows_as(float *sums, const char *from, int64_t count, int64_t rows, int64_t stride,
-                        const pb_dtype dtype) {
+                      const pb_dtype dtype) {
     const int64_t size = dtype == PB_F32 ? 4 : 2;
     for (int64_t r = 0; r < rows; r++) {
         const char *row = from + r * stride * size;
@@ -303,9 +308,12 @@ SIMD void add_rows_as(float *sums, const char *from, int64_t count, int64_t rows
 }
 
 static void add_rows(float *sums, const void *from, int64_t count, int64_t rows, int64_t stride, pb_dtype dtype) {
-    if (dtype == PB_F32) add_rows_as(sums, from, count, rows, stride, PB_F32);
-    else if (dtype == PB_BF16) add_rows_as(sums, from, count, rows, stride, PB_BF16);
-    else add_rows_as(sums, from, count, rows, stride, PB_F16);
+    if (dtype == PB_F32)
+        add_rows_as(sums, from, count, rows, stride, PB_F32);
+    else if (dtype == PB_BF16)
+        add_rows_as(sums, from, count, rows, stride, PB_BF16);
+    else
+        add_rows_as(sums, from, count, rows, stride, PB_F16);
 }
 
 #include "kernels/cpu/attention_body.h"

@@ -20,6 +20,7 @@ SIMD vf splat(float x) {
 #endif
 }
 
+// clang-format off
 #define EACH_ROW(R) R(0) R(1) R(2) R(3) R(4) R(5) R(6) R(7) R(8) R(9) R(10) R(11) R(12) R(13)
 #define ZERO_ROW(i) vf x##i = {0}, y##i = {0};
 #define STEP_ROW(i)                                                        \
@@ -81,3 +82,4 @@ TILE(7) TILE(8) TILE(9) TILE(10) TILE(11) TILE(12) TILE(13) TILE(14)
 #define TILES                                                      \
     {{TILES_OF(1, PB_LEFT_PANEL), TILES_OF(2, PB_LEFT_PANEL)},     \
      {TILES_OF(1, PB_LEFT_ROWS), TILES_OF(2, PB_LEFT_ROWS)}}
+    // clang-format on

@@ -83,6 +83,5 @@ void pb_cpu_linear_bwd_weight(const pb_kernel_args *args) {
         g.b.context = &x;
         pb_gemm_run(&g, args->workspace);
     }
-    if (args->out[1].data)
-        pb_gemm_column_sums(args->out[1].data, dy.data, g.k_length, g.m, g.dtype, args->workspace);
+    if (args->out[1].data) pb_gemm_column_sums(args->out[1].data, dy.data, g.k_length, g.m, g.dtype, args->workspace);
 }

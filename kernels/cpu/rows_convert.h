@@ -35,20 +35,28 @@ SIMD void round_as(pb_dtype dtype, float *x, int64_t n) {
 }
 
 static void row_load(pb_dtype dtype, const void *from, float *to, int64_t n) {
-    if (dtype == PB_F32) memcpy(to, from, (size_t)n * sizeof *to);
-    else if (dtype == PB_F16) load_as(PB_F16, from, to, n);
-    else load_as(PB_BF16, from, to, n);
+    if (dtype == PB_F32)
+        memcpy(to, from, (size_t)n * sizeof *to);
+    else if (dtype == PB_F16)
+        load_as(PB_F16, from, to, n);
+    else
+        load_as(PB_BF16, from, to, n);
 }
 
 static void row_store(pb_dtype dtype, const float *from, void *to, int64_t n) {
-    if (dtype == PB_F32) memcpy(to, from, (size_t)n * sizeof *from);
-    else if (dtype == PB_F16) store_as(PB_F16, from, to, n);
-    else store_as(PB_BF16, from, to, n);
+    if (dtype == PB_F32)
+        memcpy(to, from, (size_t)n * sizeof *from);
+    else if (dtype == PB_F16)
+        store_as(PB_F16, from, to, n);
+    else
+        store_as(PB_BF16, from, to, n);
 }
 
 static void row_round(pb_dtype dtype, float *x, int64_t n) {
-    if (dtype == PB_F16) round_as(PB_F16, x, n);
-    else if (dtype == PB_BF16) round_as(PB_BF16, x, n);
+    if (dtype == PB_F16)
+        round_as(PB_F16, x, n);
+    else if (dtype == PB_BF16)
+        round_as(PB_BF16, x, n);
 }
 
 #endif

@@ -57,8 +57,10 @@ SIMD void normalise_as(bool silu, const float *x, int64_t x_stride, float *y, in
 
 static void row_normalise(const float *x, int64_t x_stride, float *y, int64_t y_stride, int64_t rows, int64_t width,
                           const float *mean, const float *scale, const float *shift, bool silu) {
-    if (silu) normalise_as(true, x, x_stride, y, y_stride, rows, width, mean, scale, shift);
-    else normalise_as(false, x, x_stride, y, y_stride, rows, width, mean, scale, shift);
+    if (silu)
+        normalise_as(true, x, x_stride, y, y_stride, rows, width, mean, scale, shift);
+    else
+        normalise_as(false, x, x_stride, y, y_stride, rows, width, mean, scale, shift);
 }
 
 // What the two passes of group_norm's gradient share: (x - mean) inverse, and dy carried back through SiLU.
@@ -68,8 +70,10 @@ typedef struct channel {
 
 SIMD channel load_channel(const pb_norm_block *b, int64_t c) {
     const int64_t left = b->width - c;
-    channel k = {simd_load_some(b->mean + c, left), simd_load_some(b->inverse + c, left),
-                 simd_load_some(b->gamma + c, left), {0}};
+    channel k = {simd_load_some(b->mean + c, left),
+                 simd_load_some(b->inverse + c, left),
+                 simd_load_some(b->gamma + c, left),
+                 {0}};
     if (b->beta) k.beta = simd_load_some(b->beta + c, left);
     return k;
 }
@@ -99,8 +103,10 @@ SIMD void norm_bwd_sums_as(bool silu, pb_norm_block b, double *sum, double *prod
 }
 
 static void row_norm_bwd_sums(const pb_norm_block *b, double *sum, double *product) {
-    if (b->beta) norm_bwd_sums_as(true, *b, sum, product);
-    else norm_bwd_sums_as(false, *b, sum, product);
+    if (b->beta)
+        norm_bwd_sums_as(true, *b, sum, product);
+    else
+        norm_bwd_sums_as(false, *b, sum, product);
 }
 
 SIMD void norm_bwd_data_as(bool silu, pb_norm_block b, const float *sum, const float *product, float *dx,
@@ -118,8 +124,10 @@ SIMD void norm_bwd_data_as(bool silu, pb_norm_block b, const float *sum, const f
 
 static void row_norm_bwd_data(const pb_norm_block *b, const float *sum, const float *product, float *dx,
                               int64_t stride) {
-    if (b->beta) norm_bwd_data_as(true, *b, sum, product, dx, stride);
-    else norm_bwd_data_as(false, *b, sum, product, dx, stride);
+    if (b->beta)
+        norm_bwd_data_as(true, *b, sum, product, dx, stride);
+    else
+        norm_bwd_data_as(false, *b, sum, product, dx, stride);
 }
 
 static void row_layer_norm(const float *x, const float *gamma, const float *beta, float eps, float *y, float *mean,

@@ -6,8 +6,8 @@
 #include "kernels/cpu/rows.h"
 
 enum {
-    TILE = 1024,         // elements of a one-dimensional tile
-    GRAIN = 32 * 1024,   // elements below which a second thread costs more than it saves
+    TILE = 1024,        // elements of a one-dimensional tile
+    GRAIN = 32 * 1024,  // elements below which a second thread costs more than it saves
 };
 
 static inline int64_t tile_min(int64_t a, int64_t b) {
@@ -67,8 +67,7 @@ static inline const float *tile_load_area(const pb_row_kernels *rows, const pb_t
     *stride = t->dtype == PB_F32 ? a->channels : a->width;
     if (t->dtype == PB_F32) return tile_address(t, first);
     if (a->width == a->channels) return tile_load(rows, t, first, a->count * a->width, buffer);
-    for (int64_t r = 0; r < a->count; r++)
-        tile_load(rows, t, first + r * a->channels, a->width, buffer + r * a->width);
+    for (int64_t r = 0; r < a->count; r++) tile_load(rows, t, first + r * a->channels, a->width, buffer + r * a->width);
     return buffer;
 }
 

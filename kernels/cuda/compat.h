@@ -36,7 +36,7 @@ struct pb_bf16 {
 #include <cuda_runtime.h>
 
 #define SHARED(type, name, count) __shared__ type name[count]
-#define DYNAMIC_SHARED(type, name) \
+#define DYNAMIC_SHARED(type, name)               \
     extern __shared__ uint4 pb_dynamic_shared[]; \
     type *const name = reinterpret_cast<type *>(pb_dynamic_shared)
 

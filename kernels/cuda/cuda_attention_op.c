@@ -19,7 +19,7 @@
 #include "kernels/cuda/cudnn_attention.h"
 
 enum { ALIGNMENT = 256 };
-#define LEAST_WORK (INT64_C(1) << 30)    // FLOPs of the two products of the forward op
+#define LEAST_WORK (INT64_C(1) << 30)      // FLOPs of the two products of the forward op
 #define SCRATCH_MOST (UINT64_C(32) << 20)  // as for convolutions
 
 static pb_cuda_attention_choice choice = PB_CUDA_ATTENTION_AUTO;

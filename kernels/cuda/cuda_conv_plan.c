@@ -200,9 +200,8 @@ pb_status pb_conv_call_of(pb_cuda_math *math, pb_opcode op, const pb_kernel_args
     if (args->workspace_bytes < head) PB_FAIL(PB_ERR_INTERNAL, "a convolution's workspace is too small");
     if (!args->workspace) scratch = NULL;
     PB_TRY(find_plan(math, &shape, args->workspace_bytes - head, &plan));
-    const pb_plan_key key = {
-        {(int64_t)(intptr_t)plan, (int64_t)(intptr_t)x, (int64_t)(intptr_t)t.w->data, (int64_t)(intptr_t)t.y->data,
-         (int64_t)(intptr_t)scratch}};
+    const pb_plan_key key = {{(int64_t)(intptr_t)plan, (int64_t)(intptr_t)x, (int64_t)(intptr_t)t.w->data,
+                              (int64_t)(intptr_t)t.y->data, (int64_t)(intptr_t)scratch}};
     *result = pb_plan_cache_find(&math->packs, &key);
     if (*result) return PB_OK;
     call = calloc(1, sizeof *call);

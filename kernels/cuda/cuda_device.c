@@ -316,8 +316,8 @@ static const char *device_note(const pb_device *d) {
 // --- Issue ---
 
 // Host functions for lane HOST: the CPU backend's kernels, which cannot fail.
-#define PB_OP(name, NAME, gradient, kind, inplace) \
-    static void host_##name(void *args) { \
+#define PB_OP(name, NAME, gradient, kind, inplace)     \
+    static void host_##name(void *args) {              \
         pb_backend_cpu()->kernels[PB_OP_##NAME](args); \
     }
 #include "base/ops.def"

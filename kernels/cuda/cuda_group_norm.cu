@@ -409,8 +409,8 @@ extern "C" pb_status pb_cuda_group_norm_bwd(const pb_kernel_args *args, void *st
             PB_RETURN_IF(launch(op, column_partials<1, gradient_body<T, 1>, float>, column_grid(plan), threads, shared,
                                 stream, gradient_body<T, 1>{parts, {}}, plan, partials, none, none));
         PB_RETURN_IF(launch(op, weigh_groups, dim3((unsigned)groups, (unsigned)plan.images), threads,
-                            2 * threads * sizeof(float), stream, static_cast<const float *>(partials),
-                            parts.gamma, plan, parts.span, totals, factors));
+                            2 * threads * sizeof(float), stream, static_cast<const float *>(partials), parts.gamma,
+                            plan, parts.span, totals, factors));
         column_plan grid = plan;
         if (!out[0].data) grid.chunks = grid.images = 1;
         return launch(op, in_runs ? group_norm_bwd<T, V> : group_norm_bwd<T, 1>, column_grid(grid), threads, 0, stream,

@@ -15,7 +15,7 @@ extern "C" {
 typedef pb_status (*pb_cuda_launcher)(const pb_kernel_args *args, void *stream);
 
 // The workspace queries exist for the ops that cuda_table.c lists with one.
-#define PB_OP(name, NAME, gradient, kind, inplace) \
+#define PB_OP(name, NAME, gradient, kind, inplace)                      \
     pb_status pb_cuda_##name(const pb_kernel_args *args, void *stream); \
     uint64_t pb_cuda_##name##_workspace(const pb_kernel_args *args);
 #include "base/ops.def"

@@ -140,11 +140,11 @@ static pb_status missing_symbol(const char *symbol, const library *found) {
 static library cudnn, cublas;
 
 // Functions and data pointers are the same thing to dlsym, not to C.
-#define LOAD_SYMBOL(field, symbol)                                                               \
-    {                                                                                            \
-        void *address = dlsym(found->handle, #symbol);                                           \
-        if (!address) return missing_symbol(#symbol, found);                                     \
-        memcpy(&api->field, &address, sizeof api->field);                                        \
+#define LOAD_SYMBOL(field, symbol)                           \
+    {                                                        \
+        void *address = dlsym(found->handle, #symbol);       \
+        if (!address) return missing_symbol(#symbol, found); \
+        memcpy(&api->field, &address, sizeof api->field);    \
     }
 
 static pb_status load_cudnn_symbols(const library *found, pb_cudnn_api *api) {

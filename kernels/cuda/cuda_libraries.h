@@ -9,6 +9,7 @@
 #include "base/error.h"
 
 // field, symbol
+// clang-format off
 #define PB_CUDNN_SYMBOLS(symbol)                                    \
     symbol(version, cudnnGetVersion)                                \
     symbol(error_string, cudnnGetErrorString)                       \
@@ -38,6 +39,7 @@
     symbol(preference_destroy, cublasLtMatmulPreferenceDestroy)     \
     symbol(preference_set, cublasLtMatmulPreferenceSetAttribute)    \
     symbol(heuristic, cublasLtMatmulAlgoGetHeuristic)
+// clang-format on
 
 #define PB_CUDA_SYMBOL_FIELD(field, symbol) __typeof__(symbol) *field;
 typedef struct pb_cudnn_api {

@@ -146,14 +146,16 @@ static pb_status choose(const pb_cuda_math *math, const pb_cuda_gemm *g, gemm_pl
     pb_status status = PB_OK;
     cublasLtMatmulPreference_t preference = NULL;
     PB_TRY(check(api, api->preference_create(&preference), g));
-    PB_TRY(check(api, api->preference_set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &scratch,
-                                          sizeof scratch), g));
-    PB_TRY(check(api, api->preference_set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &schemes,
-                                          sizeof schemes), g));
+    PB_TRY(check(
+        api, api->preference_set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &scratch, sizeof scratch), g));
+    PB_TRY(check(
+        api, api->preference_set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &schemes, sizeof schemes), g));
     for (size_t i = 0; i < sizeof alignments / sizeof *alignments; i++)
         PB_TRY(check(api, api->preference_set(preference, alignments[i], &alignment, sizeof alignment), g));
-    PB_TRY(check(api, api->heuristic(math->blas_handle, p->desc, p->a, p->b, p->out, p->out, preference, CANDIDATES,
-                                     found, &count), g));
+    PB_TRY(check(
+        api,
+        api->heuristic(math->blas_handle, p->desc, p->a, p->b, p->out, p->out, preference, CANDIDATES, found, &count),
+        g));
     for (int i = 0; i < count; i++) {
         if (found[i].state != CUBLAS_STATUS_SUCCESS || found[i].workspaceSize > scratch) continue;
         p->algorithm = found[i].algo;

@@ -17,9 +17,9 @@ typedef struct pb_cuda_math {
     cublasLtHandle_t blas_handle;
     const pb_cudnn_api *dnn;
     cudnnHandle_t dnn_handle;
-    pb_plan_cache gemms;         // by shape
-    pb_plan_cache convolutions;  // by shape
-    pb_plan_cache packs;         // by convolution and pointers
+    pb_plan_cache gemms;            // by shape
+    pb_plan_cache convolutions;     // by shape
+    pb_plan_cache packs;            // by convolution and pointers
     pb_plan_cache attentions;       // by shape
     pb_plan_cache attention_calls;  // by plan and pointers
     struct pb_cuda_math *next;

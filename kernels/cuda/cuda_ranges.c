@@ -56,7 +56,8 @@ void pb_cuda_range_begin_op(pb_opcode op) {
     (void)op;
 }
 
-void pb_cuda_range_end(void) {}
+void pb_cuda_range_end(void) {
+}
 
 void pb_cuda_range_name_stream(cudaStream_t stream, const char *name) {
     (void)stream;

@@ -64,8 +64,8 @@ static void look_at_libraries(pb_cuda_library *blas, pb_cuda_library *dnn) {
 
 // By a part of the driver's name for it.
 static const char *machine_of(const char *title) {
-    static const char *const known[][2] = {{"3060", "rtx3060"}, {"3090", "rtx3090"}, {"4090", "rtx4090"},
-                                           {"H200", "h200"},    {"H100", "h200"}};
+    static const char *const known[][2] = {
+        {"3060", "rtx3060"}, {"3090", "rtx3090"}, {"4090", "rtx4090"}, {"H200", "h200"}, {"H100", "h200"}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strstr(title, known[i][0])) return known[i][1];
     return "";

@@ -100,7 +100,7 @@ extern "C" pb_status pb_cuda_resize_bwd(const pb_cuda_resize_args *a, void *stre
     return with_dtype("resize_bwd", a->dtype, [&](auto type) {
         using T = decltype(type);
         const resize_bwd_body<T> body = {(const T *)a->from, (const T *)a->addend, (T *)a->to, sizes_of(a)};
-        return launch_over("resize_bwd", body, count,
-                           is_aligned(a->from) && is_aligned(a->addend) && is_aligned(a->to), a->channels, stream);
+        return launch_over("resize_bwd", body, count, is_aligned(a->from) && is_aligned(a->addend) && is_aligned(a->to),
+                           a->channels, stream);
     });
 }

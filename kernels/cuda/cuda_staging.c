@@ -4,9 +4,9 @@
 
 enum { LARGEST_PIECE = 4 << 20, SMALLEST_PIECE = 64 << 10 };
 
-#define RETURN_IF(call) \
-    do { \
-        const cudaError_t error_ = (call); \
+#define RETURN_IF(call)                           \
+    do {                                          \
+        const cudaError_t error_ = (call);        \
         if (error_ != cudaSuccess) return error_; \
     } while (0)
 

@@ -30,10 +30,10 @@ const pb_cuda_target *pb_cuda_target_named(const char *name) {
 
 const pb_cuda_target *pb_cuda_target_like(const char *title) {
     // By generation; scratch differs little within one. What is newer or older than all of them counts as an RTX 3090.
-    static const char *const generations[][2] = {
-        {"H100", "h100"},   {"H800", "h100"},   {"H20", "h200"},      {"GH200", "h200"},  {"RTX 40", "rtx4090"},
-        {"L40", "rtx4090"}, {"L4", "rtx4090"},  {" Ada", "rtx4090"},  {"RTX 30", "rtx3090"}, {"NVIDIA", "rtx3090"},
-        {"Tesla", "rtx3090"}, {"GeForce", "rtx3090"}};
+    static const char *const generations[][2] = {{"H100", "h100"},      {"H800", "h100"},      {"H20", "h200"},
+                                                 {"GH200", "h200"},     {"RTX 40", "rtx4090"}, {"L40", "rtx4090"},
+                                                 {"L4", "rtx4090"},     {" Ada", "rtx4090"},   {"RTX 30", "rtx3090"},
+                                                 {"NVIDIA", "rtx3090"}, {"Tesla", "rtx3090"},  {"GeForce", "rtx3090"}};
     for (int i = 0; pb_cuda_target_at(i); i++)
         if (strcmp(described[i].title, title) == 0) return &described[i];
     for (size_t i = 0; i < sizeof generations / sizeof *generations; i++)

@@ -15,7 +15,7 @@ typedef struct pb_cuda_target {
     char title[96];  // as the driver calls it
     int capability;  // 86: sm_86
     int multiprocessors;
-    int64_t memory;  // bytes
+    int64_t memory;                                      // bytes
     int64_t l2_bytes, shared_bytes, shared_optin_bytes;  // shared memory: per block, at most per block
     int threads_per_multiprocessor, blocks_per_multiprocessor;
     int clock_khz, memory_clock_khz;

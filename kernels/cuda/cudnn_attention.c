@@ -100,8 +100,7 @@ static void make_gradient(pb_cudnn_graph *g, const pb_cudnn_attention_shape *s) 
     pb_cudnn_matmul(g, ds_transposed, q, dk);
 
     const int64_t k_dims[] = {s->images, s->heads, s->keys, s->width}, k_strides[] = {s->keys * row, s->width, row, 1};
-    const pb_cudnn_descriptor k =
-        pb_cudnn_tensor(g, PB_CUDNN_VIRTUAL, 0, pb_cudnn_type(s->dtype), k_dims, k_strides);
+    const pb_cudnn_descriptor k = pb_cudnn_tensor(g, PB_CUDNN_VIRTUAL, 0, pb_cudnn_type(s->dtype), k_dims, k_strides);
     pb_cudnn_reshape(g, k_transposed, k);
     pb_cudnn_matmul(g, ds, k, dq);
 }

@@ -35,8 +35,7 @@ typedef struct operation_names {
 static const operation_names operations[] = {
     [PB_CONV_FORWARD] = {CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR,
                          CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W,
-                         CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y,
-                         CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC,
+                         CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC,
                          CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA},
     [PB_CONV_BACKWARD_DATA] = {CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR,
                                CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX,
@@ -70,8 +69,8 @@ static void make_graph(pb_cudnn_graph *g, const pb_conv_shape *s) {
     pb_cudnn_finalize(g, op, "a convolution's operation");
 }
 
-pb_status pb_cudnn_conv_plan_create(const pb_cudnn_api *api, pb_cudnn_place place, const pb_conv_shape *s,
-                                    int64_t most, pb_cudnn_plan *result) {
+pb_status pb_cudnn_conv_plan_create(const pb_cudnn_api *api, pb_cudnn_place place, const pb_conv_shape *s, int64_t most,
+                                    pb_cudnn_plan *result) {
     static const char *const kinds[] = {"convolution", "convolution's gradient for its input",
                                         "convolution's gradient for its weight"};
     pb_status status = PB_OK;
@@ -84,8 +83,8 @@ pb_status pb_cudnn_conv_plan_create(const pb_cudnn_api *api, pb_cudnn_place plac
                 "cuDNN %zu has no deterministic %s within %lld bytes of scratch for %s, x[%lld,%lld,%lld,%lld], "
                 "w[%lld,%lld,%lld,%lld], stride %lld (%d candidates)",
                 api->version(), kinds[s->kind], (long long)most, pb_dtype_name(s->dtype), (long long)s->n,
-                (long long)s->h, (long long)s->w, (long long)s->c, (long long)s->k, (long long)s->kh,
-                (long long)s->kw, (long long)s->c, (long long)s->stride, plan.rank);
+                (long long)s->h, (long long)s->w, (long long)s->c, (long long)s->k, (long long)s->kh, (long long)s->kw,
+                (long long)s->c, (long long)s->stride, plan.rank);
     *result = plan;
 fail:
     pb_cudnn_graph_deinit(&g);

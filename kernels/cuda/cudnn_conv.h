@@ -11,12 +11,12 @@ typedef enum pb_conv_kind { PB_CONV_FORWARD, PB_CONV_BACKWARD_DATA, PB_CONV_BACK
 // What makes two convolutions the same to cuDNN. All fields are set, so that keys compare field by field.
 typedef struct pb_conv_shape {
     pb_conv_kind kind;
-    pb_dtype dtype;                                     // of x, w and y; sums are fp32
-    int64_t n, h, w, c;                                 // x[N,H,W,C], resized already
-    int64_t k, kh, kw;                                  // w[K,kh,kw,C]
-    int64_t oh, ow;                                     // y[N,OH,OW,K]
-    int64_t stride, top, left, bottom, right;           // bottom, right: zeros beyond the edge that a window touches
-    bool accumulate;                                    // the result is added to what its place holds, in fp32
+    pb_dtype dtype;                            // of x, w and y; sums are fp32
+    int64_t n, h, w, c;                        // x[N,H,W,C], resized already
+    int64_t k, kh, kw;                         // w[K,kh,kw,C]
+    int64_t oh, ow;                            // y[N,OH,OW,K]
+    int64_t stride, top, left, bottom, right;  // bottom, right: zeros beyond the edge that a window touches
+    bool accumulate;                           // the result is added to what its place holds, in fp32
 } pb_conv_shape;
 
 // PB_ERR_UNSUPPORTED where cuDNN has no plan that keeps to pb_cudnn_plan_find's rules.

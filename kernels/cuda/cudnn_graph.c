@@ -105,10 +105,8 @@ pb_cudnn_descriptor pb_cudnn_tensor(pb_cudnn_graph *g, pb_cudnn_memory memory, i
     pb_cudnn_set(g, d, CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, 4, strides);
     pb_cudnn_set(g, d, CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 1, &id);
     pb_cudnn_set(g, d, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, 1, &alignment);
-    if (memory == PB_CUDNN_VIRTUAL)
-        pb_cudnn_set(g, d, CUDNN_ATTR_TENSOR_IS_VIRTUAL, CUDNN_TYPE_BOOLEAN, 1, &yes);
-    if (memory == PB_CUDNN_BY_VALUE)
-        pb_cudnn_set(g, d, CUDNN_ATTR_TENSOR_IS_BY_VALUE, CUDNN_TYPE_BOOLEAN, 1, &yes);
+    if (memory == PB_CUDNN_VIRTUAL) pb_cudnn_set(g, d, CUDNN_ATTR_TENSOR_IS_VIRTUAL, CUDNN_TYPE_BOOLEAN, 1, &yes);
+    if (memory == PB_CUDNN_BY_VALUE) pb_cudnn_set(g, d, CUDNN_ATTR_TENSOR_IS_BY_VALUE, CUDNN_TYPE_BOOLEAN, 1, &yes);
     pb_cudnn_finalize(g, d, "a tensor");
     return d;
 }
@@ -180,12 +178,17 @@ static pb_status read_notes(const pb_cudnn_api *api, descriptor candidate, engin
     cudnnBackendNumericalNote_t list[MOST_NOTES];
     *notes = (engine_notes){.index = -1};
     PB_TRY(create(api, CUDNN_BACKEND_ENGINE_DESCRIPTOR, &engine));
-    PB_TRY(check(api, api->get_attribute(candidate, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
-                                         &count, &engine), "a candidate's engine"));
-    PB_TRY(check(api, api->get_attribute(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &count,
-                                         &notes->index), "an engine's number"));
-    PB_TRY(check(api, api->get_attribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE,
-                                         MOST_NOTES, &count, list), "an engine's notes"));
+    PB_TRY(check(
+        api,
+        api->get_attribute(candidate, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &count, &engine),
+        "a candidate's engine"));
+    PB_TRY(check(api,
+                 api->get_attribute(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &count, &notes->index),
+                 "an engine's number"));
+    PB_TRY(check(api,
+                 api->get_attribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE, MOST_NOTES,
+                                    &count, list),
+                 "an engine's notes"));
     for (int64_t i = 0; i < count && i < MOST_NOTES; i++)
         if ((int)list[i] >= 0 && (int)list[i] < MOST_NOTES) notes->noted[list[i]] = true;
 fail:
@@ -217,8 +220,9 @@ static pb_status try_candidate(const pb_cudnn_api *api, pb_cudnn_place place, de
     else
         PB_TRY(set_descriptor(api, made, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, place.properties));
     if (api->finalize(made) != CUDNN_STATUS_SUCCESS) goto fail;  // a candidate may turn out not to work: the next
-    PB_TRY(check(api, api->get_attribute(made, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &count,
-                                         &bytes), "a plan's scratch size"));
+    PB_TRY(check(
+        api, api->get_attribute(made, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &count, &bytes),
+        "a plan's scratch size"));
     if (bytes > most) goto fail;
     plan->plan = made;
     plan->workspace_bytes = bytes;
@@ -239,13 +243,13 @@ static pb_status search(const pb_cudnn_api *api, pb_cudnn_place place, descripto
     PB_TRY(create(api, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR, &heuristic));
     PB_TRY(set_descriptor(api, heuristic, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph));
     PB_TRY(set(api, heuristic, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode));
-    if (!place.handle)
-        PB_TRY(set_descriptor(api, heuristic, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, place.properties));
+    if (!place.handle) PB_TRY(set_descriptor(api, heuristic, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, place.properties));
     if (api->finalize(heuristic) != CUDNN_STATUS_SUCCESS) goto fail;  // this mode knows nothing of the graph
-    for (int i = 0; i < MOST_CANDIDATES; i++)
-        PB_TRY(create(api, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, &candidates[i]));
-    PB_TRY(check(api, api->get_attribute(heuristic, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR,
-                                         MOST_CANDIDATES, &count, candidates), "the candidates"));
+    for (int i = 0; i < MOST_CANDIDATES; i++) PB_TRY(create(api, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR, &candidates[i]));
+    PB_TRY(check(api,
+                 api->get_attribute(heuristic, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR,
+                                    MOST_CANDIDATES, &count, candidates),
+                 "the candidates"));
     for (int64_t i = 0; i < count && i < MOST_CANDIDATES; i++, plan->rank++) {
         engine_notes notes;
         PB_TRY(read_notes(api, candidates[i], &notes));
@@ -269,12 +273,10 @@ pb_status pb_cudnn_plan_find(pb_cudnn_graph *g, pb_cudnn_place place, pb_dtype d
     const descriptor graph = pb_cudnn_make(g, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
     pb_cudnn_set(g, graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, g->operation_count,
                  g->operations);
-    if (place.handle)
-        pb_cudnn_set(g, graph, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &place.handle);
+    if (place.handle) pb_cudnn_set(g, graph, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &place.handle);
     pb_cudnn_finalize(g, graph, "a graph");
     PB_RETURN_IF(g->status);
-    for (int i = 0; i < 2 && !plan.plan; i++)
-        PB_RETURN_IF(search(g->api, place, graph, dtype, modes[i], most, &plan));
+    for (int i = 0; i < 2 && !plan.plan; i++) PB_RETURN_IF(search(g->api, place, graph, dtype, modes[i], most, &plan));
     *result = plan;
     return PB_OK;
 }

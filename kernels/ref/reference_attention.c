@@ -12,8 +12,13 @@ typedef struct geometry {
 
 static geometry geometry_of(const pb_attr *attr, const pb_tensor *q, const pb_tensor *k) {
     const int64_t images = q->shape.dim[0], heads = attr->attention.heads;
-    return (geometry){images, pb_shape_rows(q->shape) / images, pb_shape_rows(k->shape) / images, heads,
-                      pb_shape_last(q->shape) / heads, attr->attention.causal, attr->attention.scale};
+    return (geometry){images,
+                      pb_shape_rows(q->shape) / images,
+                      pb_shape_rows(k->shape) / images,
+                      heads,
+                      pb_shape_last(q->shape) / heads,
+                      attr->attention.causal,
+                      attr->attention.scale};
 }
 
 static int64_t query_at(const geometry *g, int64_t n, int64_t h, int64_t i) {
@@ -88,8 +93,13 @@ uint64_t pb_ref_attention_bwd_workspace(const pb_kernel_args *args) {
 // in: dy q k v y lse   out: dq dk dv
 void pb_ref_attention_bwd(const pb_kernel_args *args) {
     const pb_tensor *q = &args->in[1], *dq = &args->out[0], *dk = &args->out[1], *dv = &args->out[2];
-    const backward b = {geometry_of(args->attr, q, &args->in[2]), &args->in[0], q, &args->in[2], &args->in[3],
-                        &args->in[4], &args->in[5]};
+    const backward b = {geometry_of(args->attr, q, &args->in[2]),
+                        &args->in[0],
+                        q,
+                        &args->in[2],
+                        &args->in[3],
+                        &args->in[4],
+                        &args->in[5]};
     const geometry *g = &b.g;
     double *first = args->workspace, *second = first + g->width, dscore;
     for (int64_t r = 0; r < g->images * g->heads * g->queries; r++) {

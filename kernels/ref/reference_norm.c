@@ -101,8 +101,16 @@ void pb_ref_group_norm(const pb_kernel_args *args) {
 
 void pb_ref_group_norm_bwd(const pb_kernel_args *args) {
     const pb_tensor *in = args->in, *out = args->out;
-    const backward b = {group_sets(args, &in[1]), &in[0], &in[1], &in[2], args->attr->norm.silu ? &in[3] : NULL,
-                        &in[4], &in[5], &out[0], &out[1], &out[2]};
+    const backward b = {group_sets(args, &in[1]),
+                        &in[0],
+                        &in[1],
+                        &in[2],
+                        args->attr->norm.silu ? &in[3] : NULL,
+                        &in[4],
+                        &in[5],
+                        &out[0],
+                        &out[1],
+                        &out[2]};
     differentiate(&b);
 }
 

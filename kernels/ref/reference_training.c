@@ -21,8 +21,9 @@ void pb_ref_mse_loss_bwd(const pb_kernel_args *args) {
     const pb_tensor *dpred = &args->out[0];
     const int64_t size = pb_shape_count(pred->shape) / pred->shape.dim[0];
     for (int64_t i = 0; i < pb_shape_count(pred->shape); i++)
-        ref_put(dpred, i, ref_get(scale, 0) * ref_get(weight, i / size) * 2 * (ref_get(pred, i) - ref_get(target, i)) /
-                              (double)size);
+        ref_put(dpred, i,
+                ref_get(scale, 0) * ref_get(weight, i / size) * 2 * (ref_get(pred, i) - ref_get(target, i)) /
+                    (double)size);
 }
 
 void pb_ref_accumulate(const pb_kernel_args *args) {

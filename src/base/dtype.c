@@ -6,9 +6,8 @@ static const struct {
     const char *name;
     size_t size;
 } table[PB_DTYPE_COUNT] = {
-    [PB_F32] = {"F32", 4}, [PB_F16] = {"F16", 2}, [PB_BF16] = {"BF16", 2}, [PB_F64] = {"F64", 8},
-    [PB_I32] = {"I32", 4}, [PB_I64] = {"I64", 8}, [PB_U8] = {"U8", 1},
-    [PB_I8] = {"I8", 1},   [PB_I16] = {"I16", 2},
+    [PB_F32] = {"F32", 4}, [PB_F16] = {"F16", 2}, [PB_BF16] = {"BF16", 2}, [PB_F64] = {"F64", 8}, [PB_I32] = {"I32", 4},
+    [PB_I64] = {"I64", 8}, [PB_U8] = {"U8", 1},   [PB_I8] = {"I8", 1},     [PB_I16] = {"I16", 2},
 };
 
 size_t pb_dtype_size(pb_dtype dtype) {

@@ -7,7 +7,16 @@
 #include <string.h>
 
 typedef enum pb_dtype {
-    PB_F32, PB_F16, PB_BF16, PB_F64, PB_I32, PB_I64, PB_U8, PB_I8, PB_I16, PB_DTYPE_COUNT
+    PB_F32,
+    PB_F16,
+    PB_BF16,
+    PB_F64,
+    PB_I32,
+    PB_I64,
+    PB_U8,
+    PB_I8,
+    PB_I16,
+    PB_DTYPE_COUNT
 } pb_dtype;
 
 size_t pb_dtype_size(pb_dtype dtype);

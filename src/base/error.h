@@ -34,20 +34,20 @@ void pb_error_clear(void);
 void pb_error_escape(const char *text, char *shown, size_t room);
 
 // For functions with a `pb_status status` and a single exit labelled `fail` (reached on success as well).
-#define PB_TRY(expression)                                 \
-    do {                                                   \
-        if ((status = (expression)) != PB_OK) goto fail;   \
+#define PB_TRY(expression)                               \
+    do {                                                 \
+        if ((status = (expression)) != PB_OK) goto fail; \
     } while (0)
-#define PB_FAIL(code, ...)                                 \
-    do {                                                   \
-        status = pb_error((code), __VA_ARGS__);            \
-        goto fail;                                         \
+#define PB_FAIL(code, ...)                      \
+    do {                                        \
+        status = pb_error((code), __VA_ARGS__); \
+        goto fail;                              \
     } while (0)
 // For functions that have nothing to release.
-#define PB_RETURN_IF(expression)                           \
-    do {                                                   \
-        pb_status pb_status_ = (expression);               \
-        if (pb_status_ != PB_OK) return pb_status_;        \
+#define PB_RETURN_IF(expression)                    \
+    do {                                            \
+        pb_status pb_status_ = (expression);        \
+        if (pb_status_ != PB_OK) return pb_status_; \
     } while (0)
 
 #endif

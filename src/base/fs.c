@@ -63,7 +63,8 @@ pb_status pb_fs_open_read(const char *path, int *fd, uint64_t *bytes) {
     if (opened < 0) return pb_fs_error("open", path);
     struct stat info;
     pb_status status = PB_OK;
-    if (fstat(opened, &info)) status = pb_fs_error("look at", path);
+    if (fstat(opened, &info))
+        status = pb_fs_error("look at", path);
     else if (!S_ISREG(info.st_mode))
         status =
             pb_error(PB_ERR_IO, "%s is %s, not a file", path, S_ISDIR(info.st_mode) ? "a directory" : "a special file");
@@ -82,8 +83,9 @@ pb_status pb_fs_pread(int fd, void *data, size_t bytes, uint64_t offset, const c
         const ssize_t got = pread(fd, at, bytes < MOST_PER_CALL ? bytes : MOST_PER_CALL, (off_t)offset);
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) return pb_fs_error("read", path);
-        if (got == 0) return pb_error(PB_ERR_IO, "%s ends at byte %llu: it was cut off while it was read", path,
-                                      (unsigned long long)offset);
+        if (got == 0)
+            return pb_error(PB_ERR_IO, "%s ends at byte %llu: it was cut off while it was read", path,
+                            (unsigned long long)offset);
         at += got;
         bytes -= (size_t)got;
         offset += (uint64_t)got;

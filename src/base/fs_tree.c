@@ -45,8 +45,10 @@ pb_status pb_fs_make_directories(const char *path) {
         if (*at && *at != '/') continue;
         const char end = *at;
         *at = '\0';
-        if (mkdir(prefix, 0755) == 0) status = sync_parent(prefix);
-        else if (errno != EEXIST) status = pb_fs_error("make the directory", prefix);
+        if (mkdir(prefix, 0755) == 0)
+            status = sync_parent(prefix);
+        else if (errno != EEXIST)
+            status = pb_fs_error("make the directory", prefix);
         else if (pb_fs_kind_of(prefix) != PB_FS_DIRECTORY)
             status = pb_error(PB_ERR_IO, "cannot make the directory %s: %s is no directory", path, prefix);
         *at = end;

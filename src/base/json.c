@@ -31,8 +31,8 @@ static pb_status refuse_duplicates(const pb_json_reader *reader, const pb_json *
     pb_status status = PB_OK;
     for (size_t i = 1; i < object->count && status == PB_OK; i++)
         if (compare_keys(&members[i - 1], &members[i]) == 0)
-            status = pb_json_reader_error(reader, "the object that ends here has the key \"%.100s\" twice",
-                                          members[i]->key);
+            status =
+                pb_json_reader_error(reader, "the object that ends here has the key \"%.100s\" twice", members[i]->key);
     if (members != few) free(members);
     return status;
 }
@@ -94,8 +94,10 @@ pb_status pb_json_parse(pb_arena *arena, const char *text, size_t bytes, const c
         key = NULL;
         key_bytes = 0;
         PB_RETURN_IF(fill_node(arena, &reader, token, node));
-        if (last[depth]) last[depth]->next = node;
-        else open[depth]->first = node;
+        if (last[depth])
+            last[depth]->next = node;
+        else
+            open[depth]->first = node;
         last[depth] = node;
         open[depth]->count++;
         if (token == PB_JSON_OBJECT_BEGIN || token == PB_JSON_ARRAY_BEGIN) {
@@ -130,8 +132,10 @@ const pb_json *pb_json_index_get(const pb_json_index *index, const char *key, si
         const pb_json *m = index->members[middle];
         const int order = compare_bytes(key, key_bytes, m->key, m->key_bytes);
         if (order == 0) return m;
-        if (order < 0) high = middle;
-        else low = middle + 1;
+        if (order < 0)
+            high = middle;
+        else
+            low = middle + 1;
     }
     return NULL;
 }

@@ -24,14 +24,14 @@ typedef struct pb_json pb_json;
 struct pb_json {
     pb_json_type type;
     bool boolean;
-    bool is_integer;      // a number without fraction or exponent that fits int64
+    bool is_integer;  // a number without fraction or exponent that fits int64
     int64_t integer;
-    double number;        // always set for numbers
-    const char *string;   // NUL-terminated; string_bytes without it (may hold NULs)
+    double number;       // always set for numbers
+    const char *string;  // NUL-terminated; string_bytes without it (may hold NULs)
     size_t string_bytes;
-    const char *key;      // when this is a member of an object
+    const char *key;  // when this is a member of an object
     size_t key_bytes;
-    size_t count;         // children of an array or object
+    size_t count;                 // children of an array or object
     const pb_json *first, *next;  // children, siblings, in the file's order
 };
 

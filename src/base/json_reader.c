@@ -178,8 +178,8 @@ static pb_status scan_number(pb_json_reader *reader) {
 }
 
 pb_status pb_json_reader_number(const pb_json_reader *reader, bool *is_integer, int64_t *integer, double *number) {
-    if (reader->token_bytes > NUMBER_BYTES) return pb_json_reader_error(reader, "a number of over %d characters",
-                                                                        NUMBER_BYTES);
+    if (reader->token_bytes > NUMBER_BYTES)
+        return pb_json_reader_error(reader, "a number of over %d characters", NUMBER_BYTES);
     char digits[NUMBER_BYTES + 1];
     memcpy(digits, reader->token, reader->token_bytes);
     digits[reader->token_bytes] = '\0';
@@ -241,8 +241,8 @@ static pb_status next_value(pb_json_reader *reader, pb_json_token *token) {
 }
 
 static void skip_space(pb_json_reader *reader) {
-    while (reader->at < reader->end && (*reader->at == ' ' || *reader->at == '\n' || *reader->at == '\r' ||
-                                        *reader->at == '\t'))
+    while (reader->at < reader->end &&
+           (*reader->at == ' ' || *reader->at == '\n' || *reader->at == '\r' || *reader->at == '\t'))
         reader->at++;
     reader->token = reader->at;
 }

@@ -42,7 +42,8 @@ void pb_text_append(pb_text *text, const char *format, ...) {
     va_copy(again, arguments);
     const int length = vsnprintf(NULL, 0, format, arguments);
     va_end(arguments);
-    if (length < 0) text->failed = true;
+    if (length < 0)
+        text->failed = true;
     else if (reserve(text, (size_t)length)) {
         vsnprintf(text->data + text->bytes, (size_t)length + 1, format, again);
         text->bytes += (size_t)length;
@@ -56,17 +57,26 @@ void pb_text_append_json_string(pb_text *text, const char *string, size_t bytes)
     while (string < end) {
         const unsigned char c = (unsigned char)*string;
         const size_t sequence = pb_utf8_sequence(string, end);
-        if (c == '"' || c == '\\') pb_text_append(text, "\\%c", c);
-        else if (c == '\n') append_bytes(text, "\\n", 2);
-        else if (c == '\r') append_bytes(text, "\\r", 2);
-        else if (c == '\t') append_bytes(text, "\\t", 2);
-        else if (c == '\b') append_bytes(text, "\\b", 2);
-        else if (c == '\f') append_bytes(text, "\\f", 2);
-        else if (c < 0x20 || c == 0x7f) pb_text_append(text, "\\u%04x", c);
+        if (c == '"' || c == '\\')
+            pb_text_append(text, "\\%c", c);
+        else if (c == '\n')
+            append_bytes(text, "\\n", 2);
+        else if (c == '\r')
+            append_bytes(text, "\\r", 2);
+        else if (c == '\t')
+            append_bytes(text, "\\t", 2);
+        else if (c == '\b')
+            append_bytes(text, "\\b", 2);
+        else if (c == '\f')
+            append_bytes(text, "\\f", 2);
+        else if (c < 0x20 || c == 0x7f)
+            pb_text_append(text, "\\u%04x", c);
         else if (sequence == 2 && c == 0xc2 && (unsigned char)string[1] < 0xa0)  // C1 controls: YAML wants them escaped
             pb_text_append(text, "\\u%04x", (unsigned char)string[1]);
-        else if (sequence == 0) append_bytes(text, "\xef\xbf\xbd", 3);  // U+FFFD for a byte that is not UTF-8
-        else append_bytes(text, string, sequence);
+        else if (sequence == 0)
+            append_bytes(text, "\xef\xbf\xbd", 3);  // U+FFFD for a byte that is not UTF-8
+        else
+            append_bytes(text, string, sequence);
         string += sequence ? sequence : 1;
     }
     append_bytes(text, "\"", 1);
@@ -91,8 +101,10 @@ void pb_text_append_json(pb_text *text, const pb_json *value) {
     case PB_JSON_BOOL: pb_text_append(text, value->boolean ? "true" : "false"); return;
     case PB_JSON_STRING: pb_text_append_json_string(text, value->string, value->string_bytes); return;
     case PB_JSON_NUMBER:
-        if (value->is_integer && value->integer) pb_text_append(text, "%lld", (long long)value->integer);
-        else pb_text_append_json_number(text, value->number);  // also 0 and -0
+        if (value->is_integer && value->integer)
+            pb_text_append(text, "%lld", (long long)value->integer);
+        else
+            pb_text_append_json_number(text, value->number);  // also 0 and -0
         return;
     case PB_JSON_ARRAY:
     case PB_JSON_OBJECT: break;

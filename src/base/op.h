@@ -28,9 +28,9 @@ typedef struct pb_shape {
     int64_t dim[PB_MAX_RANK];
 } pb_shape;
 
-int64_t pb_shape_count(pb_shape shape);                // elements
-int64_t pb_shape_rows(pb_shape shape);                 // elements / last dimension
-int64_t pb_shape_last(pb_shape shape);                 // last dimension
+int64_t pb_shape_count(pb_shape shape);  // elements
+int64_t pb_shape_rows(pb_shape shape);   // elements / last dimension
+int64_t pb_shape_last(pb_shape shape);   // last dimension
 bool pb_shape_equal(pb_shape a, pb_shape b);
 pb_shape pb_shape_make(int rank, int64_t a, int64_t b, int64_t c, int64_t d);
 #define PB_SHAPE1(a) pb_shape_make(1, (a), 0, 0, 0)
@@ -46,7 +46,7 @@ typedef union pb_attr {
         int32_t pad_top, pad_left, pad_bottom, pad_right;
         int32_t up_h, up_w;  // resize the input to this before the convolution (nearest, PyTorch's indices), or 0
         int32_t in_h, in_w;  // of x, before the resize
-    } conv;  // used by conv2d and its backward ops
+    } conv;                  // used by conv2d and its backward ops
     struct {
         float eps;
         int32_t groups;  // group_norm only
@@ -70,8 +70,8 @@ typedef union pb_attr {
         pb_dtype dtype;  // of the output; computed in fp32
     } timestep;
     struct {
-        int64_t rows, positions;     // embedding_bwd: entries of the two tables
-        pb_dtype dtype;              // embedding_bwd: of both gradients
+        int64_t rows, positions;  // embedding_bwd: entries of the two tables
+        pb_dtype dtype;           // embedding_bwd: of both gradients
     } embedding;
     struct {
         pb_dtype dtype;  // cast, decode8: of the output
@@ -109,11 +109,11 @@ typedef enum pb_hyper {
     PB_HYPER_BETA1,
     PB_HYPER_BETA2,
     PB_HYPER_EPS,
-    PB_HYPER_DECAY,          // 1 - lr * weight_decay
-    PB_HYPER_STEP_SIZE,      // lr / (1 - beta1^t)
-    PB_HYPER_SQRT_BIAS2,     // sqrt(1 - beta2^t)
-    PB_HYPER_INV_LOSS_SCALE, // 1 / loss scale
-    PB_HYPER_MAX_NORM,       // global clipping, or infinity for none
+    PB_HYPER_DECAY,           // 1 - lr * weight_decay
+    PB_HYPER_STEP_SIZE,       // lr / (1 - beta1^t)
+    PB_HYPER_SQRT_BIAS2,      // sqrt(1 - beta2^t)
+    PB_HYPER_INV_LOSS_SCALE,  // 1 / loss scale
+    PB_HYPER_MAX_NORM,        // global clipping, or infinity for none
     PB_HYPER_ONE_MINUS_BETA1,
     PB_HYPER_ONE_MINUS_BETA2,
     // For stochastic rounding, 16 bits each so that a float holds them: the run's seed and the step's number.

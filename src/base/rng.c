@@ -79,9 +79,9 @@ static inline __attribute__((always_inline)) float log_float(float x) {
     } else {
         x -= 1;
     }
-    static const float p[] = {7.0376836292e-2f, -1.1514610310e-1f, 1.1676998740e-1f,  -1.2420140846e-1f,
-                              1.4249322787e-1f, -1.6668057665e-1f, 2.0000714765e-1f,  -2.4999993993e-1f,
-                              3.3333331174e-1f};
+    static const float p[] = {7.0376836292e-2f,  -1.1514610310e-1f, 1.1676998740e-1f,
+                              -1.2420140846e-1f, 1.4249322787e-1f,  -1.6668057665e-1f,
+                              2.0000714765e-1f,  -2.4999993993e-1f, 3.3333331174e-1f};
     const float z = x * x;
     float y = p[0];
     for (int i = 1; i < 9; i++) y = fmaf(y, x, p[i]);

@@ -27,8 +27,8 @@ enum { PB_RNG_WORDS = 624, PB_RNG_STATE_BYTES = 5056 };
 typedef struct pb_rng {
     uint64_t seed;
     uint32_t state[PB_RNG_WORDS];
-    uint32_t left, next;    // words before the next refill; index of the next word
-    bool has_next_normal;   // the second half of a pair drawn for fewer than 16 normals
+    uint32_t left, next;   // words before the next refill; index of the next word
+    bool has_next_normal;  // the second half of a pair drawn for fewer than 16 normals
     double next_normal;
 } pb_rng;
 

@@ -76,8 +76,8 @@ static pb_status replay_all(pb_bench_device *d, pb_captured *captured, double *s
     return PB_OK;
 }
 
-pb_status pb_bench_device_time(pb_bench_device *d, pb_opcode op, const pb_kernel_args *args, uint32_t count,
-                               int rounds, double *seconds) {
+pb_status pb_bench_device_time(pb_bench_device *d, pb_opcode op, const pb_kernel_args *args, uint32_t count, int rounds,
+                               double *seconds) {
     pb_opcode ops[MOST_LAUNCHES];
     const pb_kernel_args *list[MOST_LAUNCHES];
     pb_captured *captured = NULL;
@@ -111,7 +111,7 @@ fail:
 static pb_status copy_all(pb_bench_device *d, unsigned char *host, unsigned char *device, uint64_t bytes, bool up,
                           bool down, double *seconds) {
     const uint64_t parts = (bytes + PART - 1) / PART;
-    double (*times)[2] = calloc(2 * parts, sizeof *times);
+    double(*times)[2] = calloc(2 * parts, sizeof *times);
     pb_status status = PB_OK;
     if (!times) return pb_error(PB_ERR_MEMORY, "no memory for a benchmark");
     for (uint64_t p = 0; p < parts; p++)

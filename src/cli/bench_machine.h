@@ -27,7 +27,6 @@ typedef struct pb_bench_op {
     double achieved_bandwidth;
 } pb_bench_op;
 pb_status pb_bench_ops(const pb_backend *backend, const pb_machine *guess, int resolution, bool quick,
-                       pb_machine *machine,
-                       void (*report)(void *context, const pb_bench_op *op), void *context);
+                       pb_machine *machine, void (*report)(void *context, const pb_bench_op *op), void *context);
 
 #endif

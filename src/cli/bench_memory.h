@@ -10,7 +10,7 @@ enum { PB_BENCH_BUDGETS = 16 };
 typedef struct pb_bench_memory_options {
     const char *config_path;
     const pb_option_list *sets;
-    const char *device;  // like --set device=..., or NULL
+    const char *device;   // like --set device=..., or NULL
     const char *budgets;  // "24GiB,16GiB", or NULL: 24, 16, 12, 8, 6, 4, 2 and 1 GiB
     int64_t steps;        // per budget
     const char *folder;   // for memory.svg and memory.json; NULL: neither

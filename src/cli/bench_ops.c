@@ -33,7 +33,7 @@ typedef struct bench {
     const pb_graph *graph;
     const pb_backend *backend;
     pb_bench_device *device;  // NULL: kernels run here, on the host's memory
-    kind *kinds;  // by op, then the dearest first
+    kind *kinds;              // by op, then the dearest first
     uint32_t kind_count;
     memory memory;
     double overhead;
@@ -315,8 +315,8 @@ static pb_status bench_dtype(const pb_backend *backend, const pb_machine *guess,
     for (uint32_t first = 0, last; first < b.kind_count; first = last) {
         const pb_opcode op = b.graph->nodes[b.kinds[first].node].op;
         for (last = first; last < b.kind_count && b.graph->nodes[b.kinds[last].node].op == op;) last++;
-        PB_TRY(bench_op(&b, b.kinds + first, last - first, names[d], &machine->op[op][d], machine->dram, report,
-                        context));
+        PB_TRY(
+            bench_op(&b, b.kinds + first, last - first, names[d], &machine->op[op][d], machine->dram, report, context));
         have[op] = true;
     }
 fail:
@@ -331,8 +331,7 @@ fail:
 }
 
 pb_status pb_bench_ops(const pb_backend *backend, const pb_machine *guess, int resolution, bool quick,
-                       pb_machine *machine,
-                       void (*report)(void *context, const pb_bench_op *op), void *context) {
+                       pb_machine *machine, void (*report)(void *context, const pb_bench_op *op), void *context) {
     pb_status status = PB_OK;
     pb_architecture architecture;
     bool have[PB_SPEED_DTYPES][PB_OP_COUNT] = {{false}};

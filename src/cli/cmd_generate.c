@@ -89,7 +89,10 @@ static pb_status generate(const request *r) {
     for (int i = 0; i < r->count; i++) PB_TRY(write_picture(r, g, &images[i], i));
     if (r->count > 1) PB_TRY(write_grid(r, g, images));
     if (r->latents_path) {
-        const pb_safetensors_array array = {.name = "latents", .dtype = PB_F32, .rank = 4, .data = latents,
+        const pb_safetensors_array array = {.name = "latents",
+                                            .dtype = PB_F32,
+                                            .rank = 4,
+                                            .data = latents,
                                             .shape = {r->count, shape[0], shape[1], shape[2]}};
         PB_TRY(pb_safetensors_save(r->latents_path, &array, 1));
     }
@@ -120,8 +123,11 @@ static pb_status read_arguments(const arguments *a, request *r) {
     PB_RETURN_IF(pb_parse_choice("--dtype", a->dtype, dtype_names, 3, &dtype));
     *r = (request){.model_path = a->model, .folder = a->folder, .latents_path = a->latents, .dtype_name = a->dtype};
     r->count = (int)count;
-    r->options = (pb_generate_options){.variant = a->variant, .dtype = dtypes[dtype], .prompt = a->prompt,
-                                       .negative = a->negative, .steps = (int)steps};
+    r->options = (pb_generate_options){.variant = a->variant,
+                                       .dtype = dtypes[dtype],
+                                       .prompt = a->prompt,
+                                       .negative = a->negative,
+                                       .steps = (int)steps};
     PB_RETURN_IF(pb_parse_double("--guidance", a->guidance, -1e6, 1e6, &r->options.guidance));
     batch = count < DEFAULT_BATCH ? count : DEFAULT_BATCH;
     if (a->batch) PB_RETURN_IF(pb_parse_int("--batch", a->batch, 1, count, &batch));

@@ -14,16 +14,20 @@
 #include "train/saved_state.h"
 
 static void append_string(pb_text *text, const char *string) {
-    if (string) pb_text_append_json_string(text, string, strlen(string));
-    else pb_text_append(text, "null");
+    if (string)
+        pb_text_append_json_string(text, string, strlen(string));
+    else
+        pb_text_append(text, "null");
 }
 
 // Names come out of files: as JSON strings they cannot move a terminal's cursor.
 static void append_name(pb_text *text, const char *name) {
     pb_text quoted = {0};
     pb_text_append_json_string(&quoted, name, strlen(name));
-    if (quoted.failed) text->failed = true;
-    else pb_text_append(text, "%.*s", (int)quoted.bytes - 2, quoted.data + 1);
+    if (quoted.failed)
+        text->failed = true;
+    else
+        pb_text_append(text, "%.*s", (int)quoted.bytes - 2, quoted.data + 1);
     pb_text_deinit(&quoted);
 }
 
@@ -44,8 +48,10 @@ static void tensor_as_line(pb_text *text, const pb_safetensors_entry *entry) {
 }
 
 static void append_size(pb_text *text, uint64_t bytes) {
-    if (bytes >= 1000000000) pb_text_append(text, "%.2f GB", (double)bytes / 1e9);
-    else pb_text_append(text, "%.2f MB", (double)bytes / 1e6);
+    if (bytes >= 1000000000)
+        pb_text_append(text, "%.2f GB", (double)bytes / 1e9);
+    else
+        pb_text_append(text, "%.2f MB", (double)bytes / 1e6);
 }
 
 // --- One file ---
@@ -114,8 +120,10 @@ static void part_as_json(pb_text *text, const pb_model_part_dir *part, const pb_
     pb_text_append(text, ",\"path\":");
     append_string(text, part->path);
     pb_text_append(text, ",\"config\":");
-    if (part->config) pb_text_append_json(text, part->config);
-    else pb_text_append(text, "null");
+    if (part->config)
+        pb_text_append_json(text, part->config);
+    else
+        pb_text_append(text, "null");
     if (fault) {
         pb_text_append(text, ",\"error\":");
         append_string(text, fault);
@@ -165,8 +173,10 @@ static pb_status describe_part(pb_text *text, const pb_model_dir *model, pb_part
         if (status == PB_ERR_MEMORY) return status;
         if (status != PB_OK) snprintf(fault, sizeof fault, "%s", pb_error_message());
     }
-    if (json) part_as_json(text, part, weights, fault[0] ? fault : NULL);
-    else part_as_lines(text, which, part, weights, fault[0] ? fault : NULL, tensors);
+    if (json)
+        part_as_json(text, part, weights, fault[0] ? fault : NULL);
+    else
+        part_as_lines(text, which, part, weights, fault[0] ? fault : NULL, tensors);
     pb_weights_close(weights);
     return PB_OK;
 }

@@ -31,8 +31,10 @@ static void report_engine(pb_doctor *d, const pb_store_options *options, const p
         pb_doctor_line("io_uring", "file %sregistered, memory %sregistered", info->registered_file ? "" : "not ",
                        info->registered_memory ? "" : "not ");
     if (!info->direct)
-        pb_doctor_find(d, "%s: the file system refuses direct I/O (O_DIRECT), so the NVMe tier goes through the page "
-                          "cache: use ext4 or xfs on an NVMe disk.", options->directory);
+        pb_doctor_find(d,
+                       "%s: the file system refuses direct I/O (O_DIRECT), so the NVMe tier goes through the page "
+                       "cache: use ext4 or xfs on an NVMe disk.",
+                       options->directory);
     if (strcmp(info->engine, "io_uring") == 0) {
         if (!info->registered_memory)
             pb_doctor_find(d, "io_uring could not register memory: raise the limit of locked memory (ulimit -l, or "
@@ -138,7 +140,9 @@ void pb_doctor_storage(pb_doctor *d, const char *directory) {
     try_store(d, directory);
     struct rlimit limit;
     if (d->usable_gpu && getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur < (rlim_t)4 << 30)
-        pb_doctor_find(d, "At most %.3f GiB may be locked in memory. Where the host slab cannot be, copies to the GPU "
-                          "are slower and do not overlap with its work: set memlock to unlimited in "
-                          "/etc/security/limits.conf and log in again.", (double)limit.rlim_cur / 0x1p30);
+        pb_doctor_find(d,
+                       "At most %.3f GiB may be locked in memory. Where the host slab cannot be, copies to the GPU "
+                       "are slower and do not overlap with its work: set memlock to unlimited in "
+                       "/etc/security/limits.conf and log in again.",
+                       (double)limit.rlim_cur / 0x1p30);
 }

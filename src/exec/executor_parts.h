@@ -24,16 +24,16 @@ struct pb_executor {
     const pb_graph *graph;
     const pb_program *program;
     pb_memory *memory, *own_memory;
-    pb_kernel_args *args;    // by instruction, all pointers resolved
-    pb_attr *attrs;          // by instruction, of UPDATEs: their node's, and where they begin
-    uint64_t *mark;          // by instruction; see pb_io_job
-    unsigned char *behind;   // by instruction: PB_RECORD, PB_TELL_IO
+    pb_kernel_args *args;           // by instruction, all pointers resolved
+    pb_attr *attrs;                 // by instruction, of UPDATEs: their node's, and where they begin
+    uint64_t *mark;                 // by instruction; see pb_io_job
+    unsigned char *behind;          // by instruction: PB_RECORD, PB_TELL_IO
     uint64_t total[PB_LANE_COUNT];  // marks of a run
     uint32_t *list[PB_LANE_COUNT];  // instructions of each lane, WAITs among them
     uint32_t count[PB_LANE_COUNT];
     uint32_t issued[PB_LANE_COUNT];  // of a lane's list, in this run; not of the I/O lanes
     uint32_t now;                    // where the executor's thread is in the program
-    uint32_t *first_reads;   // extents that the program reads before it writes them: they must have been written
+    uint32_t *first_reads;  // extents that the program reads before it writes them: they must have been written
     uint32_t first_read_count;
     bool filled;
     uint64_t filled_at;  // pb_memory.forgotten then

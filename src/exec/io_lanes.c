@@ -31,10 +31,10 @@ struct pb_io {
     pb_store *store;
     unsigned char *host;
     pthread_t thread;
-    pb_gate begun, ended;            // jobs
-    pb_gate bell;                    // something that the thread may be sleeping for
-    pb_gate issued[PB_LANE_COUNT];   // device lanes: marks that may be asked for
-    pb_gate published[2];            // READ and WRITE
+    pb_gate begun, ended;           // jobs
+    pb_gate bell;                   // something that the thread may be sleeping for
+    pb_gate issued[PB_LANE_COUNT];  // device lanes: marks that may be asked for
+    pb_gate published[2];           // READ and WRITE
     atomic_bool quit, abandoned, failed;
     atomic_bool resting;  // in the store
     _Atomic(uint64_t) stress;
@@ -110,10 +110,10 @@ static void start(pb_io *io, io_lane *l, uint32_t i) {
         return;
     }
     if (read && atomic_load(&io->stress)) memset(io->host + insn->to, 0xff, insn->bytes);
-    const pb_status status = read ? pb_store_read(io->store, insn->extent, insn->extent, io->host + insn->to,
-                                                  insn->bytes, &l->tickets[slot])
-                                  : pb_store_write(io->store, insn->extent, insn->extent, io->job->step,
-                                                   io->host + insn->from, insn->bytes, &l->tickets[slot]);
+    const pb_status status =
+        read ? pb_store_read(io->store, insn->extent, insn->extent, io->host + insn->to, insn->bytes, &l->tickets[slot])
+             : pb_store_write(io->store, insn->extent, insn->extent, io->job->step, io->host + insn->from, insn->bytes,
+                              &l->tickets[slot]);
     if (status != PB_OK) {
         give_up(io, status);
         return;

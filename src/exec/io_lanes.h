@@ -18,12 +18,12 @@ typedef struct pb_io_job {
     const pb_insn *insns;
     const uint32_t *list[2];  // indices of READ's and of WRITE's instructions, WAITs among them
     uint32_t count[2];
-    uint64_t total[2];  // marks of the two lanes in this run
+    uint64_t total[2];     // marks of the two lanes in this run
     const uint64_t *mark;  // by instruction
     uint64_t base[PB_LANE_COUNT];
-    uint64_t step;          // goes with what is written
-    pb_insn_times *times;   // by instruction, absolute; or NULL
-    uint32_t skipped;       // lanes, a bit each, of which nothing is done; see pb_executor_skip
+    uint64_t step;         // goes with what is written
+    pb_insn_times *times;  // by instruction, absolute; or NULL
+    uint32_t skipped;      // lanes, a bit each, of which nothing is done; see pb_executor_skip
 } pb_io_job;
 
 pb_status pb_io_create(const pb_device_calls *calls, pb_device *device, pb_store *store, unsigned char *host,

@@ -11,8 +11,8 @@ enum { PB_FAILURE_TEXT = 512 };
 struct pb_memory {
     const pb_device_calls *calls;
     pb_device *device;
-    bool on_cpu;                 // the device is the CPU's: its slab can be touched from here
-    unsigned char *slab[2];      // PB_TIER_DEVICE, PB_TIER_HOST; NULL for a host slab that nobody asked for
+    bool on_cpu;             // the device is the CPU's: its slab can be touched from here
+    unsigned char *slab[2];  // PB_TIER_DEVICE, PB_TIER_HOST; NULL for a host slab that nobody asked for
     uint64_t bytes[PB_TIER_COUNT];
     uint64_t mark[PB_LANE_COUNT];  // the highest that any run so far has given out
     uint64_t runs;
@@ -24,7 +24,7 @@ struct pb_memory {
     uint32_t extent_count;
     bool handed_over;    // the store's file is a checkpoint's by now, and must not be written
     uint64_t forgotten;  // counts the times that extents were emptied
-    uint32_t *content;  // by extent: bytes that a program wants to find in it at first; 0 where none has said so
+    uint32_t *content;   // by extent: bytes that a program wants to find in it at first; 0 where none has said so
     // One extent's bytes, for writes and reads of values between runs.
     unsigned char *staging;
     uint32_t staging_bytes;

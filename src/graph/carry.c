@@ -54,8 +54,7 @@ static void drop_dear(const pb_graph *g, candidate *list, uint32_t count, const 
         for (uint32_t i = 0; i < count; i++)
             for (int k = 0; k < OPERANDS; k++) users[g->nodes[list[i].node].in[k]] = 0;
         for (uint32_t i = 0; i < count; i++)
-            for (int k = 0; k < OPERANDS && !list[i].dropped; k++)
-                users[g->nodes[list[i].node].in[k]] += list[i].bytes;
+            for (int k = 0; k < OPERANDS && !list[i].dropped; k++) users[g->nodes[list[i].node].in[k]] += list[i].bytes;
         for (uint32_t i = 0; i < count; i++) {
             candidate *c = &list[i];
             if (c->dropped) continue;
@@ -73,16 +72,13 @@ static void drop_dear(const pb_graph *g, candidate *list, uint32_t count, const 
 static uint32_t carry_value(pb_carry *carry, const pb_graph *g, pb_vid v, const char *name, uint32_t *index) {
     if (index[v] != UINT32_MAX) return index[v];
     const pb_value *value = &g->values[v];
-    carry->carried[carry->carried_count] = (pb_carried){.shape = value->shape,
-                                                        .dtype = value->dtype,
-                                                        .name = name,
-                                                        .value = v,
-                                                        .copied = value->producer == PB_NONE};
+    carry->carried[carry->carried_count] = (pb_carried){
+        .shape = value->shape, .dtype = value->dtype, .name = name, .value = v, .copied = value->producer == PB_NONE};
     return index[v] = carry->carried_count++;
 }
 
-pb_status pb_carry_choose(pb_arena *arena, const pb_graph *g, const pb_vid *kept, uint32_t count,
-                          const double *seconds, double seconds_per_byte, pb_carry *carry) {
+pb_status pb_carry_choose(pb_arena *arena, const pb_graph *g, const pb_vid *kept, uint32_t count, const double *seconds,
+                          double seconds_per_byte, pb_carry *carry) {
     pb_status status = PB_OK;
     *carry = (pb_carry){0};
     uint32_t *index = malloc((g->value_count + 1) * sizeof *index);

@@ -12,8 +12,8 @@ static const char *shape_text(pb_shape shape, char *buffer, size_t bytes) {
     return buffer;
 }
 
-#define REQUIRE(condition, what) \
-    do { \
+#define REQUIRE(condition, what)                  \
+    do {                                          \
         if (!(condition)) return refuse(a, what); \
     } while (0)
 

@@ -22,7 +22,7 @@ typedef struct pb_gradient_args {
 } pb_gradient_args;
 
 #define PB_OP(name, NAME, gradient, kind, inplace) \
-    pb_status pb_infer_##name(pb_infer_args *a); \
+    pb_status pb_infer_##name(pb_infer_args *a);   \
     PB_GRADIENT_##gradient(name)
 #define PB_GRADIENT_YES(name) void pb_gradient_##name(pb_gradient_args *a);
 #define PB_GRADIENT_NO(name)

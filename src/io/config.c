@@ -129,7 +129,9 @@ static bool parse_bytes(const char *text, int64_t *bytes) {
 static pb_status set_int(const source *from, const pb_config_key *key, const pb_yaml *node, int64_t *value) {
     if (!pb_yaml_int(node, value) || (double)*value < key->low || (double)*value > key->high)
         return fail(from, "`%s` must be a whole number from %.0f to %.0f%s, not `%.60s`", key->key, key->low, key->high,
-                    key->kind == PB_CONFIG_COUNT ? ", or `auto`" : key->kind == PB_CONFIG_MAYBE_INT ? ", or null" : "",
+                    key->kind == PB_CONFIG_COUNT       ? ", or `auto`"
+                    : key->kind == PB_CONFIG_MAYBE_INT ? ", or null"
+                                                       : "",
                     node->text);
     return PB_OK;
 }
@@ -214,8 +216,10 @@ static pb_status read_members(pb_config *config, const pb_yaml *mapping, const c
         if (!name) return no_memory();
         const source from = {.file = file, .key = name, .line = m->line, .column = m->column};
         if (!group && is_group(name)) {
-            if (m->type == PB_YAML_MAPPING) PB_RETURN_IF(read_members(config, m, name, file));
-            else if (!pb_yaml_is_null(m)) return fail(&from, "`%s` is a group of keys, as in `%s: {...}`", name, name);
+            if (m->type == PB_YAML_MAPPING)
+                PB_RETURN_IF(read_members(config, m, name, file));
+            else if (!pb_yaml_is_null(m))
+                return fail(&from, "`%s` is a group of keys, as in `%s: {...}`", name, name);
             continue;
         }
         const pb_config_key *key = find_key(name);

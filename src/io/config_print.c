@@ -22,8 +22,10 @@ static void print_int(pb_text *text, int64_t value) {
 
 static void print_string(pb_text *text, const char *value) {
     // A JSON string is a double-quoted YAML scalar.
-    if (value) pb_text_append_json_string(text, value, strlen(value));
-    else pb_text_append(text, "null");
+    if (value)
+        pb_text_append_json_string(text, value, strlen(value));
+    else
+        pb_text_append(text, "null");
 }
 
 static void print_value(pb_text *text, const pb_config *config, const pb_config_key *key) {
@@ -36,21 +38,29 @@ static void print_value(pb_text *text, const pb_config *config, const pb_config_
     case PB_CONFIG_BOOL: pb_text_append(text, *(const bool *)field ? "true" : "false"); return;
     case PB_CONFIG_INT: print_int(text, *number); return;
     case PB_CONFIG_MAYBE_INT:
-        if (maybe_int->set) print_int(text, maybe_int->value);
-        else pb_text_append(text, "null");
+        if (maybe_int->set)
+            print_int(text, maybe_int->value);
+        else
+            pb_text_append(text, "null");
         return;
     case PB_CONFIG_REAL: pb_text_append_json_number(text, *(const double *)field); return;
     case PB_CONFIG_MAYBE_REAL:
-        if (maybe_real->set) pb_text_append_json_number(text, maybe_real->value);
-        else pb_text_append(text, "null");
+        if (maybe_real->set)
+            pb_text_append_json_number(text, maybe_real->value);
+        else
+            pb_text_append(text, "null");
         return;
     case PB_CONFIG_COUNT:
-        if (*number) print_int(text, *number);
-        else pb_text_append(text, "auto");
+        if (*number)
+            print_int(text, *number);
+        else
+            pb_text_append(text, "auto");
         return;
     case PB_CONFIG_SIZE:
-        if (*number > 0) print_int(text, *number);
-        else pb_text_append(text, *number ? "auto" : "none");
+        if (*number > 0)
+            print_int(text, *number);
+        else
+            pb_text_append(text, *number ? "auto" : "none");
         return;
     case PB_CONFIG_ENUM: pb_text_append(text, "%s", choice_name(key, *(const int *)field)); return;
     case PB_CONFIG_NAME: pb_text_append(text, "%s", *(const char *const *)field); return;

@@ -21,9 +21,8 @@ static const pb_config_choice optimizer_masters[] = {{"fp32", PB_MASTER_FP32},
                                                      {"split8", PB_MASTER_SPLIT8},
                                                      {"none", PB_MASTER_NONE},
                                                      {NULL, 0}};
-static const pb_config_choice lr_schedulers[] = {{"linear", 0},     {"cosine", 0},
-                                                 {"cosine_with_restarts", 0}, {"polynomial", 0},
-                                                 {"constant", 0},   {"constant_with_warmup", 0},
+static const pb_config_choice lr_schedulers[] = {{"linear", 0},     {"cosine", 0},   {"cosine_with_restarts", 0},
+                                                 {"polynomial", 0}, {"constant", 0}, {"constant_with_warmup", 0},
                                                  {NULL, 0}};
 
 static const pb_config_choice validation_schedulers[] = {{"DPMSolverMultistepScheduler", 0},

@@ -34,7 +34,7 @@ typedef struct pb_config_key {
     const char *initial;  // YAML
     double low, high;
     const pb_config_choice *choices;
-    const char *doc;      // or why the key changes nothing, or is refused
+    const char *doc;  // or why the key changes nothing, or is refused
 } pb_config_key;
 
 enum { PB_CONFIG_CHOICES = 8 };  // the most that a key has

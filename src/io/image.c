@@ -112,8 +112,9 @@ pb_status pb_image_sniff_file(const char *path, pb_image_kind *kind) {
 static pb_status judge_file_size(uint64_t bytes, const char *name, const pb_image_limits *limits) {
     if (!bytes) return pb_error(PB_ERR_FORMAT, "%s: the file is empty", name);
     if (bytes <= (uint64_t)limits->file_bytes) return PB_OK;
-    return pb_error(PB_ERR_UNSUPPORTED, "%s: %" PRIu64 " bytes; a picture may have at most %" PRId64
-                    ": save it smaller", name, bytes, limits->file_bytes);
+    return pb_error(PB_ERR_UNSUPPORTED,
+                    "%s: %" PRIu64 " bytes; a picture may have at most %" PRId64 ": save it smaller", name, bytes,
+                    limits->file_bytes);
 }
 
 pb_status pb_image_load(const char *path, const pb_image_limits *limits, pb_image *image) {
@@ -141,14 +142,16 @@ pb_status pb_image_admit(uint32_t width, uint32_t height, uint64_t decoder_bytes
     const uint64_t pixels = (uint64_t)width * height;
     const uint64_t side = width > height ? width : height;
     if (side > (uint64_t)limits->side || pixels > (uint64_t)limits->pixels)
-        return pb_error(PB_ERR_UNSUPPORTED, "%s: %" PRIu32 " x %" PRIu32 " pixels; at most %" PRId32
-                        " a side and %" PRId64 " in all are read: save it smaller",
+        return pb_error(PB_ERR_UNSUPPORTED,
+                        "%s: %" PRIu32 " x %" PRIu32 " pixels; at most %" PRId32 " a side and %" PRId64
+                        " in all are read: save it smaller",
                         name, width, height, limits->side, limits->pixels);
     const bool turned = orientation >= 5 && orientation <= 8;
     const uint64_t turning_bytes = turned ? pixels * 6 : 0;
     const uint64_t peak = file_bytes + (decoder_bytes > turning_bytes ? decoder_bytes : turning_bytes);
     if (peak > (uint64_t)limits->memory_bytes)
-        return pb_error(PB_ERR_UNSUPPORTED, "%s: reading %" PRIu32 " x %" PRIu32 " pixels%s takes %" PRIu64
+        return pb_error(PB_ERR_UNSUPPORTED,
+                        "%s: reading %" PRIu32 " x %" PRIu32 " pixels%s takes %" PRIu64
                         " MiB of memory; at most %" PRId64 " are spent on a picture: save it smaller",
                         name, width, height, turned ? " that have to be turned" : "", peak >> 20,
                         limits->memory_bytes >> 20);
@@ -158,15 +161,16 @@ pb_status pb_image_admit(uint32_t width, uint32_t height, uint64_t decoder_bytes
 static pb_status refuse(pb_image_kind kind, const char *name) {
     const struct kind_entry *entry = &kinds[kind];
     char command[512];
-    if (!entry->command)
-        return pb_error(PB_ERR_FORMAT, "%s: not a picture: it begins like neither JPEG nor PNG", name);
-    // `command` comes from the table above, with one %s in it. A name with a quote could be another command.
+    if (!entry->command) return pb_error(PB_ERR_FORMAT, "%s: not a picture: it begins like neither JPEG nor PNG", name);
+        // `command` comes from the table above, with one %s in it. A name with a quote could be another command.
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
     snprintf(command, sizeof command, entry->command, strchr(name, '\'') || strlen(name) > 300 ? "FILE" : name);
 #pragma GCC diagnostic pop
-    return pb_error(PB_ERR_UNSUPPORTED, "%s: this is %s, and only JPEG and PNG are read. Convert it, for example with "
-                    "`%s` (package %s)", name, entry->name, command, entry->package);
+    return pb_error(PB_ERR_UNSUPPORTED,
+                    "%s: this is %s, and only JPEG and PNG are read. Convert it, for example with "
+                    "`%s` (package %s)",
+                    name, entry->name, command, entry->package);
 }
 
 pb_status pb_image_decode(const uint8_t *bytes, size_t n, const char *name, const pb_image_limits *limits,

@@ -9,8 +9,22 @@
 #include "io/image_internal.h"
 
 enum {
-    SOF0 = 0xc0, SOF1 = 0xc1, SOF2 = 0xc2, SOF9 = 0xc9, SOF10 = 0xca, SOF15 = 0xcf, DHT = 0xc4, JPG = 0xc8, DAC = 0xcc,
-    RST0 = 0xd0, RST7 = 0xd7, SOI = 0xd8, EOI = 0xd9, SOS = 0xda, APP1 = 0xe1, TEM = 0x01
+    SOF0 = 0xc0,
+    SOF1 = 0xc1,
+    SOF2 = 0xc2,
+    SOF9 = 0xc9,
+    SOF10 = 0xca,
+    SOF15 = 0xcf,
+    DHT = 0xc4,
+    JPG = 0xc8,
+    DAC = 0xcc,
+    RST0 = 0xd0,
+    RST7 = 0xd7,
+    SOI = 0xd8,
+    EOI = 0xd9,
+    SOS = 0xda,
+    APP1 = 0xe1,
+    TEM = 0x01
 };
 // A progressive picture has about ten scans. Every scan passes over all coefficients, however few bytes it has, so
 // that scans times pixels is held down too: at 64 megapixels 16 of them.
@@ -18,8 +32,8 @@ enum { MAX_SCANS = 100, MAX_SCANNED_PIXELS = 1024000000 };
 
 typedef struct jpeg_facts {
     uint32_t width, height;
-    int components;             // 0 until the frame header was seen
-    uint8_t sampling[4];        // per component: horizontal and vertical factor, four bits each
+    int components;       // 0 until the frame header was seen
+    uint8_t sampling[4];  // per component: horizontal and vertical factor, four bits each
     bool progressive;
     int scans;
     int exif_orientation, xmp_orientation;  // 0: none
@@ -106,9 +120,9 @@ static pb_status read_markers(const uint8_t *bytes, size_t n, const char *name, 
 static pb_status judge_scans(const jpeg_facts *facts, const char *name) {
     const uint64_t pixels = (uint64_t)facts->width * facts->height;
     if (facts->scans <= MAX_SCANS && pixels * (uint64_t)facts->scans <= MAX_SCANNED_PIXELS) return PB_OK;
-    return pb_error(PB_ERR_UNSUPPORTED, "%s: %d scans over %" PRIu32 " x %" PRIu32
-                    " pixels take too long; save it as a baseline JPEG", name, facts->scans, facts->width,
-                    facts->height);
+    return pb_error(PB_ERR_UNSUPPORTED,
+                    "%s: %d scans over %" PRIu32 " x %" PRIu32 " pixels take too long; save it as a baseline JPEG",
+                    name, facts->scans, facts->width, facts->height);
 }
 
 // Several scans need all coefficients in memory, 16 bits each; their blocks are rounded up to the largest factor.
@@ -187,8 +201,7 @@ pb_status pb_image_decode_jpeg(const uint8_t *bytes, size_t n, const char *name,
 
     if (!(decoder = tjInitDecompress())) PB_FAIL(PB_ERR_MEMORY, "%s: no memory for a JPEG decoder", name);
     PB_TRY(check_agreement(decoder, bytes, n, name, &facts));
-    if (!(pixels = malloc(area * channels)))
-        PB_FAIL(PB_ERR_MEMORY, "%s: no memory for %" PRIu64 " pixels", name, area);
+    if (!(pixels = malloc(area * channels))) PB_FAIL(PB_ERR_MEMORY, "%s: no memory for %" PRIu64 " pixels", name, area);
     const int width = (int)facts.width, height = (int)facts.height;
     if (tjDecompress2(decoder, bytes, n, pixels, width, width * (int)channels, height,
                       channels == 4 ? TJPF_CMYK : TJPF_RGB, TJFLAG_ACCURATEDCT | TJFLAG_LIMITSCANS) &&

@@ -26,8 +26,10 @@ static uint32_t tiff_number(const tiff *t, size_t at, size_t width) {
 // Bytes of the integer types in which an orientation is found (TIFF 6.0, section 2); 0 for all others.
 static size_t integer_width(uint32_t type) {
     switch (type) {
-    case 3: case 8: return 2;  // SHORT, SSHORT
-    case 4: case 9: return 4;  // LONG, SLONG
+    case 3:
+    case 8: return 2;  // SHORT, SSHORT
+    case 4:
+    case 9: return 4;  // LONG, SLONG
     default: return 0;
     }
 }
@@ -59,9 +61,12 @@ int pb_xmp_orientation(const uint8_t *bytes, size_t n) {
     const uint8_t *const end = bytes + n;
     for (const uint8_t *p = bytes; (p = memmem(p, (size_t)(end - p), name, sizeof name - 1));) {
         p += sizeof name - 1;
-        if (end - p >= 2 && p[0] == '=' && p[1] == '"') p += 2;
-        else if (end - p >= 1 && p[0] == '>') p += 1;
-        else continue;
+        if (end - p >= 2 && p[0] == '=' && p[1] == '"')
+            p += 2;
+        else if (end - p >= 1 && p[0] == '>')
+            p += 1;
+        else
+            continue;
         if (p < end && *p >= '0' && *p <= '9') return *p - '0';
     }
     return 0;
@@ -120,7 +125,10 @@ static pb_status transpose(pb_image *image, bool x_reversed, bool y_reversed) {
 pb_status pb_image_orient(pb_image *image, int orientation) {
     switch (orientation) {
     case 2: mirror_rows(image); return PB_OK;
-    case 3: mirror_rows(image); flip_columns(image); return PB_OK;
+    case 3:
+        mirror_rows(image);
+        flip_columns(image);
+        return PB_OK;
     case 4: flip_columns(image); return PB_OK;
     case 5: return transpose(image, false, false);
     case 6: return transpose(image, false, true);

@@ -42,8 +42,10 @@ static bool is_intact(const uint8_t *chunk, size_t length) {
 
 static void read_ancillary(const uint8_t *chunk, size_t length, png_facts *facts) {
     if ((!is_chunk(chunk, "eXIf") && !is_chunk(chunk, "iTXt")) || !is_intact(chunk, length)) return;
-    if (is_chunk(chunk, "eXIf")) facts->exif_orientation = pb_exif_orientation(chunk + 8, length);
-    else if (!facts->xmp_orientation) facts->xmp_orientation = itxt_orientation(chunk + 8, length);
+    if (is_chunk(chunk, "eXIf"))
+        facts->exif_orientation = pb_exif_orientation(chunk + 8, length);
+    else if (!facts->xmp_orientation)
+        facts->xmp_orientation = itxt_orientation(chunk + 8, length);
 }
 
 // Up to IEND. Checks what the reader of critical chunks relies on: every chunk lies within the file. libspng stops when
@@ -170,9 +172,7 @@ static void convert_scanline(const struct spng_ihdr *header, const rgb8 colours[
 
 // PNG specification, section 8.2: where a pass begins and how far apart its pixels are. A picture that is not
 // interlaced is one pass of all pixels.
-static const struct adam7_pass {
-    uint8_t x, dx;
-} adam7[7] = {{0, 8}, {4, 8}, {0, 4}, {2, 4}, {0, 2}, {1, 2}, {0, 1}};
+static const struct adam7_pass { uint8_t x, dx; } adam7[7] = {{0, 8}, {4, 8}, {0, 4}, {2, 4}, {0, 2}, {1, 2}, {0, 1}};
 
 static int decode_rows(spng_ctx *decoder, const struct spng_ihdr *header, uint8_t *line, size_t line_bytes,
                        pb_image *image) {

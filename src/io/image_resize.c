@@ -136,8 +136,7 @@ pb_status pb_image_resize_bilinear(const pb_image *image, int32_t width, int32_t
     if (width < 1 || height < 1)
         return pb_error(PB_ERR_USAGE, "an image cannot be resized to %" PRId32 " x %" PRId32, width, height);
     // An axis that keeps its length is not filtered.
-    if (width == image->width && height == image->height)
-        return pb_image_crop(image, 0, 0, width, height, result);
+    if (width == image->width && height == image->height) return pb_image_crop(image, 0, 0, width, height, result);
     if (height == image->height) return resize_rows(image, width, result);
     if (width == image->width) return resize_columns(image, height, result);
     pb_image between = {0};
@@ -181,7 +180,8 @@ static pb_status create_black(int32_t width, int32_t height, pb_image *image) {
 pb_status pb_image_crop(const pb_image *image, int32_t left, int32_t top, int32_t width, int32_t height,
                         pb_image *result) {
     if (left < 0 || top < 0 || width < 1 || height < 1 || width > image->width - left || height > image->height - top)
-        return pb_error(PB_ERR_USAGE, "%" PRId32 " x %" PRId32 " pixels at (%" PRId32 ", %" PRId32
+        return pb_error(PB_ERR_USAGE,
+                        "%" PRId32 " x %" PRId32 " pixels at (%" PRId32 ", %" PRId32
                         ") are not within an image of %" PRId32 " x %" PRId32,
                         width, height, left, top, image->width, image->height);
     PB_RETURN_IF(pb_image_create(width, height, result));
@@ -216,8 +216,10 @@ pb_status pb_image_grid(const pb_image *images, size_t n, int32_t columns, pb_im
     const int32_t width = images[0].width, height = images[0].height, count = (int32_t)n;
     for (int32_t i = 1; i < count; i++) {
         if (images[i].width != width || images[i].height != height)
-            return pb_error(PB_ERR_USAGE, "the images of a grid must have one size: %" PRId32 " x %" PRId32
-                            " and %" PRId32 " x %" PRId32, width, height, images[i].width, images[i].height);
+            return pb_error(PB_ERR_USAGE,
+                            "the images of a grid must have one size: %" PRId32 " x %" PRId32 " and %" PRId32
+                            " x %" PRId32,
+                            width, height, images[i].width, images[i].height);
     }
     const int32_t wide = columns < count ? columns : count, high = (count - 1) / wide + 1;
     if (width > INT32_MAX / wide || height > INT32_MAX / high)

@@ -20,8 +20,10 @@ static pb_status check_key(const char *key) {
     bool good = n >= 1 && n <= MAX_KEY && key[0] != ' ' && key[n - 1] != ' ';
     for (size_t i = 0; i < n; i++) good = good && key[i] >= ' ' && key[i] <= '~';
     if (good && !strstr(key, "  ")) return PB_OK;
-    return pb_error(PB_ERR_USAGE, "'%s' cannot be the key of a PNG's text: 1 to %d printable ASCII characters, no two "
-                    "spaces in a row and none at the ends", key, MAX_KEY);
+    return pb_error(PB_ERR_USAGE,
+                    "'%s' cannot be the key of a PNG's text: 1 to %d printable ASCII characters, no two "
+                    "spaces in a row and none at the ends",
+                    key, MAX_KEY);
 }
 
 // tEXt is Latin-1, in which line feeds are the only control characters; iTXt is UTF-8.

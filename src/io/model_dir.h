@@ -11,10 +11,10 @@
 
 typedef struct pb_model_part_dir {
     bool present;
-    const char *path;        // the part's folder
-    const char *class_name;  // "UNet2DConditionModel": from model_index.json, else from its config; NULL if neither
-    const char *config_path; // config.json or scheduler_config.json; NULL for the tokenizer and where there is none
-    const pb_json *config;   // NULL with it
+    const char *path;         // the part's folder
+    const char *class_name;   // "UNet2DConditionModel": from model_index.json, else from its config; NULL if neither
+    const char *config_path;  // config.json or scheduler_config.json; NULL for the tokenizer and where there is none
+    const pb_json *config;    // NULL with it
 } pb_model_part_dir;
 
 typedef struct pb_model_dir {

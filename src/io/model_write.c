@@ -184,8 +184,10 @@ pb_status pb_model_writer_commit(pb_model_writer *writer) {
         const char *from = pb_fs_join(writer->arena, writer->temporary, names[i]);
         const char *to = pb_fs_join(writer->arena, writer->path, names[i]);
         if (!from || !to) return no_memory();
-        if (strcmp(names[i], INDEX_NAME) == 0) new_index = from;
-        else PB_RETURN_IF(put_in_place(writer->arena, from, to));
+        if (strcmp(names[i], INDEX_NAME) == 0)
+            new_index = from;
+        else
+            PB_RETURN_IF(put_in_place(writer->arena, from, to));
     }
     PB_RETURN_IF(pb_fs_sync_directory(writer->path));
     if (new_index) PB_RETURN_IF(pb_fs_rename(new_index, index));

@@ -48,7 +48,9 @@ typedef struct pb_config {
     size_t note_count;
 #define PB_SECTION(title)
 #define PB_GROUP_BEGIN(group) struct {
-#define PB_GROUP_END(group) } group;
+#define PB_GROUP_END(group) \
+    }                       \
+    group;
 #define PB_STRING(name, initial, doc) const char *name;
 #define PB_BOOL(name, initial, doc) bool name;
 #define PB_INT(name, initial, low, high, doc) int64_t name;

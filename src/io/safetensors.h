@@ -19,7 +19,7 @@ typedef struct pb_safetensors_entry {
     int rank;                // 0 is a scalar
     int64_t shape[PB_ST_RANK];
     uint64_t elements, bytes;
-    uint64_t offset;         // in the file
+    uint64_t offset;  // in the file
 } pb_safetensors_entry;
 
 typedef struct pb_safetensors_metadata {

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+// clang-format off
 static const pb_safetensors_dtype table[] = {
     {"BOOL", 8, PB_DTYPE_COUNT},    {"F4", 4, PB_DTYPE_COUNT},      {"F6_E2M3", 6, PB_DTYPE_COUNT},
     {"F6_E3M2", 6, PB_DTYPE_COUNT}, {"U8", 8, PB_U8},               {"I8", 8, PB_I8},
@@ -11,6 +12,7 @@ static const pb_safetensors_dtype table[] = {
     {"F32", 32, PB_F32},            {"C64", 64, PB_DTYPE_COUNT},    {"F64", 64, PB_F64},
     {"I64", 64, PB_I64},            {"U64", 64, PB_DTYPE_COUNT},
 };
+// clang-format on
 
 const pb_safetensors_dtype *pb_safetensors_dtype_find(const char *name, size_t name_bytes) {
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
@@ -24,8 +26,10 @@ bool pb_safetensors_tensor_bytes(const pb_safetensors_dtype *type, int rank, con
     bool empty = false;
     for (int i = 0; i < rank; i++) {
         if (shape[i] < 0) return false;
-        if (shape[i] == 0) empty = true;
-        else if (__builtin_mul_overflow(count, shape[i], &count)) return false;
+        if (shape[i] == 0)
+            empty = true;
+        else if (__builtin_mul_overflow(count, shape[i], &count))
+            return false;
     }
     if (__builtin_mul_overflow(count, (int64_t)type->bits, &bits)) return false;
     if (empty) count = bits = 0;

@@ -25,8 +25,8 @@ typedef struct pb_tokenizer_text {
     size_t bytes;
 } pb_tokenizer_text;
 typedef struct pb_tokenizer_files {
-    pb_tokenizer_text unified;        // tokenizer.json: then without the next two
-    pb_tokenizer_text vocab, merges;  // vocab.json, merges.txt
+    pb_tokenizer_text unified;                 // tokenizer.json: then without the next two
+    pb_tokenizer_text vocab, merges;           // vocab.json, merges.txt
     pb_tokenizer_text config, special, added;  // tokenizer_config.json, special_tokens_map.json, added_tokens.json
 } pb_tokenizer_files;
 pb_status pb_tokenizer_create_from(const pb_tokenizer_files *files, const char *name, pb_tokenizer **tokenizer);

@@ -52,8 +52,7 @@ static pb_status describe(const pb_json *value, const char *key, const char *nam
         PB_RETURN_IF(pb_json_get_bool(value, "special", false, name, &d->special));
         PB_RETURN_IF(pb_json_get_bool(value, "single_word", false, name, &single_word));
         PB_RETURN_IF(pb_json_get_bool(value, "normalized", false, name, &normalized));
-        if (single_word)
-            return pb_error(PB_ERR_UNSUPPORTED, "%s: single_word of \"%s\" is not supported", name, key);
+        if (single_word) return pb_error(PB_ERR_UNSUPPORTED, "%s: single_word of \"%s\" is not supported", name, key);
         if (pb_json_get(value, "normalized")) d->normalized = normalized;
     }
     if (!content || content->type != PB_JSON_STRING || content->string_bytes == 0)
@@ -182,8 +181,11 @@ static pb_status assign(pb_tokenizer *t, const description_list *list) {
     t->size = t->vocab_size;
     for (size_t i = 0; i < list->count; i++) {
         const description *const d = &list->items[i];
-        pb_added_token token = {.content = d->content, .bytes = d->bytes, .left_strip = d->left_strip,
-                                .right_strip = d->right_strip, .normalized = is_normalized(d)};
+        pb_added_token token = {.content = d->content,
+                                .bytes = d->bytes,
+                                .left_strip = d->left_strip,
+                                .right_strip = d->right_strip,
+                                .normalized = is_normalized(d)};
         size_t at = 0;
         while (at < t->added_count && !is_text(d, t->added[at].content, t->added[at].bytes)) at++;
         token.id = at < t->added_count ? t->added[at].id : pb_vocab_find(t, d->content, d->bytes);

@@ -27,9 +27,9 @@ typedef struct pb_added_token {
     size_t bytes;
     bool left_strip, right_strip;  // takes the white space beside it along
     bool special;
-    bool normalized;               // matched in the normalised text, else in the raw text
+    bool normalized;  // matched in the normalised text, else in the raw text
     int32_t id;
-    uint32_t *pattern;             // code points of the content, normalised if the token is
+    uint32_t *pattern;  // code points of the content, normalised if the token is
     size_t pattern_length;
 } pb_added_token;
 
@@ -42,7 +42,7 @@ struct pb_tokenizer {
     size_t merge_count;
     pb_added_token *added;
     size_t added_count;
-    int32_t bytes[256][2];     // ids of the byte-level alphabet's letters; [1]: at a word's end ("</w>")
+    int32_t bytes[256][2];  // ids of the byte-level alphabet's letters; [1]: at a word's end ("</w>")
     int32_t bos, eos, pad;
     int32_t length;
 };

@@ -1,4 +1,5 @@
 // Made by scripts/make_unicode.py; not to be edited.
+// clang-format off
 #include "io/unicode_tables.h"
 
 const pb_unicode_range pb_unicode_letters[] = {

@@ -137,8 +137,10 @@ pb_status pb_weights_open(const char *path, pb_part part, const char *variant, p
         if (!weights) free(p);
         PB_TRY(no_memory(path));
     }
-    if (pb_fs_kind_of(path) == PB_FS_DIRECTORY) PB_TRY(open_folder(weights, part, path, variant));
-    else PB_TRY(open_file(weights, part, path));
+    if (pb_fs_kind_of(path) == PB_FS_DIRECTORY)
+        PB_TRY(open_folder(weights, part, path, variant));
+    else
+        PB_TRY(open_file(weights, part, path));
     PB_TRY(finish_table(weights));
     *result = weights;
     return PB_OK;

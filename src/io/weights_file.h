@@ -29,7 +29,7 @@ typedef struct pb_weight {
     const char *canonical;              // what src/nn calls it
     const pb_safetensors_entry *entry;  // the file's own name, dtype and shape
     const pb_safetensors *file;
-    bool ignored;                       // a buffer that the model does not read (position_ids); copied when saving
+    bool ignored;  // a buffer that the model does not read (position_ids); copied when saving
 } pb_weight;
 
 typedef struct pb_weights {

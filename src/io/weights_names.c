@@ -5,8 +5,10 @@
 static const struct {
     const char *name, *stem;
 } parts[PB_PART_COUNT] = {
-    [PB_PART_UNET] = {"unet", "diffusion_pytorch_model"}, [PB_PART_TEXT_ENCODER] = {"text_encoder", "model"},
-    [PB_PART_VAE] = {"vae", "diffusion_pytorch_model"},   [PB_PART_TOKENIZER] = {"tokenizer", NULL},
+    [PB_PART_UNET] = {"unet", "diffusion_pytorch_model"},
+    [PB_PART_TEXT_ENCODER] = {"text_encoder", "model"},
+    [PB_PART_VAE] = {"vae", "diffusion_pytorch_model"},
+    [PB_PART_TOKENIZER] = {"tokenizer", NULL},
     [PB_PART_SCHEDULER] = {"scheduler", NULL},
 };
 
@@ -72,7 +74,7 @@ static pb_status choose_named(pb_arena *arena, const char *const *names, size_t 
     static const char *const varied[] = {"%s.%s.safetensors", "%s.safetensors.index.%s.json",
                                          "%s.%s.safetensors.index.json"};
     for (int i = 0; i < 3; i++) {
-        const char *name = variant   ? pb_arena_format(arena, varied[i], stem, variant)
+        const char *name = variant    ? pb_arena_format(arena, varied[i], stem, variant)
                            : plain[i] ? pb_arena_format(arena, plain[i], stem)
                                       : "";
         if (!name) return pb_error(PB_ERR_MEMORY, "no memory for a name");

@@ -9,9 +9,10 @@
 #include "base/error.h"
 #include "io/weights_file.h"
 
-#define PB_WEIGHTS_REMEDY \
+#define PB_WEIGHTS_REMEDY                                                                                            \
     "pickles (.bin, .ckpt, .pt) can run any code when they are read and are not supported; convert the model once, " \
-    "in Python: StableDiffusionPipeline.from_pretrained(OLD).save_pretrained(NEW), or from_single_file(FILE) for .ckpt"
+    "in Python: StableDiffusionPipeline.from_pretrained(OLD).save_pretrained(NEW), or from_single_file(FILE) for "   \
+    ".ckpt"
 
 bool pb_name_ends_with(const char *name, const char *end);
 // Whether a file of this name holds weights or the index of some, in any format.

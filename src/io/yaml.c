@@ -55,8 +55,10 @@ static pb_status append(builder *b, const yaml_event_t *event, pb_yaml_type type
         node->column = b->key_column;
         b->key = NULL;
     }
-    if (b->last[b->depth]) b->last[b->depth]->next = node;
-    else parent->first = node;
+    if (b->last[b->depth])
+        b->last[b->depth]->next = node;
+    else
+        parent->first = node;
     b->last[b->depth] = node;
     parent->count++;
     *result = node;

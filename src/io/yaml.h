@@ -17,10 +17,10 @@ typedef enum pb_yaml_type { PB_YAML_SCALAR, PB_YAML_SEQUENCE, PB_YAML_MAPPING } 
 typedef struct pb_yaml pb_yaml;
 struct pb_yaml {
     pb_yaml_type type;
-    bool plain;          // a scalar without quotes: may be a number, true, null
-    const char *text;    // of a scalar
-    const char *key;     // when a member of a mapping
-    int line, column;    // from 1; of the key for members
+    bool plain;        // a scalar without quotes: may be a number, true, null
+    const char *text;  // of a scalar
+    const char *key;   // when a member of a mapping
+    int line, column;  // from 1; of the key for members
     size_t count;
     const pb_yaml *first, *next;  // in the file's order
 };

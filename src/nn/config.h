@@ -11,22 +11,22 @@ enum { PB_MAX_LEVELS = 8, PB_MAX_LAYERS = 16, PB_TIME_IDS = 6 };
 
 typedef struct pb_unet_config {
     int in_channels, out_channels;
-    int sample_size;                    // native latent size, 0 where the file has none
+    int sample_size;  // native latent size, 0 where the file has none
     int levels;
-    int channels[PB_MAX_LEVELS];        // block_out_channels
-    bool down_attention[PB_MAX_LEVELS]; // CrossAttnDownBlock2D
-    bool up_attention[PB_MAX_LEVELS];   // CrossAttnUpBlock2D, in the order of up_block_types
-    int heads[PB_MAX_LEVELS];           // attention_head_dim, which is a count of heads (diffusers issue 2011)
+    int channels[PB_MAX_LEVELS];          // block_out_channels
+    bool down_attention[PB_MAX_LEVELS];   // CrossAttnDownBlock2D
+    bool up_attention[PB_MAX_LEVELS];     // CrossAttnUpBlock2D, in the order of up_block_types
+    int heads[PB_MAX_LEVELS];             // attention_head_dim, which is a count of heads (diffusers issue 2011)
     int layers_per_block[PB_MAX_LEVELS];  // at most PB_MAX_LAYERS
     int transformer_layers[PB_MAX_LEVELS];
-    bool mid_attention;                 // UNetMidBlock2DCrossAttn; else one ResNet block (UNetMidBlock2D)
+    bool mid_attention;  // UNetMidBlock2DCrossAttn; else one ResNet block (UNetMidBlock2D)
     int cross_attention_dim;
     int norm_groups;
     float norm_eps;
-    bool linear_projection;             // use_linear_projection
+    bool linear_projection;  // use_linear_projection
     bool flip_sin_to_cos;
     float freq_shift;
-    int time_embed_dim;                 // 4 * channels[0]
+    int time_embed_dim;  // 4 * channels[0]
     // SDXL (addition_embed_type "text_time", with PB_TIME_IDS time ids); 0 where absent
     int addition_time_embed_dim, addition_input_dim;
 } pb_unet_config;
@@ -44,7 +44,7 @@ typedef struct pb_vae_config {
     int layers_per_block;
     int norm_groups;
     bool mid_attention, quant_conv, post_quant_conv;
-    float scaling_factor;         // double in the file, used as diffusers does: latents * scaling_factor in fp32
+    float scaling_factor;  // double in the file, used as diffusers does: latents * scaling_factor in fp32
     int sample_size;
 } pb_vae_config;
 

@@ -73,8 +73,8 @@ static const pb_fixed_field unet_fixed[] = {
 // What attends at each level, and with how many heads.
 static pb_status read_unet_attention(const pb_config_file *file, pb_unet_config *c) {
     const int levels = c->levels;
-    PB_RETURN_IF(pb_config_blocks(file, "down_block_types", levels, "DownBlock2D", "CrossAttnDownBlock2D",
-                                  c->down_attention));
+    PB_RETURN_IF(
+        pb_config_blocks(file, "down_block_types", levels, "DownBlock2D", "CrossAttnDownBlock2D", c->down_attention));
     PB_RETURN_IF(pb_config_blocks(file, "up_block_types", levels, "UpBlock2D", "CrossAttnUpBlock2D", c->up_attention));
     PB_RETURN_IF(pb_config_ints(file, "attention_head_dim", levels, 1, MAX_HEADS, 8, c->heads));
     PB_RETURN_IF(pb_config_ints(file, "transformer_layers_per_block", levels, 1, MAX_TRANSFORMER_LAYERS, 1,
@@ -101,8 +101,10 @@ static pb_status read_unet_attention(const pb_config_file *file, pb_unet_config 
 // The time embedding, and what SDXL adds to it.
 static pb_status read_unet_time(const pb_config_file *file, pb_unet_config *c) {
     if (c->channels[0] % 2)
-        return pb_error(PB_ERR_FORMAT, "%s: block_out_channels begins with %d; the sinusoids of the time need an even "
-                        "number", file->name, c->channels[0]);
+        return pb_error(PB_ERR_FORMAT,
+                        "%s: block_out_channels begins with %d; the sinusoids of the time need an even "
+                        "number",
+                        file->name, c->channels[0]);
     PB_RETURN_IF(pb_json_get_bool(file->json, "flip_sin_to_cos", true, file->name, &c->flip_sin_to_cos));
     int shift;
     PB_RETURN_IF(pb_config_int(file, "freq_shift", 0, 1, 0, &shift));
@@ -121,11 +123,15 @@ static pb_status read_unet_time(const pb_config_file *file, pb_unet_config *c) {
     PB_RETURN_IF(pb_config_int(file, "addition_time_embed_dim", 1, MAX_CHANNELS, 0, &c->addition_time_embed_dim));
     PB_RETURN_IF(pb_config_int(file, input_dim, 1, wide, 0, &c->addition_input_dim));
     if (c->addition_time_embed_dim < 4 || c->addition_time_embed_dim % 2)
-        return pb_error(PB_ERR_FORMAT, "%s: addition_time_embed_dim is %d; with addition_embed_type \"text_time\" it "
-                        "must be even and at least 4", file->name, c->addition_time_embed_dim);
+        return pb_error(PB_ERR_FORMAT,
+                        "%s: addition_time_embed_dim is %d; with addition_embed_type \"text_time\" it "
+                        "must be even and at least 4",
+                        file->name, c->addition_time_embed_dim);
     if (c->addition_input_dim <= c->addition_time_embed_dim)
-        return pb_error(PB_ERR_FORMAT, "%s: %s is %d; with addition_embed_type \"text_time\" it must be above "
-                        "addition_time_embed_dim", file->name, input_dim, c->addition_input_dim);
+        return pb_error(PB_ERR_FORMAT,
+                        "%s: %s is %d; with addition_embed_type \"text_time\" it must be above "
+                        "addition_time_embed_dim",
+                        file->name, input_dim, c->addition_input_dim);
     return PB_OK;
 }
 

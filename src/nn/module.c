@@ -53,9 +53,9 @@ void pb_module_expect(pb_module *m, pb_vid x, int rank, int64_t channels, const 
     }
     const pb_shape shape = pb_graph_value(g, x)->shape;
     if (shape.rank == rank && (channels == 0 || pb_shape_last(shape) == channels)) return;
-    g->status = pb_error(PB_ERR_FORMAT, "%s has %d dimensions and %lld channels; the model takes %d and %lld", name,
-                         shape.rank, (long long)pb_shape_last(shape), rank,
-                         (long long)(channels ? channels : pb_shape_last(shape)));
+    g->status =
+        pb_error(PB_ERR_FORMAT, "%s has %d dimensions and %lld channels; the model takes %d and %lld", name, shape.rank,
+                 (long long)pb_shape_last(shape), rank, (long long)(channels ? channels : pb_shape_last(shape)));
 }
 
 // What the ops read of a parameter with this shape in the file.
@@ -116,8 +116,8 @@ pb_vid pb_module_param(pb_module *m, bool narrow, pb_layout layout, pb_shape fil
     va_start(arguments, name_format);
     const char *name = format_path(m, name_format, arguments);
     va_end(arguments);
-    const bool in_codes = m->codes && !m->trained && narrow && m->compute != PB_F64 &&
-                           pb_shape_count(file_shape) >= PB_CODED_ELEMENTS;
+    const bool in_codes =
+        m->codes && !m->trained && narrow && m->compute != PB_F64 && pb_shape_count(file_shape) >= PB_CODED_ELEMENTS;
     return name ? declare(m, narrow, in_codes, layout, file_shape, name) : PB_NONE;
 }
 

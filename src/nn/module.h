@@ -12,8 +12,8 @@ typedef enum pb_layout {
 } pb_layout;
 
 typedef struct pb_param {
-    const char *name;      // diffusers' name within the part's file: "down_blocks.0.resnets.0.conv1.weight"
-    pb_shape file_shape;   // as in the file
+    const char *name;     // diffusers' name within the part's file: "down_blocks.0.resnets.0.conv1.weight"
+    pb_shape file_shape;  // as in the file
     pb_layout layout;
     bool narrow;           // a matrix or kernel, held in the compute dtype; else (norms, biases) kept in fp32
     pb_vid work;           // what the ops read
@@ -22,8 +22,8 @@ typedef struct pb_param {
                            // how they are kept: see adamw in ops.def
     pb_vid m_scales, v_scales;  // of 8-bit moments, or PB_NONE
     uint32_t stream;            // of random bits, where something is rounded stochastically
-    pb_vid grad, grad_sum; // when trained: this pass's gradient; what is kept of it from pass to pass, the fp32 sum
-                           // over micro-batches or a gradient whose update is due, or PB_NONE
+    pb_vid grad, grad_sum;  // when trained: this pass's gradient; what is kept of it from pass to pass, the fp32 sum
+                            // over micro-batches or a gradient whose update is due, or PB_NONE
 } pb_param;
 
 enum { PB_MAX_SIBLINGS = 4 };

@@ -9,6 +9,7 @@ typedef struct preset {
     const char *name, *part, *json;
 } preset;
 
+// clang-format off
 #define UNET_HEAD "{\n  \"_class_name\": \"UNet2DConditionModel\",\n  \"act_fn\": \"silu\",\n"
 #define UNET_TAIL                                                                                                      \
     "  \"center_input_sample\": false,\n  \"downsample_padding\": 1,\n  \"flip_sin_to_cos\": true,\n"                  \
@@ -110,6 +111,7 @@ static const preset presets[] = {
      "  \"norm_num_groups\": 32,\n  \"projection_class_embeddings_input_dim\": 2816,\n  \"sample_size\": 128,\n"
      "  \"transformer_layers_per_block\": [1, 2, 10],\n  \"use_linear_projection\": true,\n" UNET_TAIL},
 };
+// clang-format on
 
 const char *pb_preset_json(const char *name, const char *part) {
     for (size_t i = 0; i < sizeof presets / sizeof *presets; i++)

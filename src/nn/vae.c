@@ -10,8 +10,8 @@ static pb_vid build_resnet(pb_module *m, const pb_vae_config *config, const char
 // Attention with one head of all channels, its GroupNorm inside, and the residual around it.
 static pb_vid build_attention(pb_module *m, const pb_vae_config *config, const char *path, pb_vid x) {
     const int64_t channels = pb_shape_last(pb_module_shape(m, x));
-    const pb_vid h = pb_layer_group_norm(m, pb_module_path(m, "%s.group_norm", path), x, config->norm_groups, NORM_EPS,
-                                         false);
+    const pb_vid h =
+        pb_layer_group_norm(m, pb_module_path(m, "%s.group_norm", path), x, config->norm_groups, NORM_EPS, false);
     const pb_vid q = pb_layer_linear(m, pb_module_path(m, "%s.to_q", path), h, channels, PB_NONE);
     const pb_vid k = pb_layer_linear(m, pb_module_path(m, "%s.to_k", path), h, channels, PB_NONE);
     const pb_vid v = pb_layer_linear(m, pb_module_path(m, "%s.to_v", path), h, channels, PB_NONE);
@@ -22,8 +22,7 @@ static pb_vid build_attention(pb_module *m, const pb_vae_config *config, const c
 static pb_vid build_mid_block(pb_module *m, const pb_vae_config *config, const char *part, pb_vid x) {
     const int64_t channels = config->channels[config->levels - 1];
     x = build_resnet(m, config, pb_module_path(m, "%s.mid_block.resnets.0", part), x, channels);
-    if (config->mid_attention)
-        x = build_attention(m, config, pb_module_path(m, "%s.mid_block.attentions.0", part), x);
+    if (config->mid_attention) x = build_attention(m, config, pb_module_path(m, "%s.mid_block.attentions.0", part), x);
     return build_resnet(m, config, pb_module_path(m, "%s.mid_block.resnets.1", part), x, channels);
 }
 

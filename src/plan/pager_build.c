@@ -21,7 +21,7 @@ typedef struct wants {
     uint32_t *made_by, *first;
     struct source {
         uint32_t chunk, next;
-    } *sources;
+    } * sources;
     bool *moved;  // by node: comes with an update
 } wants;
 
@@ -67,8 +67,7 @@ static pb_status find_wants(pb_pager *p, wants *w) {
 static uint32_t list_wanted(const pb_graph *g, const wants *w, const pb_node *node, uint32_t *chunks) {
     uint32_t count = 0;
     for (int i = 0; i < PB_MAX_INPUTS; i++)
-        if (node->in[i] != PB_NONE && w->made_by[node->in[i]] != UINT32_MAX)
-            chunks[count++] = w->made_by[node->in[i]];
+        if (node->in[i] != PB_NONE && w->made_by[node->in[i]] != UINT32_MAX) chunks[count++] = w->made_by[node->in[i]];
     for (int o = 0; o < PB_MAX_OUTPUTS; o++) {
         if (node->out[o] == PB_NONE) continue;
         for (uint32_t s = w->first[pb_graph_root(g, node->out[o])]; s != UINT32_MAX; s = w->sources[s].next)

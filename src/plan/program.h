@@ -12,7 +12,7 @@
 #include "base/tier.h"
 #include "graph/graph.h"
 
-enum { PB_ALIGNMENT = 256 };        // of every offset in a slab, in bytes
+enum { PB_ALIGNMENT = 256 };          // of every offset in a slab, in bytes
 enum { PB_EXTENT_ALIGNMENT = 4096 };  // of an extent's capacity and, for moves from and to NVMe, of the host offset
 
 // Rounded up to a multiple.

@@ -13,7 +13,7 @@ typedef struct pb_picture_set {
     const char *folder;
     const char **names;  // (count)
     int64_t count;
-    pb_image *images;  // (count): EXIF applied, shorter side resized; empty before pb_picture_set_load
+    pb_image *images;      // (count): EXIF applied, shorter side resized; empty before pb_picture_set_load
     const char **skipped;  // names of what is no picture
     int64_t skipped_count;
 } pb_picture_set;

@@ -153,8 +153,8 @@ size_t pb_draws_state_bytes(const pb_draws *d) {
 
 void pb_draws_save(const pb_draws *d, uint8_t *bytes) {
     pb_rng_save(&d->rng, bytes);
-    const int64_t counts[COUNTS] = {d->options.instances, d->options.classes, d->options.batch,
-                                    d->epoch, d->position, d->ahead_count};
+    const int64_t counts[COUNTS] = {d->options.instances, d->options.classes, d->options.batch, d->epoch,
+                                    d->position,          d->ahead_count};
     for (int i = 0; i < COUNTS; i++) put_i64(bytes + AT_COUNTS + 8 * i, counts[i]);
     uint8_t *at = bytes + AT_ORDER;
     for (int64_t i = 0; i < d->length; i++, at += 8) put_i64(at, d->order[i]);

@@ -46,7 +46,7 @@ typedef struct pb_draws_options {
 } pb_draws_options;
 
 typedef struct pb_draws_item {
-    int64_t index;      // in the data set: 0 .. max(instances, classes) - 1
+    int64_t index;             // in the data set: 0 .. max(instances, classes) - 1
     int64_t instance, class_;  // pictures: index modulo their number (class_ is -1 without prior preservation)
     pb_crop instance_crop, class_crop;
 } pb_draws_item;
@@ -71,16 +71,16 @@ enum { PB_DRAWS_CHANNELS = 64 };
 
 // 5 to 8, for the batch that pb_draws_next gave last.
 typedef struct pb_draws_pass {
-    pb_dtype dtype;       // of the VAE: PB_F32, PB_F16, PB_BF16
-    bool vae_attention;   // the VAE's mid_block_add_attention (true for Stable Diffusion)
-    size_t images;        // N
-    size_t channels;      // C, at most PB_DRAWS_CHANNELS
-    size_t pixels;        // H x W
+    pb_dtype dtype;           // of the VAE: PB_F32, PB_F16, PB_BF16
+    bool vae_attention;       // the VAE's mid_block_add_attention (true for Stable Diffusion)
+    size_t images;            // N
+    size_t channels;          // C, at most PB_DRAWS_CHANNELS
+    size_t pixels;            // H x W
     int64_t train_timesteps;  // T
-    float *sample;        // (N,C,H,W)
-    float *noise;         // (N,C,H,W); the offset is not yet added
-    float *offset;        // (N,C), or NULL without offset_noise
-    int64_t *timesteps;   // (N)
+    float *sample;            // (N,C,H,W)
+    float *noise;             // (N,C,H,W); the offset is not yet added
+    float *offset;            // (N,C), or NULL without offset_noise
+    int64_t *timesteps;       // (N)
 } pb_draws_pass;
 void pb_draws_fill(pb_draws *draws, const pb_draws_pass *pass);
 

@@ -138,8 +138,8 @@ static pb_vid add_condition(evaluation *e, const pb_unet_config *config) {
         eval_input *in = next_input(e, "time_ids", entry);
         in->column = i;
         in->columns = count;
-        ids[i] = in->value = pb_graph_add_value(e->graph, PB_CLASS_INPUT, PB_F32, PB_SHAPE1(shape.dim[0]), false,
-                                                "time_ids.%d", i);
+        ids[i] = in->value =
+            pb_graph_add_value(e->graph, PB_CLASS_INPUT, PB_F32, PB_SHAPE1(shape.dim[0]), false, "time_ids.%d", i);
     }
     return pb_unet_added(e->module, config, pooled, ids, count);
 }

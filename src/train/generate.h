@@ -17,9 +17,9 @@ typedef struct pb_generate_options {
     double guidance;                // classifier-free guidance above 1, none up to it
     pb_sampler_kind sampler;
     int steps;
-    int width, height;              // in pixels; 0: what the UNet was made for
-    int batch;                      // pictures that go through the UNet together, 1 or more
-    const pb_backend *backend;      // NULL: the CPU's
+    int width, height;          // in pixels; 0: what the UNet was made for
+    int batch;                  // pictures that go through the UNet together, 1 or more
+    const pb_backend *backend;  // NULL: the CPU's
 } pb_generate_options;
 
 typedef struct pb_generator pb_generator;

@@ -17,8 +17,10 @@ pb_status pb_lr_kind_parse(const char *text, pb_lr_kind *kind) {
         *kind = (pb_lr_kind)i;
         return PB_OK;
     }
-    return pb_error(PB_ERR_USAGE, "lr_scheduler \"%s\" is not one of constant, constant_with_warmup, linear, cosine, "
-                    "cosine_with_restarts, polynomial", text);
+    return pb_error(PB_ERR_USAGE,
+                    "lr_scheduler \"%s\" is not one of constant, constant_with_warmup, linear, cosine, "
+                    "cosine_with_restarts, polynomial",
+                    text);
 }
 
 const char *pb_lr_kind_name(pb_lr_kind kind) {

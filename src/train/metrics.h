@@ -12,12 +12,12 @@
 typedef struct pb_metrics pb_metrics;
 
 typedef struct pb_metrics_step {
-    int64_t step, epoch;       // `step` from 1
-    double loss;               // the total; of the passes' mean where gradients are accumulated
-    double lr;                 // that the optimizer used
-    double grad_norm;          // of the unscaled gradients before clipping
-    double seconds;            // the whole step, update included
-    double loss_scale;         // 0: not written
+    int64_t step, epoch;         // `step` from 1
+    double loss;                 // the total; of the passes' mean where gradients are accumulated
+    double lr;                   // that the optimizer used
+    double grad_norm;            // of the unscaled gradients before clipping
+    double seconds;              // the whole step, update included
+    double loss_scale;           // 0: not written
     const double *micro_losses;  // one per pass, or NULL
     int64_t micro_count;
 } pb_metrics_step;

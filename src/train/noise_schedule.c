@@ -71,8 +71,10 @@ static pb_status read_betas(const pb_json *config, const char *name, int count, 
             betas[i] = (float)fmin(1 - ratio, 0.999);
         }
     } else {
-        return pb_error(PB_ERR_UNSUPPORTED, "%s: beta_schedule \"%s\" is not one of linear, scaled_linear, "
-                        "squaredcos_cap_v2", name, kind);
+        return pb_error(PB_ERR_UNSUPPORTED,
+                        "%s: beta_schedule \"%s\" is not one of linear, scaled_linear, "
+                        "squaredcos_cap_v2",
+                        name, kind);
     }
     return PB_OK;
 }
@@ -95,8 +97,8 @@ pb_status pb_noise_schedule_init(pb_arena *arena, const pb_json *config, const c
     PB_RETURN_IF(read_betas(config, name, (int)count, betas));
     if (zero_snr) rescale_to_zero_snr(betas, (int)count, alphas_cumprod);
     accumulate(betas, (int)count, alphas_cumprod);
-    *schedule = (pb_noise_schedule){
-        .timesteps = (int)count, .v_prediction = velocity, .alphas_cumprod = alphas_cumprod};
+    *schedule =
+        (pb_noise_schedule){.timesteps = (int)count, .v_prediction = velocity, .alphas_cumprod = alphas_cumprod};
     return PB_OK;
 }
 

@@ -197,13 +197,17 @@ static pb_status write_tokenizer(writing *w) {
     PB_RETURN_IF(write_vocabulary(w, config.vocabulary));
     PB_RETURN_IF(write_text(w, "tokenizer", "merges.txt", "#version: 0.2\n"));
     const char *pad = !strcmp(w->preset, "sd21") ? "!" : "<|endoftext|>";
-    const char *special = pb_arena_format(
-        w->arena, "\"bos_token\": \"<|startoftext|>\", \"eos_token\": \"<|endoftext|>\", \"pad_token\": \"%s\", "
-        "\"unk_token\": \"<|endoftext|>\"", pad);
+    const char *special =
+        pb_arena_format(w->arena,
+                        "\"bos_token\": \"<|startoftext|>\", \"eos_token\": \"<|endoftext|>\", \"pad_token\": \"%s\", "
+                        "\"unk_token\": \"<|endoftext|>\"",
+                        pad);
     const char *map = pb_arena_format(w->arena, "{%s}\n", special ? special : "");
-    const char *tokenizer = pb_arena_format(
-        w->arena, "{\"add_prefix_space\": false, %s, \"do_lower_case\": true, \"model_max_length\": %d, "
-        "\"tokenizer_class\": \"CLIPTokenizer\"}\n", special ? special : "", config.positions);
+    const char *tokenizer =
+        pb_arena_format(w->arena,
+                        "{\"add_prefix_space\": false, %s, \"do_lower_case\": true, \"model_max_length\": %d, "
+                        "\"tokenizer_class\": \"CLIPTokenizer\"}\n",
+                        special ? special : "", config.positions);
     if (!special || !map || !tokenizer) return pb_error(PB_ERR_MEMORY, "no memory for a tokenizer");
     PB_RETURN_IF(write_text(w, "tokenizer", "special_tokens_map.json", map));
     return write_text(w, "tokenizer", "tokenizer_config.json", tokenizer);

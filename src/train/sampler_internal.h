@@ -15,15 +15,15 @@ struct pb_sampler {
     pb_noise_schedule noise;
     int steps, calls;
     size_t count;
-    float *timesteps;    // (calls)
+    float *timesteps;  // (calls)
     float init_sigma;
     // ddim and pndm
-    int stride;          // num_train_timesteps / steps
-    float final_alpha;   // alphas_cumprod "before" timestep 0
-    float clip;          // ddim: range of the predicted sample; infinite where it is not clipped
-    bool runge_kutta;    // pndm: the first 12 calls
+    int stride;         // num_train_timesteps / steps
+    float final_alpha;  // alphas_cumprod "before" timestep 0
+    float clip;         // ddim: range of the predicted sample; infinite where it is not clipped
+    bool runge_kutta;   // pndm: the first 12 calls
     // euler and dpmpp2m
-    float *sigmas;       // (calls + 1)
+    float *sigmas;          // (calls + 1)
     bool first_order_last;  // dpmpp2m: the last step
     // What earlier calls left behind, newest first: (count) each.
     float *history[PB_SAMPLER_HISTORY];

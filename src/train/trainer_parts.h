@@ -62,7 +62,7 @@ typedef struct pb_programs {
     const pb_carry *carry;  // likewise, in `arena`
     double recompute;       // likewise, of ways that run more again; 0: not chosen yet (trainer_ways.c)
     pb_arena *arena;
-    pb_pass_program flush;  // where updates are deferred
+    pb_pass_program flush;           // where updates are deferred
     pb_pass_program sample, decode;  // where validation pictures are made; `step` is NULL elsewhere
     pb_memory *memory;
     uint64_t tier_bytes[PB_TIER_COUNT];

@@ -98,8 +98,7 @@ static void *compile_way(void *argument) {
     way *w = argument;
     w->limits.refusal = &w->refusal;
     w->status = w->carries ? choose_carry(&w->request, &w->limits, w->programs) : PB_OK;
-    if (w->status == PB_OK)
-        w->status = pb_programs_compile_way(&w->request, &w->limits, w->quick, w->programs);
+    if (w->status == PB_OK) w->status = pb_programs_compile_way(&w->request, &w->limits, w->quick, w->programs);
     if (w->status != PB_OK) snprintf(w->message, sizeof w->message, "%s", pb_error_message());
     return NULL;
 }
@@ -169,8 +168,7 @@ static pb_status compile_pair(const pb_step_request *request, const pb_plan_requ
         pb_programs_deinit(&other);
         return pb_error(PB_ERR_BUDGET, "%s", plain.message);
     }
-    if (again.status == PB_OK &&
-        (plain.status != PB_OK || (moves_something(programs) && is_faster(&other, programs))))
+    if (again.status == PB_OK && (plain.status != PB_OK || (moves_something(programs) && is_faster(&other, programs))))
         replace(programs, &other);
     else
         pb_programs_deinit(&other);

@@ -32,8 +32,8 @@ static pb_status check_param(const pb_param *param, const pb_weights *weights) {
     char expected[96] = "", actual[160] = "";
     size_t used = 0;
     for (int i = 0; i < shape.rank && used < sizeof expected; i++)
-        used += (size_t)snprintf(expected + used, sizeof expected - used, "%s%lld", i ? ", " : "",
-                                 (long long)shape.dim[i]);
+        used +=
+            (size_t)snprintf(expected + used, sizeof expected - used, "%s%lld", i ? ", " : "", (long long)shape.dim[i]);
     used = 0;
     for (int i = 0; i < weight->entry->rank && used < sizeof actual; i++)
         used += (size_t)snprintf(actual + used, sizeof actual - used, "%s%lld", i ? ", " : "",
@@ -88,11 +88,11 @@ static void walk_end(walk *w) {
 }
 
 // to[block][column][row] = from[block][row][column]
-#define DEFINE_TRANSPOSE(name, type)                                                                       \
-    static void name(type *to, const type *from, int64_t blocks, int64_t rows, int64_t columns) {          \
-        for (int64_t b = 0; b < blocks; b++, to += rows * columns, from += rows * columns)                 \
-            for (int64_t c = 0; c < columns; c++)                                                          \
-                for (int64_t r = 0; r < rows; r++) to[c * rows + r] = from[r * columns + c];               \
+#define DEFINE_TRANSPOSE(name, type)                                                              \
+    static void name(type *to, const type *from, int64_t blocks, int64_t rows, int64_t columns) { \
+        for (int64_t b = 0; b < blocks; b++, to += rows * columns, from += rows * columns)        \
+            for (int64_t c = 0; c < columns; c++)                                                 \
+                for (int64_t r = 0; r < rows; r++) to[c * rows + r] = from[r * columns + c];      \
     }
 DEFINE_TRANSPOSE(transpose_f32, float)
 DEFINE_TRANSPOSE(transpose_f64, double)

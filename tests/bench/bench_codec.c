@@ -110,13 +110,20 @@ __attribute__((target_clones("avx2", "default"))) static void stream_range(void 
     const int second = s.bytes[2];
 #define EACH(r0, r1, w0, w1) \
     for (int64_t i = begin; i < end; i++) move(&s, i, r0, r1, w0, w1)
-    if (s.bytes[0] > 0 && s.bytes[1] == 1) EACH(4, 0, 1, 0);
-    else if (s.bytes[0] > 0 && second == 2) EACH(4, 0, 2, 2);
-    else if (s.bytes[0] > 0 && second == 1) EACH(4, 0, 2, 1);
-    else if (s.bytes[0] > 0) EACH(4, 0, 2, 0);
-    else if (s.bytes[1] == 1) EACH(1, 0, 4, 0);
-    else if (second == 2) EACH(2, 2, 4, 0);
-    else EACH(2, 1, 4, 0);
+    if (s.bytes[0] > 0 && s.bytes[1] == 1)
+        EACH(4, 0, 1, 0);
+    else if (s.bytes[0] > 0 && second == 2)
+        EACH(4, 0, 2, 2);
+    else if (s.bytes[0] > 0 && second == 1)
+        EACH(4, 0, 2, 1);
+    else if (s.bytes[0] > 0)
+        EACH(4, 0, 2, 0);
+    else if (s.bytes[1] == 1)
+        EACH(1, 0, 4, 0);
+    else if (second == 2)
+        EACH(2, 2, 4, 0);
+    else
+        EACH(2, 1, 4, 0);
 }
 
 int main(int argc, char **argv) {
@@ -171,9 +178,9 @@ int main(int argc, char **argv) {
             best = middle - start < best ? middle - start : best;
             best_copy = end - middle < best_copy ? end - middle : best_copy;
         }
-        printf("%-24s %6.1f GB/s   copy %6.1f GB/s   %.2f of it   same places %6.1f GB/s   %.2f of it\n",
-               cases[i].name, 1e-9 * bytes / best, 1e-9 * bytes / best_copy, best_copy / best,
-               1e-9 * bytes / best_stream, best_stream / best);
+        printf("%-24s %6.1f GB/s   copy %6.1f GB/s   %.2f of it   same places %6.1f GB/s   %.2f of it\n", cases[i].name,
+               1e-9 * bytes / best, 1e-9 * bytes / best_copy, best_copy / best, 1e-9 * bytes / best_stream,
+               best_stream / best);
     }
     return 0;
 }

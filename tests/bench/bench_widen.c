@@ -12,12 +12,12 @@
 
 #include "io/safetensors.h"
 
-#define TRY(call) \
-    do { \
-        if ((call) != PB_OK) { \
+#define TRY(call)                                        \
+    do {                                                 \
+        if ((call) != PB_OK) {                           \
             fprintf(stderr, "%s\n", pb_error_message()); \
-            exit(1); \
-        } \
+            exit(1);                                     \
+        }                                                \
     } while (0)
 
 static bool ends(const char *name, const char *tail) {

@@ -13,13 +13,13 @@
 #define TEXT(x) TEXT_OF(x)
 const char rival_dnnl_version[] = TEXT(DNNL_VERSION_MAJOR) "." TEXT(DNNL_VERSION_MINOR) "." TEXT(DNNL_VERSION_PATCH);
 
-#define OK(call)                                                        \
-    do {                                                                \
-        const dnnl_status_t status_ = (call);                           \
-        if (status_ != dnnl_success) {                                  \
-            fprintf(stderr, "%s: status %d\n", #call, (int)status_);    \
-            exit(1);                                                    \
-        }                                                               \
+#define OK(call)                                                     \
+    do {                                                             \
+        const dnnl_status_t status_ = (call);                        \
+        if (status_ != dnnl_success) {                               \
+            fprintf(stderr, "%s: status %d\n", #call, (int)status_); \
+            exit(1);                                                 \
+        }                                                            \
     } while (0)
 
 static dnnl_engine_t engine(void) {
@@ -105,8 +105,8 @@ void rival_dnnl_conv(pb_dtype dtype, int size, int in, int out, int stride, cons
     OK(dnnl_memory_create(&bias, &b, engine(), DNNL_MEMORY_ALLOCATE));
     const dnnl_exec_arg_t f[] = {{DNNL_ARG_SRC, mx}, {DNNL_ARG_WEIGHTS, wf}, {DNNL_ARG_BIAS, bias}, {DNNL_ARG_DST, my}};
     const dnnl_exec_arg_t g[] = {{DNNL_ARG_DIFF_DST, my}, {DNNL_ARG_WEIGHTS, wd}, {DNNL_ARG_DIFF_SRC, mx}};
-    const dnnl_exec_arg_t h[] = {{DNNL_ARG_DIFF_DST, my}, {DNNL_ARG_SRC, mx}, {DNNL_ARG_DIFF_WEIGHTS, mb},
-                                 {DNNL_ARG_DIFF_BIAS, bias}};
+    const dnnl_exec_arg_t h[] = {
+        {DNNL_ARG_DIFF_DST, my}, {DNNL_ARG_SRC, mx}, {DNNL_ARG_DIFF_WEIGHTS, mb}, {DNNL_ARG_DIFF_BIAS, bias}};
     seconds[0] = time_primitive(forward, f, 4, run);
     seconds[1] = time_primitive(data, g, 3, run);
     seconds[2] = time_primitive(weights, h, 4, run);

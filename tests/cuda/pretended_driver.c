@@ -4,17 +4,21 @@
 static char something[64];
 
 #define DRIVER(name) \
-    int name(void); \
+    int name(void);  \
     int name(void)
 #define DONE(name) \
-    DRIVER(name) { return 0; }
+    DRIVER(name) { \
+        return 0;  \
+    }
 #define NO_DEVICE(name) \
-    DRIVER(name) { return 100; }
-#define GIVES(name) \
-    int name(void **handle); \
+    DRIVER(name) {      \
+        return 100;     \
+    }
+#define GIVES(name)           \
+    int name(void **handle);  \
     int name(void **handle) { \
-        *handle = something; \
-        return 0; \
+        *handle = something;  \
+        return 0;             \
     }
 
 NO_DEVICE(cuInit)

@@ -22,7 +22,9 @@ typedef struct card {
     int plans, none, chosen;
     uint64_t scratch;  // the most of those that are chosen
 } card;
-static card cards[] = {{.name = "rtx3060"}, {.name = "rtx3090", .all = true}, {.name = "rtx4090", .all = true},
+static card cards[] = {{.name = "rtx3060"},
+                       {.name = "rtx3090", .all = true},
+                       {.name = "rtx4090", .all = true},
                        {.name = "h200", .all = true}};
 enum { CARDS = sizeof cards / sizeof *cards };
 
@@ -111,7 +113,7 @@ static void check_pack(const pb_cudnn_attention_shape *s) {
     static char memory[12][64] __attribute__((aligned(16)));
     float scale = 1, one = 1;
     const pb_cudnn_attention_pointers p = {memory[0], memory[1], memory[2], memory[3], memory[4], memory[5],
-                                           memory[6], memory[7], memory[8], memory[9], &scale, &one};
+                                           memory[6], memory[7], memory[8], memory[9], &scale,    &one};
     CHECK_OK(pb_cudnn_attention_plan_create(api, place, s, INT64_MAX, &plan));
     CHECK(plan.plan != NULL);
     if (!plan.plan) return;
@@ -168,8 +170,8 @@ int main(void) {
         for (int i = 0; i < shape_count; i++)
             if (cards[c].all || shapes[i].first) check_plan(&cards[c], &shapes[i].shape);
     }
-    const pb_cudnn_attention_shape forward = {.dtype = PB_BF16, .images = 2, .heads = 8, .width = 80, .queries = 1024,
-                                              .keys = 77, .lse = true};
+    const pb_cudnn_attention_shape forward = {
+        .dtype = PB_BF16, .images = 2, .heads = 8, .width = 80, .queries = 1024, .keys = 77, .lse = true};
     pb_cudnn_attention_shape s = forward;
     check_pack(&s);
     s.lse = false;

@@ -27,7 +27,7 @@ typedef struct paging {
     bool resident;
     home *places;  // by root
     uint64_t used[PB_TIER_COUNT];
-    uint64_t frame_bytes[2];  // of the device, of the host
+    uint64_t frame_bytes[2];    // of the device, of the host
     uint64_t frame[2], top[2];  // the present node's, and where it is filled up to
     uint64_t *at[2];            // by root: where the present node has it in a frame, or UINT64_MAX
     access_range *accesses, *fresh;
@@ -218,9 +218,12 @@ static uint64_t bring(paging *b, pb_vid v, pb_tier tier) {
             read_extent(b, piece, landing);
             from += landing;
         }
-        if (tier == PB_TIER_DEVICE) copy(b, PB_LANE_UPLOAD, from, to + piece->begin, piece->bytes);
-        else if (piece->tier == PB_TIER_DEVICE) copy(b, PB_LANE_DOWNLOAD, from, to, piece->bytes);
-        else to = from;
+        if (tier == PB_TIER_DEVICE)
+            copy(b, PB_LANE_UPLOAD, from, to + piece->begin, piece->bytes);
+        else if (piece->tier == PB_TIER_DEVICE)
+            copy(b, PB_LANE_DOWNLOAD, from, to, piece->bytes);
+        else
+            to = from;
     }
     return b->at[tier][root] = to;
 }
@@ -277,8 +280,8 @@ static void touch_operands(paging *b, const pb_insn *insn, pb_tier tier) {
         if (o->value == PB_NONE) continue;
         uint64_t bytes = bytes_of(b, o->value);
         if (insn->kind == PB_INSN_UPDATE && !is_whole(i))
-            bytes = slice_begin(b, insn, o->value, insn->first + insn->count) -
-                    slice_begin(b, insn, o->value, insn->first);
+            bytes =
+                slice_begin(b, insn, o->value, insn->first + insn->count) - slice_begin(b, insn, o->value, insn->first);
         touches(b, tier, o->offset, bytes, written);
     }
     if (insn->workspace_bytes) touches(b, tier, insn->workspace_offset, insn->workspace_bytes, true);

@@ -62,8 +62,10 @@ int main(void) {
         if (runs_inline(insn->lane) && runs_inline(on)) continue;
         pb_program *without = support_program_without(p, i);
         tried++;
-        if (shows(g, without, expected)) shown++;
-        else printf("not shown: %u, %s waits for %s\n", i, lane_names[insn->lane], lane_names[on]);
+        if (shows(g, without, expected))
+            shown++;
+        else
+            printf("not shown: %u, %s waits for %s\n", i, lane_names[insn->lane], lane_names[on]);
         pb_program_destroy(without);
     }
     printf("%d of %d missing waits showed\n", shown, tried);

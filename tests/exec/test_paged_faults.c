@@ -34,8 +34,10 @@ static void inject(const pb_graph *g, const pb_program *p, int engine, long at, 
         .directory = scratch_path("store"), .engine = engine, .hook = &injector.hook, .stress = at % 3 ? 0 : 7};
     pb_status status;
     unsigned char *result = support_run_paged(g, pb_backend_cpu(), p, &how, SEED, &status);
-    if (status == PB_OK) survived++;
-    else errors++;
+    if (status == PB_OK)
+        survived++;
+    else
+        errors++;
     CHECK_THAT(status != PB_OK || !memcmp(result, expected, support_result_bytes(g)),
                "%s at call %ld, engine %d: other bits and no error", store_fault_name(fault), at, engine);
     CHECK_THAT(status == PB_OK || pb_error_message()[0], "%s at call %ld: an error without a message",

@@ -56,7 +56,7 @@ static bool is_early(const void *pointer) {
 }
 
 // The function that this one stands before.
-#define REAL(name) \
+#define REAL(name)                        \
     static __typeof__(name) *real_##name; \
     if (!real_##name) *(void **)&real_##name = dlsym(RTLD_NEXT, #name)
 #define CALLER __builtin_return_address(0)

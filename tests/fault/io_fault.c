@@ -109,18 +109,18 @@ static int errno_of(fault what) {
 }
 
 // The function that this one stands before.
-#define REAL(name) \
+#define REAL(name)                        \
     static __typeof__(name) *real_##name; \
     if (!real_##name) *(void **)&real_##name = dlsym(RTLD_NEXT, #name)
 #define EXPORT __attribute__((visibility("default")))
 
 // Makes the call, or fails as `what` says.
-#define FINISH(what, call) \
-    do { \
-        if (errno_of(what)) return errno = errno_of(what), -1; \
-        __typeof__(call) result = (call); \
+#define FINISH(what, call)                                      \
+    do {                                                        \
+        if (errno_of(what)) return errno = errno_of(what), -1;  \
+        __typeof__(call) result = (call);                       \
         if ((what) == FAULT_LATE_KILL) kill(getpid(), SIGKILL); \
-        return result; \
+        return result;                                          \
     } while (0)
 
 static size_t shortened(fault *what, size_t bytes) {
@@ -267,25 +267,25 @@ static fault open_fault(const char *call, int at, const char *path, int flags) {
     return (flags & O_ACCMODE) == O_RDONLY ? FAULT_NONE : next_fault_at(call, at, path, flags & O_CREAT);
 }
 
-#define OPEN(name) \
-    EXPORT int name(const char *path, int flags, ...) { \
-        REAL(name); \
-        va_list arguments; \
-        va_start(arguments, flags); \
-        mode_t mode = mode_argument(flags, arguments); \
-        va_end(arguments); \
+#define OPEN(name)                                              \
+    EXPORT int name(const char *path, int flags, ...) {         \
+        REAL(name);                                             \
+        va_list arguments;                                      \
+        va_start(arguments, flags);                             \
+        mode_t mode = mode_argument(flags, arguments);          \
+        va_end(arguments);                                      \
         fault what = open_fault("open", AT_FDCWD, path, flags); \
-        FINISH(what, real_##name(path, flags, mode)); \
+        FINISH(what, real_##name(path, flags, mode));           \
     }
-#define OPENAT(name) \
+#define OPENAT(name)                                            \
     EXPORT int name(int at, const char *path, int flags, ...) { \
-        REAL(name); \
-        va_list arguments; \
-        va_start(arguments, flags); \
-        mode_t mode = mode_argument(flags, arguments); \
-        va_end(arguments); \
-        fault what = open_fault("openat", at, path, flags); \
-        FINISH(what, real_##name(at, path, flags, mode)); \
+        REAL(name);                                             \
+        va_list arguments;                                      \
+        va_start(arguments, flags);                             \
+        mode_t mode = mode_argument(flags, arguments);          \
+        va_end(arguments);                                      \
+        fault what = open_fault("openat", at, path, flags);     \
+        FINISH(what, real_##name(at, path, flags, mode));       \
     }
 OPEN(open)
 OPEN(open64)

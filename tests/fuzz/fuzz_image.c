@@ -50,8 +50,10 @@ static void read_picture(const uint8_t *data, size_t size) {
     const bool from_file = size % 8 == 0;
     const pb_status status =
         from_file ? load(data, size, &image) : pb_image_decode(data, size, "input", &limits, &image);
-    if (status == PB_OK) reshape(&image, data, size);
-    else if (image.rgb || !*pb_error_message()) abort();  // a failure leaves no image, and says why
+    if (status == PB_OK)
+        reshape(&image, data, size);
+    else if (image.rgb || !*pb_error_message())
+        abort();  // a failure leaves no image, and says why
     pb_image_deinit(&image);
 }
 

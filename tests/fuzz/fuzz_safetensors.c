@@ -41,8 +41,10 @@ static void open_bytes(const void *head, size_t head_bytes, const void *rest, si
         snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
         pb_safetensors *file = NULL;
         pb_error_clear();
-        if (pb_safetensors_open(path, &file) == PB_OK) read_all(file);
-        else if (file || !*pb_error_message()) abort();  // a failure leaves no file, and says why
+        if (pb_safetensors_open(path, &file) == PB_OK)
+            read_all(file);
+        else if (file || !*pb_error_message())
+            abort();  // a failure leaves no file, and says why
         pb_safetensors_close(file);
     }
     close(fd);

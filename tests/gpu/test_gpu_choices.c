@@ -23,10 +23,10 @@ static const geometry geometries[] = {
     {"tiny", 1, 2, 16, 20, 7},
     {"tiny", 2, 1, 8, 9, 9},
 #else
-    {"sd14", 1, 8, 40, 4096, 4096}, {"sd14", 4, 8, 40, 4096, 4096},  {"sd14", 1, 8, 40, 4096, 77},
-    {"sd14", 4, 8, 40, 4096, 77},   {"sd14", 1, 8, 80, 1024, 1024},  {"sd14", 4, 8, 80, 1024, 1024},
-    {"sd14", 4, 8, 80, 1024, 77},   {"sd14", 4, 8, 160, 256, 256},   {"sd14", 4, 8, 160, 64, 64},
-    {"sd21", 1, 5, 64, 9216, 9216}, {"sd21", 1, 10, 64, 2304, 2304}, {"sdxl", 1, 10, 64, 4096, 4096},
+    {"sd14", 1, 8, 40, 4096, 4096},  {"sd14", 4, 8, 40, 4096, 4096},  {"sd14", 1, 8, 40, 4096, 77},
+    {"sd14", 4, 8, 40, 4096, 77},    {"sd14", 1, 8, 80, 1024, 1024},  {"sd14", 4, 8, 80, 1024, 1024},
+    {"sd14", 4, 8, 80, 1024, 77},    {"sd14", 4, 8, 160, 256, 256},   {"sd14", 4, 8, 160, 64, 64},
+    {"sd21", 1, 5, 64, 9216, 9216},  {"sd21", 1, 10, 64, 2304, 2304}, {"sdxl", 1, 10, 64, 4096, 4096},
     {"sdxl", 1, 20, 64, 1024, 1024}, {"vae", 1, 1, 512, 4096, 4096},
 #endif
 };
@@ -122,8 +122,8 @@ static bool run_by(pb_cuda_attention_choice choice, pb_opcode op, pb_kernel_args
 static double difference(const pb_tensor *t, const unsigned char *got, const unsigned char *expected) {
     double squares = 0, all = 1e-30;
     for (int64_t i = 0; i < pb_shape_count(t->shape); i++) {
-        const double x = t->dtype == PB_F32 ? (double)((const float *)got)[i]
-                                            : (double)pb_f16_to_f32(((const uint16_t *)got)[i]);
+        const double x =
+            t->dtype == PB_F32 ? (double)((const float *)got)[i] : (double)pb_f16_to_f32(((const uint16_t *)got)[i]);
         const double y = t->dtype == PB_F32 ? (double)((const float *)expected)[i]
                                             : (double)pb_f16_to_f32(((const uint16_t *)expected)[i]);
         squares += (x - y) * (x - y);

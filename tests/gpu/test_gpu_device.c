@@ -79,12 +79,15 @@ static void check_host_lane(void) {
     const pb_shape shape = PB_SHAPE1(COUNT);
     for (int i = 0; i < 2; i++) {
         float *base = i ? expected : host;
-        *(i ? &plain : &args) = (pb_kernel_args){
-            .in = {{base, PB_F32, shape}, {control, PB_F32, PB_SHAPE1(PB_CONTROL_COUNT)},
-                   {hyper, PB_F32, PB_SHAPE1(PB_HYPER_COUNT)}, {base + COUNT, PB_F32, shape},
-                   {base + 2 * COUNT, PB_F32, shape}, {base + 3 * COUNT, PB_F32, shape}},
-            .out = {{base + COUNT, PB_F32, shape}, {base + 2 * COUNT, PB_F32, shape},
-                    {base + 3 * COUNT, PB_F32, shape}}};
+        *(i ? &plain : &args) = (pb_kernel_args){.in = {{base, PB_F32, shape},
+                                                        {control, PB_F32, PB_SHAPE1(PB_CONTROL_COUNT)},
+                                                        {hyper, PB_F32, PB_SHAPE1(PB_HYPER_COUNT)},
+                                                        {base + COUNT, PB_F32, shape},
+                                                        {base + 2 * COUNT, PB_F32, shape},
+                                                        {base + 3 * COUNT, PB_F32, shape}},
+                                                 .out = {{base + COUNT, PB_F32, shape},
+                                                         {base + 2 * COUNT, PB_F32, shape},
+                                                         {base + 3 * COUNT, PB_F32, shape}}};
     }
     CHECK_OK(CALL(write, card.slab, expected, 4 * bytes));
     CHECK_OK(CALL(copy, PB_LANE_DOWNLOAD, host, card.slab, 4 * bytes));

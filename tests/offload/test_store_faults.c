@@ -41,7 +41,7 @@ static void check_case(store_run run, store_injector *injector) {
     completed += injector->struck && status == PB_OK;
     refused += injector->struck && status != PB_OK;
 #define CASE "%s at call %ld, %s%s (%s): "
-#define CASE_OF \
+#define CASE_OF                                                                                             \
     store_fault_name(injector->fault), injector->at, run.engine == PB_STORE_URING ? "io_uring" : "threads", \
         injector->lasting ? ", lasting" : "", message
     CHECK_THAT(status == PB_OK || status == PB_ERR_IO || status == PB_ERR_UNSUPPORTED, CASE "status %d", CASE_OF,

@@ -43,7 +43,12 @@ const op_cases *op_cases_of(pb_opcode op);
 void op_prepare_attention_bwd(const pb_backend *reference, pb_kernel_args *args);
 
 // For the tables.
-#define SHAPE(...) {(int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), {__VA_ARGS__}}
+#define SHAPE(...)                                                   \
+    {                                                                \
+        (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), { \
+            __VA_ARGS__                                              \
+        }                                                            \
+    }
 #define CASES(table) .cases = (table), .count = (int)(sizeof(table) / sizeof((table)[0]))
 #define BIT(i) (1u << (i))
 

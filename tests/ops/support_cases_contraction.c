@@ -3,6 +3,9 @@
 
 #include "support_cases.h"
 
+// Tables: one case to a line.
+// clang-format off
+
 static const op_case linear[] = {
     {"odd", .in = {SHAPE(3, 5, 19), SHAPE(23, 19), SHAPE(23), SHAPE(3, 5, 23)}, .out = {SHAPE(3, 5, 23)}},
     {"single", .in = {SHAPE(1, 1), SHAPE(1, 1), SHAPE(1), SHAPE(1, 1)}, .out = {SHAPE(1, 1)}},

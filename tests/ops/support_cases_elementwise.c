@@ -1,6 +1,9 @@
 // Cases of activations and of the ops that move elements.
 #include "support_cases.h"
 
+// Tables: one case to a line.
+// clang-format off
+
 #define UNARY_CASES(make)                                       \
     make("silu", {.unary = {PB_UNARY_SILU}}, SHAPE(3, 37))      \
     make("gelu", {.unary = {PB_UNARY_GELU}}, SHAPE(3, 37))      \

@@ -4,6 +4,9 @@
 
 #include "support_cases.h"
 
+// Tables: one case to a line.
+// clang-format off
+
 #define PLAIN(groups) {.norm = {1e-5f, groups, false}}
 #define SILU(groups) {.norm = {1e-5f, groups, true}}
 #define GROUP_CASES(make)                                                  \

@@ -3,6 +3,9 @@
 
 #include "support_cases.h"
 
+// Tables: one case to a line.
+// clang-format off
+
 static const op_case mse_loss[] = {
     {"odd", .in = {SHAPE(3, 5, 3, 4), SHAPE(3, 5, 3, 4)}, .out = {SHAPE(3)}},
     {"threads", .in = {SHAPE(2, 70, 70, 4), SHAPE(2, 70, 70, 4)}, .out = {SHAPE(2)}},

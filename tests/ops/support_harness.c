@@ -224,6 +224,5 @@ void op_each_setting(pb_opcode op, void (*check)(const op_setting *setting)) {
     for (int c = 0; c < spec->count; c++)
         for (int d = 0; d < 3; d++)
             for (unsigned dropped = 0; dropped < BIT(PB_MAX_INPUTS); dropped++)
-                if ((dropped & ~spec->optional_in) == 0)
-                    check(&(op_setting){op, &spec->cases[c], dtypes[d], dropped});
+                if ((dropped & ~spec->optional_in) == 0) check(&(op_setting){op, &spec->cases[c], dtypes[d], dropped});
 }

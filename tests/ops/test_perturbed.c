@@ -60,7 +60,9 @@ static bool swap_two(pb_tensor *t) {
 static const struct {
     const char *what;
     perturbation apply;
-} wrongs[] = {{"scaled by 1.001", scale_all}, {"one element off", change_one}, {"one element not written", leave_one},
+} wrongs[] = {{"scaled by 1.001", scale_all},
+              {"one element off", change_one},
+              {"one element not written", leave_one},
               {"two elements swapped", swap_two}};
 enum { WRONGS = sizeof wrongs / sizeof wrongs[0] };
 
@@ -103,23 +105,30 @@ static unsigned noticed_inputs(pb_opcode op, const op_case *c, const op_run *exp
 static bool mistake_attr(pb_opcode op, pb_attr *attr, int way) {
     switch (op) {
     case PB_OP_GROUP_NORM:
-        if (way == 0) attr->norm.eps *= 10;
-        else attr->norm.silu = !attr->norm.silu;
+        if (way == 0)
+            attr->norm.eps *= 10;
+        else
+            attr->norm.silu = !attr->norm.silu;
         return way < 2;
     case PB_OP_LAYER_NORM: attr->norm.eps *= 10; return way < 1;
     case PB_OP_GROUP_NORM_BWD: attr->norm.silu = !attr->norm.silu; return way < 1;
     case PB_OP_ATTENTION:
     case PB_OP_ATTENTION_BWD:
-        if (way == 0) attr->attention.scale *= 1.001f;
-        else attr->attention.causal = !attr->attention.causal;
+        if (way == 0)
+            attr->attention.scale *= 1.001f;
+        else
+            attr->attention.causal = !attr->attention.causal;
         return way < 1 || (way < 2 && attr->attention.causal == false);  // masking is for as many keys as queries
     case PB_OP_UNARY:
     case PB_OP_UNARY_BWD: attr->unary.kind = (pb_unary_kind)((attr->unary.kind + 1) % 3); return way < 1;
     case PB_OP_SLICE: attr->slice.begin += attr->slice.begin ? -1 : 1; return way < 1;
     case PB_OP_TIMESTEP_EMBEDDING:
-        if (way == 0) attr->timestep.flip_sin_to_cos = !attr->timestep.flip_sin_to_cos;
-        else if (way == 1) attr->timestep.freq_shift = 1 - attr->timestep.freq_shift;
-        else attr->timestep.max_period *= 1.001f;
+        if (way == 0)
+            attr->timestep.flip_sin_to_cos = !attr->timestep.flip_sin_to_cos;
+        else if (way == 1)
+            attr->timestep.freq_shift = 1 - attr->timestep.freq_shift;
+        else
+            attr->timestep.max_period *= 1.001f;
         return way < 3;
     default: return false;
     }

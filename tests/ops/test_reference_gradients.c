@@ -11,8 +11,8 @@ typedef enum source { NOTHING, COTANGENT, INPUT, OUTPUT = INPUT + PB_MAX_INPUTS 
 
 typedef struct backward {
     pb_opcode forward, op;
-    int in[PB_MAX_INPUTS];   // source of each input
-    int out[PB_MAX_OUTPUTS]; // INPUT + i: the gradient of input i
+    int in[PB_MAX_INPUTS];    // source of each input
+    int out[PB_MAX_OUTPUTS];  // INPUT + i: the gradient of input i
 } backward;
 
 // A gradient that is the cotangent itself (residuals, summands) has no op.
@@ -22,13 +22,19 @@ static const backward table[] = {
     {PB_OP_CONV2D, PB_OP_CONV2D_BWD_DATA, {COTANGENT, INPUT + 1}, {INPUT + 0}},
     {PB_OP_CONV2D, PB_OP_CONV2D_BWD_WEIGHT, {COTANGENT, INPUT + 0}, {INPUT + 1, INPUT + 2}},
     {PB_OP_CONV2D, PB_OP_SUM_PIXELS, {COTANGENT}, {INPUT + 3}},
-    {PB_OP_GROUP_NORM, PB_OP_GROUP_NORM_BWD, {COTANGENT, INPUT + 0, INPUT + 1, INPUT + 2, OUTPUT + 1},
+    {PB_OP_GROUP_NORM,
+     PB_OP_GROUP_NORM_BWD,
+     {COTANGENT, INPUT + 0, INPUT + 1, INPUT + 2, OUTPUT + 1},
      {INPUT + 0, INPUT + 1, INPUT + 2}},
-    {PB_OP_LAYER_NORM, PB_OP_LAYER_NORM_BWD, {COTANGENT, INPUT + 0, INPUT + 1, OUTPUT + 1},
+    {PB_OP_LAYER_NORM,
+     PB_OP_LAYER_NORM_BWD,
+     {COTANGENT, INPUT + 0, INPUT + 1, OUTPUT + 1},
      {INPUT + 0, INPUT + 1, INPUT + 2}},
     {PB_OP_UNARY, PB_OP_UNARY_BWD, {COTANGENT, INPUT + 0}, {INPUT + 0}},
     {PB_OP_GEGLU, PB_OP_GEGLU_BWD, {COTANGENT, INPUT + 0}, {INPUT + 0}},
-    {PB_OP_ATTENTION, PB_OP_ATTENTION_BWD, {COTANGENT, INPUT + 0, INPUT + 1, INPUT + 2, OUTPUT + 0, OUTPUT + 1},
+    {PB_OP_ATTENTION,
+     PB_OP_ATTENTION_BWD,
+     {COTANGENT, INPUT + 0, INPUT + 1, INPUT + 2, OUTPUT + 0, OUTPUT + 1},
      {INPUT + 0, INPUT + 1, INPUT + 2}},
     {PB_OP_ADD, PB_OP_CAST, {COTANGENT}, {INPUT + 0}},
     {PB_OP_ADD, PB_OP_CAST, {COTANGENT}, {INPUT + 1}},
@@ -102,9 +108,12 @@ static void check_backward(op_run *run, const pb_tensor *cotangent, const char *
     pb_kernel_args args = {.attr = &attr};
     double one = 1;
     for (int i = 0; i < PB_MAX_INPUTS; i++) {
-        if (b->in[i] == COTANGENT) args.in[i] = *cotangent;
-        else if (b->in[i] >= OUTPUT) args.in[i] = run->args.out[b->in[i] - OUTPUT];
-        else if (b->in[i] >= INPUT) args.in[i] = run->args.in[b->in[i] - INPUT];
+        if (b->in[i] == COTANGENT)
+            args.in[i] = *cotangent;
+        else if (b->in[i] >= OUTPUT)
+            args.in[i] = run->args.out[b->in[i] - OUTPUT];
+        else if (b->in[i] >= INPUT)
+            args.in[i] = run->args.in[b->in[i] - INPUT];
     }
     if (b->op == PB_OP_MSE_LOSS_BWD) args.in[3] = (pb_tensor){&one, PB_F64, PB_SHAPE1(1)};
     if (b->op == PB_OP_SLICE) {

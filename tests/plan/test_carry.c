@@ -41,8 +41,7 @@ static network build(void) {
 // Their updates, from what was kept, before everything else.
 static void update_first(network *n) {
     pb_graph *g = n->g;
-    const pb_vid control =
-        pb_graph_add_value(g, PB_CLASS_INPUT, PB_F32, PB_SHAPE1(PB_CONTROL_COUNT), false, "control");
+    const pb_vid control = pb_graph_add_value(g, PB_CLASS_INPUT, PB_F32, PB_SHAPE1(PB_CONTROL_COUNT), false, "control");
     const pb_vid hyper = pb_graph_add_value(g, PB_CLASS_INPUT, PB_F32, PB_SHAPE1(PB_HYPER_COUNT), false, "hyper");
     pb_vid *renamed = malloc((g->value_count + 100) * sizeof *renamed);
     for (uint32_t v = 0; v < g->value_count + 100; v++) renamed[v] = PB_NONE;

@@ -37,7 +37,7 @@ static void run(const pb_codecs *c, int variant, int64_t n, result *r) {
 }
 
 static void compare(const char *name, int variant, int64_t n) {
-#define SAME(field) \
+#define SAME(field)                                                                                                   \
     CHECK_THAT(!memcmp(expected.field, found.field, sizeof expected.field), "%s, variant %d, %lld elements: " #field, \
                name, variant, (long long)n)
     SAME(codes);

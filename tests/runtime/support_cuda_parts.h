@@ -30,19 +30,19 @@ void fake_reach(cudaEvent_t event, uint64_t record);
 void fake_await(cudaEvent_t event, uint64_t record);
 uint64_t fake_recorded(cudaEvent_t event);
 
-#define ENTER(function) \
-    do { \
+#define ENTER(function)                                   \
+    do {                                                  \
         const cudaError_t error_ = fake_enter(#function); \
-        if (error_ != cudaSuccess) return error_; \
+        if (error_ != cudaSuccess) return error_;         \
     } while (0)
 
 // --- support_cuda_streams.c: streams, captures, graphs ---
 
 // A call that no stream sees: a thread that captures must not make it, and its capture is void if it does.
 cudaError_t fake_unsafe(void);
-#define UNSAFE() \
-    do { \
-        const cudaError_t error_ = fake_unsafe(); \
+#define UNSAFE()                                               \
+    do {                                                       \
+        const cudaError_t error_ = fake_unsafe();              \
         if (error_ != cudaSuccess) return fake_refuse(error_); \
     } while (0)
 

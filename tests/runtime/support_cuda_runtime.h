@@ -37,7 +37,7 @@ void fake_seed(uint64_t seed);  // of the pauses; 0: none
 int fake_objects(void);
 
 typedef enum fake_counter {
-    FAKE_KERNELS,          // launched one by one
+    FAKE_KERNELS,  // launched one by one
     FAKE_GRAPH_LAUNCHES,
     FAKE_PAGEABLE_COPIES,  // from or to memory that is not page-locked
     FAKE_VALUE_WAITS,

@@ -26,19 +26,19 @@ typedef enum item_kind {
 
 typedef struct item {
     item_kind kind;
-    void *to;                           // COPY
-    const void *from;                   // COPY
-    size_t bytes;                       // COPY
-    void (*function)(void *context);    // CALL
-    void *context;                      // CALL
-    cudaStreamCallback_t callback;      // CALLBACK, with `context`
-    pb_opcode op;                       // KERNEL
-    const pb_kernel_args *args;         // KERNEL
-    cudaEvent_t event;                  // RECORD, WAIT
-    uint64_t record;                    // RECORD, WAIT
-    const _Atomic(uint32_t) *word;      // WAIT_VALUE
-    uint32_t value;                     // WAIT_VALUE
-    struct CUgraphExec_st *exec;        // GRAPH
+    void *to;                         // COPY
+    const void *from;                 // COPY
+    size_t bytes;                     // COPY
+    void (*function)(void *context);  // CALL
+    void *context;                    // CALL
+    cudaStreamCallback_t callback;    // CALLBACK, with `context`
+    pb_opcode op;                     // KERNEL
+    const pb_kernel_args *args;       // KERNEL
+    cudaEvent_t event;                // RECORD, WAIT
+    uint64_t record;                  // RECORD, WAIT
+    const _Atomic(uint32_t) *word;    // WAIT_VALUE
+    uint32_t value;                   // WAIT_VALUE
+    struct CUgraphExec_st *exec;      // GRAPH
     struct item *next;
 } item;
 
@@ -307,8 +307,7 @@ static CUresult wait_value(CUstream s, CUdeviceptr at, cuuint32_t value, unsigne
 }
 
 cudaError_t cudaGetDriverEntryPointByVersion(const char *symbol, void **function, unsigned version,
-                                             unsigned long long flags,
-                                             enum cudaDriverEntryPointQueryResult *found) {
+                                             unsigned long long flags, enum cudaDriverEntryPointQueryResult *found) {
     (void)version;
     (void)flags;
     ENTER(cudaGetDriverEntryPointByVersion);
@@ -411,9 +410,9 @@ static pb_status launch(pb_opcode op, const pb_kernel_args *args, void *stream) 
     return error == cudaSuccess ? PB_OK : pb_error(PB_ERR_INTERNAL, "a kernel did not start: %d", (int)error);
 }
 
-#define PB_OP(name, NAME, gradient, kind, inplace) \
+#define PB_OP(name, NAME, gradient, kind, inplace)                             \
     static pb_status launch_##name(const pb_kernel_args *args, void *stream) { \
-        return launch(PB_OP_##NAME, args, stream); \
+        return launch(PB_OP_##NAME, args, stream);                             \
     }
 #include "base/ops.def"
 #undef PB_OP

@@ -41,8 +41,7 @@ static void check_resident(void) {
         const before a = counts();
         CHECK_THAT(same(g, result, expected), "seed %llu: other bits", (unsigned long long)seed);
         uint32_t kernels = 0;
-        for (uint32_t i = 0; program && i < program->insn_count; i++)
-            kernels += program->insns[i].kind != PB_INSN_WAIT;
+        for (uint32_t i = 0; program && i < program->insn_count; i++) kernels += program->insns[i].kind != PB_INSN_WAIT;
         CHECK_THAT(a.kernels - b.kernels == kernels, "%llu kernels were launched one by one, not %u",
                    (unsigned long long)(a.kernels - b.kernels), kernels);
         CHECK_THAT(a.graphs - b.graphs == RUN_STEPS - 1, "%llu launches of graphs",

@@ -169,9 +169,10 @@ static void check_throttle(void) {
 
 // Every call that rings make fails once: an error that names the GPU, or the right bits.
 static void check_faults(void) {
-    static const char *const functions[] = {"cudaHostAlloc",   "cudaStreamCreateWithFlags", "cudaEventCreateWithFlags",
-                                            "cudaLaunchHostFunc", "cudaEventRecord",        "cudaStreamWaitEvent",
-                                            "cudaMemcpyAsync", "cudaStreamSynchronize",     "cudaHostGetDevicePointer"};
+    static const char *const functions[] = {
+        "cudaHostAlloc",      "cudaStreamCreateWithFlags", "cudaEventCreateWithFlags",
+        "cudaLaunchHostFunc", "cudaEventRecord",           "cudaStreamWaitEvent",
+        "cudaMemcpyAsync",    "cudaStreamSynchronize",     "cudaHostGetDevicePointer"};
     static const cudaError_t errors[] = {cudaErrorIllegalAddress, cudaErrorUnknown, cudaErrorMemoryAllocation};
     pb_graph *g = support_random_graph(3, 6);
     unsigned char *expected = support_run_resident(g, pb_backend_cpu(), 3);

@@ -65,7 +65,7 @@ template <typename T> static inline T __shfl_xor_sync(unsigned mask, T x, int st
 // Shared arrays are static, which is per block because blocks run one after the other; they are filled anew for each.
 bool shim_shared(void *memory, size_t bytes);
 void *shim_dynamic_shared(void);
-#define SHARED(type, name, count) \
+#define SHARED(type, name, count)        \
     alignas(16) static type name[count]; \
     static const bool name##_is_known __attribute__((unused)) = shim_shared(name, sizeof name)
 #define DYNAMIC_SHARED(type, name) type *const name = static_cast<type *>(shim_dynamic_shared())

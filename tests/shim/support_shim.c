@@ -22,11 +22,11 @@ pb_status pb_cuda_attention_bwd(const pb_kernel_args *args, void *stream) {
     return pb_cuda_attention_own_bwd(args, stream);
 }
 
-#define PB_OP(name, NAME, gradient, kind, inplace) \
-    static void run_##name(const pb_kernel_args *args) { \
-        if (pb_cuda_##name(args, NULL) == PB_OK) return; \
+#define PB_OP(name, NAME, gradient, kind, inplace)              \
+    static void run_##name(const pb_kernel_args *args) {        \
+        if (pb_cuda_##name(args, NULL) == PB_OK) return;        \
         fprintf(stderr, "%s: %s\n", #name, pb_error_message()); \
-        abort(); \
+        abort();                                                \
     }
 #include "base/ops.def"
 #undef PB_OP

@@ -11,8 +11,8 @@ typedef struct geometry {
 } geometry;
 
 static const geometry geometries[] = {
-    {40, 2, 70, 77, false},  {64, 2, 77, 77, true},    {80, 2, 16, 77, false},  {96, 1, 65, 65, true},
-    {128, 1, 33, 64, false}, {160, 1, 64, 130, false},
+    {40, 2, 70, 77, false},   {64, 2, 77, 77, true},   {80, 2, 16, 77, false},
+    {96, 1, 65, 65, true},    {128, 1, 33, 64, false}, {160, 1, 64, 130, false},
     {160, 2, 100, 77, false}, {152, 1, 70, 70, true},  {512, 1, 36, 36, false},
 };
 

@@ -90,8 +90,8 @@ static void check_grad_norms(void) {
     static const struct {
         int count, skip;  // skip: elements before it, so that it is not aligned
         pb_dtype dtype;
-    } gradients[COUNT] = {{BIG, 0, PB_F16}, {320, 0, PB_F32},    {77, 1, PB_F32},  {1280, 0, PB_BF16},
-                          {9, 3, PB_F16},   {SPAN, 0, PB_F16},   {1, 0, PB_F32},   {640, 0, PB_F32},
+    } gradients[COUNT] = {{BIG, 0, PB_F16}, {320, 0, PB_F32},      {77, 1, PB_F32},  {1280, 0, PB_BF16},
+                          {9, 3, PB_F16},   {SPAN, 0, PB_F16},     {1, 0, PB_F32},   {640, 0, PB_F32},
                           {640, 0, PB_F32}, {SPAN + 1, 0, PB_F32}, {320, 0, PB_F32}, {320, 0, PB_F32}};
     static const uint32_t expected[COUNT] = {8, 8, 7, 6, 5, 4, 3, 2, 1, 3, 2, 1};
     pb_kernel_args args[COUNT];

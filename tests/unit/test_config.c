@@ -179,14 +179,20 @@ static void test_set(void) {
 
 static void test_checks(void) {
     static const char *const sets[] = {"pretrained_model_name_or_path=m", "instance_data_dir=i", "instance_prompt=p",
-                                       "with_prior_preservation=true", "class_data_dir=c", "class_prompt=q"};
-    static const char *const missing[] = {"pretrained_model_name_or_path", "instance_data_dir", "instance_prompt", NULL,
-                                          "class_data_dir", "class_prompt", NULL};
+                                       "with_prior_preservation=true",    "class_data_dir=c",    "class_prompt=q"};
+    static const char *const missing[] = {"pretrained_model_name_or_path",
+                                          "instance_data_dir",
+                                          "instance_prompt",
+                                          NULL,
+                                          "class_data_dir",
+                                          "class_prompt",
+                                          NULL};
     for (size_t n = 0; n <= 6; n++) {
         const pb_status status = pb_config_load(arena, NULL, sets, n, &config);
         if (missing[n])
             CHECK_THAT(status == PB_ERR_USAGE && strstr(pb_error_message(), missing[n]), "%s", pb_error_message());
-        else CHECK_OK(status);
+        else
+            CHECK_OK(status);
     }
     CHECK(config.note_count == 0);
     CHECK_OK(pb_config_set(&config, "with_prior_preservation=false"));
@@ -198,8 +204,9 @@ static void test_checks(void) {
     CHECK_OK(pb_config_check(&config));
     CHECK(pb_config_load(arena, scratch_path("absent.yaml"), NULL, 0, &config) == PB_ERR_IO);
     CHECK_OK(pb_fs_write_file(scratch_path("run.yaml"), "instance_data_dir: x\nseed: 3\n", 29));
-    CHECK_OK(pb_config_load(arena, scratch_path("run.yaml"), (const char *const[]){"instance_prompt=p",
-                            "pretrained_model_name_or_path=m", "seed=4"}, 3, &config));
+    CHECK_OK(pb_config_load(arena, scratch_path("run.yaml"),
+                            (const char *const[]){"instance_prompt=p", "pretrained_model_name_or_path=m", "seed=4"}, 3,
+                            &config));
     CHECK(config.seed.value == 4 && strcmp(config.instance_data_dir, "x") == 0);
 }
 

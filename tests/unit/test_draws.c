@@ -67,10 +67,16 @@ static void check_run(FILE *file, const run *r) {
                 CHECK_THAT(drawn[j] == traced_integers[crops++], "%s pass %d crop", r->name, pass);
         }
         const size_t images = (size_t)batch.count * (r->options.classes ? 2 : 1);
-        const pb_draws_pass filled = {.dtype = r->bf16 ? PB_BF16 : PB_F32, .vae_attention = true, .images = images,
-                                      .channels = CHANNELS, .pixels = PIXELS, .train_timesteps = 1000,
-                                      .sample = sample, .noise = noise,
-                                      .offset = r->offset ? offset : NULL, .timesteps = timesteps};
+        const pb_draws_pass filled = {.dtype = r->bf16 ? PB_BF16 : PB_F32,
+                                      .vae_attention = true,
+                                      .images = images,
+                                      .channels = CHANNELS,
+                                      .pixels = PIXELS,
+                                      .train_timesteps = 1000,
+                                      .sample = sample,
+                                      .noise = noise,
+                                      .offset = r->offset ? offset : NULL,
+                                      .timesteps = timesteps};
         pb_draws_fill(draws, &filled);
         // The timesteps are the pass's last integers, after the next batch's crops; those stay for the next pass.
         integers -= (int)images;
@@ -116,8 +122,14 @@ static uint64_t digest_of(pb_draws *draws, int passes) {
         digest = mix(digest, &batch.number, sizeof batch.number);
         digest = mix(digest, &batch.epoch, sizeof batch.epoch);
         for (int64_t i = 0; i < batch.count; i++) digest = mix(digest, &batch.items[i], sizeof batch.items[i]);
-        const pb_draws_pass filled = {.images = images, .channels = 1, .pixels = 3, .train_timesteps = 10,
-                                      .sample = sample, .noise = noise, .offset = offset, .timesteps = timesteps};
+        const pb_draws_pass filled = {.images = images,
+                                      .channels = 1,
+                                      .pixels = 3,
+                                      .train_timesteps = 10,
+                                      .sample = sample,
+                                      .noise = noise,
+                                      .offset = offset,
+                                      .timesteps = timesteps};
         pb_draws_fill(draws, &filled);
         digest = mix(digest, sample, images * 3 * sizeof *sample);
         digest = mix(digest, noise, images * 3 * sizeof *noise);

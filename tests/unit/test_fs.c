@@ -31,8 +31,8 @@ static bool message_has(const char *text) {
 static void test_paths(void) {
     CHECK(strcmp(pb_fs_join(arena, "a", "b"), "a/b") == 0 && strcmp(pb_fs_join(arena, "a/", "b"), "a/b") == 0);
     CHECK(strcmp(pb_fs_join(arena, "", "b"), "b") == 0 && strcmp(pb_fs_join(arena, "a", "/b"), "/b") == 0);
-    static const char *const parents[][2] = {{"a/b", "a"}, {"a", "."}, {"/a", "/"}, {"/", "/"}, {"a/b/", "a"},
-                                             {"a//b", "a"}, {"/a/b//", "/a"}, {"", "."}};
+    static const char *const parents[][2] = {{"a/b", "a"},  {"a", "."},    {"/a", "/"},      {"/", "/"},
+                                             {"a/b/", "a"}, {"a//b", "a"}, {"/a/b//", "/a"}, {"", "."}};
     for (size_t i = 0; i < sizeof parents / sizeof *parents; i++)
         CHECK_THAT(strcmp(pb_fs_parent(arena, parents[i][0]), parents[i][1]) == 0, "parent of %s", parents[i][0]);
     CHECK(strcmp(pb_fs_base_name("a/b.c"), "b.c") == 0 && strcmp(pb_fs_base_name("b"), "b") == 0);

@@ -13,8 +13,14 @@
 static pb_model_dir *model;
 
 static pb_generate_options options_of(pb_sampler_kind sampler, int steps) {
-    return (pb_generate_options){.model = model, .dtype = PB_F32, .prompt = "a photo of a fox", .negative = "",
-                                 .guidance = 4, .sampler = sampler, .steps = steps, .batch = 1};
+    return (pb_generate_options){.model = model,
+                                 .dtype = PB_F32,
+                                 .prompt = "a photo of a fox",
+                                 .negative = "",
+                                 .guidance = 4,
+                                 .sampler = sampler,
+                                 .steps = steps,
+                                 .batch = 1};
 }
 
 static double psnr(const pb_image *images, int count, const uint8_t *expected) {

@@ -68,6 +68,10 @@ none_of "more than 600 lines" < <(wc -l $sources $scripts | awk '$1 > 600 && $2 
 none_of "more than 120 columns" < <(awk 'length > 120 {print FILENAME ":" FNR}' $sources)
 none_of "trailing white space" < <(grep -nE '[[:space:]]+$' $sources $scripts)
 none_of "a tab" < <(grep -nP '\t' $sources)
+# Other versions of clang-format break lines elsewhere.
+if command -v clang-format >/dev/null && [[ $(clang-format --version) == *" version 14."* ]]; then
+    none_of "not as clang-format has it" < <(clang-format --dry-run $sources 2>&1 | sed -n 's/: warning: .*//p' | head -20)
+fi
 bytes=$(tracked | xargs -d '\n' stat -c %s | awk '{sum += $1} END {print sum}')
 [ "$bytes" -lt $((40 << 20)) ] || fail "the tree has $bytes bytes, more than 40 MiB"
 

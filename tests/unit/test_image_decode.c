@@ -60,7 +60,8 @@ static void test_changed_bytes(const char *name) {
             bytes[at] ^= (uint8_t)(1 << bit);
             const pb_status status = pb_image_decode(bytes, n, name, NULL, &image);
             bytes[at] ^= (uint8_t)(1 << bit);
-            if (status != PB_OK) errors++;
+            if (status != PB_OK)
+                errors++;
             else
                 CHECK_THAT(image.width == whole.width && image.height == whole.height &&
                                !memcmp(image.rgb, whole.rgb, (size_t)whole.width * (size_t)whole.height * 3),
@@ -179,13 +180,20 @@ static void test_sniffing(void) {
     static const struct {
         const char *name;
         pb_image_kind kind;
-    } files[] = {{"golden/images/grey.jpg", PB_IMAGE_JPEG},      {"golden/images/tall.png", PB_IMAGE_PNG},
-                 {"fuzz/corpus/image/bad_webp", PB_IMAGE_WEBP}, {"fuzz/corpus/image/bad_heic", PB_IMAGE_HEIC},
-                 {"fuzz/corpus/image/bad_avif", PB_IMAGE_AVIF}, {"fuzz/corpus/image/bad_gif", PB_IMAGE_GIF},
-                 {"fuzz/corpus/image/bad_bmp", PB_IMAGE_BMP},   {"fuzz/corpus/image/bad_tiff", PB_IMAGE_TIFF},
-                 {"fuzz/corpus/image/bad_jxl", PB_IMAGE_JXL},   {"fuzz/corpus/image/bad_jp2", PB_IMAGE_JP2},
-                 {"fuzz/corpus/image/bad_mp4", PB_IMAGE_NONE},  {"fuzz/corpus/image/bad_text", PB_IMAGE_NONE},
-                 {"fuzz/corpus/image/bad_empty", PB_IMAGE_NONE}, {"golden", PB_IMAGE_NONE},
+    } files[] = {{"golden/images/grey.jpg", PB_IMAGE_JPEG},
+                 {"golden/images/tall.png", PB_IMAGE_PNG},
+                 {"fuzz/corpus/image/bad_webp", PB_IMAGE_WEBP},
+                 {"fuzz/corpus/image/bad_heic", PB_IMAGE_HEIC},
+                 {"fuzz/corpus/image/bad_avif", PB_IMAGE_AVIF},
+                 {"fuzz/corpus/image/bad_gif", PB_IMAGE_GIF},
+                 {"fuzz/corpus/image/bad_bmp", PB_IMAGE_BMP},
+                 {"fuzz/corpus/image/bad_tiff", PB_IMAGE_TIFF},
+                 {"fuzz/corpus/image/bad_jxl", PB_IMAGE_JXL},
+                 {"fuzz/corpus/image/bad_jp2", PB_IMAGE_JP2},
+                 {"fuzz/corpus/image/bad_mp4", PB_IMAGE_NONE},
+                 {"fuzz/corpus/image/bad_text", PB_IMAGE_NONE},
+                 {"fuzz/corpus/image/bad_empty", PB_IMAGE_NONE},
+                 {"golden", PB_IMAGE_NONE},
                  {"check.h", PB_IMAGE_NONE}};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         char path[1024];
@@ -205,8 +213,9 @@ static void test_sniffing(void) {
 
 int main(void) {
     test_golden_pictures();
-    static const char *const cut[] = {"rgb_420.jpg", "rgb_progressive.jpg", "cmyk.jpg", "exif_6.jpg", "png_2_8.png",
-                                      "png_3_4_interlaced.png", "png_xmp_and_exif.png"};
+    static const char *const cut[] = {"rgb_420.jpg",         "rgb_progressive.jpg", "cmyk.jpg",
+                                      "exif_6.jpg",          "png_2_8.png",         "png_3_4_interlaced.png",
+                                      "png_xmp_and_exif.png"};
     for (size_t i = 0; i < sizeof cut / sizeof *cut; i++) test_prefixes(cut[i], 1);
     test_prefixes("png_many_idat.png", 97);
     static const char *const changed[] = {"png_0_16.png", "png_2_8.png", "png_3_4_interlaced.png"};

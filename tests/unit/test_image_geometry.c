@@ -105,9 +105,9 @@ static void test_impossible_sizes(void) {
 static void test_orientations(void) {
     static const struct {
         int32_t width, height, x, y, dx, dy;
-    } shown[9] = {{0, 0, 0, 0, 0, 0}, {13, 7, 0, 0, 1, 0},  {13, 7, 12, 0, -1, 0}, {13, 7, 12, 6, -1, 0},
-                  {13, 7, 0, 6, 1, 0}, {7, 13, 0, 0, 0, 1}, {7, 13, 6, 0, 0, 1},   {7, 13, 6, 12, 0, -1},
-                  {7, 13, 0, 12, 0, -1}};
+    } shown[9] = {{0, 0, 0, 0, 0, 0},    {13, 7, 0, 0, 1, 0},   {13, 7, 12, 0, -1, 0},
+                  {13, 7, 12, 6, -1, 0}, {13, 7, 0, 6, 1, 0},   {7, 13, 0, 0, 0, 1},
+                  {7, 13, 6, 0, 0, 1},   {7, 13, 6, 12, 0, -1}, {7, 13, 0, 12, 0, -1}};
     pb_image plain = picture_load("exif_1.jpg");
     for (int orientation = 1; orientation <= 8; orientation++) {
         char name[32];

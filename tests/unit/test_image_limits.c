@@ -71,9 +71,10 @@ static void test_png(void) {
         size_t row_bytes;
         bool is_read;
     } cases[] = {
-        {65535, 65535, 8, 2, 0, 0, false},       {2147483647, 1, 1, 0, 0, 0, false}, {16385, 1, 8, 0, 0, 0, false},
-        {1, 16385, 8, 0, 0, 0, false},           {8001, 8000, 8, 2, 0, 0, false},    {16384, 1, 8, 0, 0, 16384, true},
-        {1, 16384, 8, 0, 0, 1, true},            {16000, 4000, 1, 0, 0, 2000, true},
+        {65535, 65535, 8, 2, 0, 0, false},      {2147483647, 1, 1, 0, 0, 0, false},
+        {16385, 1, 8, 0, 0, 0, false},          {1, 16385, 8, 0, 0, 0, false},
+        {8001, 8000, 8, 2, 0, 0, false},        {16384, 1, 8, 0, 0, 16384, true},
+        {1, 16384, 8, 0, 0, 1, true},           {16000, 4000, 1, 0, 0, 2000, true},
         {1000, 1000, 1, 0, 0, 125, true},  // a megapixel in about a kilobyte
         {8000, 8000, 16, 6, 0, 8000 * 8, true},
     };
@@ -84,8 +85,10 @@ static void test_png(void) {
         png_end_with_zeros(&png, cases[i].is_read ? cases[i].height : 1, cases[i].row_bytes);
         snprintf(name, sizeof name, "%u x %u, %d bits, color %d", cases[i].width, cases[i].height, cases[i].depth,
                  cases[i].color);
-        if (cases[i].is_read) check_read(png.bytes, png.n, name, (int32_t)cases[i].width, (int32_t)cases[i].height);
-        else check_refused(png.bytes, png.n, name, NULL);
+        if (cases[i].is_read)
+            check_read(png.bytes, png.n, name, (int32_t)cases[i].width, (int32_t)cases[i].height);
+        else
+            check_refused(png.bytes, png.n, name, NULL);
         free(png.bytes);
     }
 }
@@ -96,9 +99,9 @@ static void test_jpeg_memory(void) {
         const char *name;
         uint32_t width, height;
     } cases[] = {
-        {"rgb_progressive.jpg", 8000, 8000},   // 4:2:0: coefficients of 192 MB beside pixels of 192 MB
+        {"rgb_progressive.jpg", 8000, 8000},  // 4:2:0: coefficients of 192 MB beside pixels of 192 MB
         {"cmyk_progressive.jpg", 5500, 5500},
-        {"exif_6.jpg", 8000, 8000},            // turned: 384 MB
+        {"exif_6.jpg", 8000, 8000},  // turned: 384 MB
         {"rgb_420.jpg", 16384, 16384},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -143,8 +146,10 @@ static void test_own_limits(void) {
         pb_image_limits limits;
         bool is_read;
     } cases[] = {
-        {{23, 23 * 17, (int64_t)n, 1 << 20}, true},      {{22, 23 * 17, (int64_t)n, 1 << 20}, false},
-        {{23, 23 * 17 - 1, (int64_t)n, 1 << 20}, false}, {{23, 23 * 17, (int64_t)n - 1, 1 << 20}, false},
+        {{23, 23 * 17, (int64_t)n, 1 << 20}, true},
+        {{22, 23 * 17, (int64_t)n, 1 << 20}, false},
+        {{23, 23 * 17 - 1, (int64_t)n, 1 << 20}, false},
+        {{23, 23 * 17, (int64_t)n - 1, 1 << 20}, false},
         {{23, 23 * 17, (int64_t)n, (int64_t)n + 23 * 17 * 3}, true},
         {{23, 23 * 17, (int64_t)n, (int64_t)n + 23 * 17 * 3 - 1}, false},
     };

@@ -60,8 +60,8 @@ static void test_numbers(void) {
     CHECK(large && !large->is_integer && large->number == 1e30);
     CHECK(parse("-0")->is_integer && signbit(parse("-0")->number));
     CHECK(parse("0.1")->number == 0.1 && parse("1E+2")->number == 100 && parse("1e-999")->number == 0);
-    static const char *const bad[] = {"01", "-", "+1", "1.", ".5", "1e", "1e+", "0x10", "NaN", "Infinity", "-Infinit",
-                                      "1e999", "-1e999", "1_000", "--1", "1e5.5", "00"};
+    static const char *const bad[] = {"01",       "-",        "+1",    "1.",     ".5",    "1e",  "1e+",   "0x10", "NaN",
+                                      "Infinity", "-Infinit", "1e999", "-1e999", "1_000", "--1", "1e5.5", "00"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) CHECK_THAT(parse(bad[i]) == NULL, "%s accepted", bad[i]);
     char digits[500];
     memset(digits, '1', sizeof digits);

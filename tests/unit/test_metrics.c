@@ -17,8 +17,12 @@ static char *contents(pb_arena *arena, const char *path) {
 
 static void write_steps(pb_metrics *metrics, int64_t first, int64_t last) {
     for (int64_t step = first; step <= last; step++) {
-        const pb_metrics_step line = {.step = step, .epoch = step / 4, .loss = 1.0 / (double)step, .lr = 1e-4,
-                                      .grad_norm = 0.1 + 0.2, .seconds = 0.5};
+        const pb_metrics_step line = {.step = step,
+                                      .epoch = step / 4,
+                                      .loss = 1.0 / (double)step,
+                                      .lr = 1e-4,
+                                      .grad_norm = 0.1 + 0.2,
+                                      .seconds = 0.5};
         CHECK_OK(pb_metrics_write(metrics, &line));
     }
 }
@@ -49,8 +53,14 @@ int main(void) {
     pb_metrics *metrics = NULL;
     const double micro[] = {1.0 / 7.0, 0.25};
     CHECK_OK(pb_metrics_open(path, 0, 2, &metrics));
-    const pb_metrics_step line = {.step = 1, .loss = 1.0 / 3.0, .lr = 1e-4, .grad_norm = 0.1 + 0.2, .seconds = 2,
-                                  .loss_scale = 65536, .micro_losses = micro, .micro_count = 2};
+    const pb_metrics_step line = {.step = 1,
+                                  .loss = 1.0 / 3.0,
+                                  .lr = 1e-4,
+                                  .grad_norm = 0.1 + 0.2,
+                                  .seconds = 2,
+                                  .loss_scale = 65536,
+                                  .micro_losses = micro,
+                                  .micro_count = 2};
     CHECK_OK(pb_metrics_write(metrics, &line));
     write_steps(metrics, 2, 5);
     CHECK_OK(pb_metrics_write_overflow(metrics, 6, 65536));

@@ -4,7 +4,6 @@
 #include "nn/config.h"
 #include "nn/preset.h"
 
-
 typedef pb_status (*reader)(const pb_json *json, const char *file, void *config);
 
 static pb_status read_unet(const pb_json *json, const char *file, void *config) {

@@ -86,8 +86,9 @@ static void test_reading(void) {
 
 static void test_known_dtypes(void) {
     // Named by the format: the file opens, and the tensor is refused where it is used.
-    pb_safetensors *file = open_header("{" T("a", "F8_E4M3", "4", 0, 4) "," T("b", "BOOL", "1", 4, 5) ","
-                                       T("c", "F4", "6", 5, 8) "," T("d", "U16", "1", 8, 10) "}", 10);
+    pb_safetensors *file = open_header("{" T("a", "F8_E4M3", "4", 0, 4) "," T("b", "BOOL", "1", 4, 5) "," T(
+                                           "c", "F4", "6", 5, 8) "," T("d", "U16", "1", 8, 10) "}",
+                                       10);
     CHECK(file && file->count == 4);
     if (!file) return;
     float values[4];
@@ -344,8 +345,7 @@ static void test_official_file(void) {
     CHECK_OK(pb_safetensors_writer_open(writer, path));
     for (size_t i = 0; i < file->count; i++) {
         unsigned char bytes[256];
-        const pb_safetensors_entry *entry =
-            pb_safetensors_find(file, pb_safetensors_writer_entry(writer, i)->name);
+        const pb_safetensors_entry *entry = pb_safetensors_find(file, pb_safetensors_writer_entry(writer, i)->name);
         CHECK(entry->bytes <= sizeof bytes);
         CHECK_OK(pb_safetensors_read_bytes(file, entry, 0, entry->bytes, bytes));
         CHECK_OK(pb_safetensors_writer_write(writer, bytes, entry->bytes));

@@ -47,8 +47,11 @@ static void check_mix(FILE *file, const pb_noise_schedule *schedule, bool veloci
         noise[i] = read_bits(file);
         expected[i] = read_bits(file);
     }
-    const pb_noise_operands operands = {.dtype = dtype_of(dtype), .noise_dtype = dtype_of(noise_dtype),
-                                        .sample = sample, .noise = noise, .count = (size_t)count};
+    const pb_noise_operands operands = {.dtype = dtype_of(dtype),
+                                        .noise_dtype = dtype_of(noise_dtype),
+                                        .sample = sample,
+                                        .noise = noise,
+                                        .count = (size_t)count};
     (velocity ? pb_noise_velocity : pb_noise_add)(schedule, t, &operands, out);
     for (int i = 0; i < count; i++) {
         const float error = operands.dtype == PB_F32 ? root_error * (fabsf(sample[i]) + fabsf(noise[i])) : 0;

@@ -20,8 +20,8 @@ static fixture make_fixture(pb_dtype compute, bool masters) {
     pb_module *m = f.module;
     const pb_vid conv = pb_module_param(m, true, PB_LAYOUT_OIHW, PB_SHAPE4(2, 3, 3, 3), "encoder.conv_in.weight");
     const pb_vid bias = pb_module_param(m, false, PB_LAYOUT_PLAIN, PB_SHAPE1(2), "encoder.conv_in.bias");
-    const pb_vid q = pb_module_param(m, true, PB_LAYOUT_PLAIN, PB_SHAPE2(2, 2),
-                                     "encoder.mid_block.attentions.0.to_q.weight");
+    const pb_vid q =
+        pb_module_param(m, true, PB_LAYOUT_PLAIN, PB_SHAPE2(2, 2), "encoder.mid_block.attentions.0.to_q.weight");
     const pb_vid one = pb_module_param(m, true, PB_LAYOUT_PLAIN, PB_SHAPE4(4, 2, 1, 1), "quant_conv.weight");
     pb_module_sibling(m, "decoder.");
     if (masters)

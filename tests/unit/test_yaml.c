@@ -39,7 +39,8 @@ static void test_tree(void) {
     CHECK(pb_yaml_is_null(pb_yaml_get(b, "d")) && e && strcmp(e->text, "two\nlines\n") == 0 && !e->plain);
     CHECK(strcmp(pb_yaml_get(root, "g")->text, "a photo of sks dog") == 0 && pb_yaml_get(root, "z") == NULL);
     CHECK(pb_yaml_get(a, "x") == NULL);
-    root = parse("\xef\xbb\xbf" "a: 1\nb: 2\n");  // a byte order mark
+    root = parse("\xef\xbb\xbf"
+                 "a: 1\nb: 2\n");  // a byte order mark
     CHECK(root && root->count == 2 && pb_yaml_get(root, "a"));
     static const char *const empty[] = {"", "# only a comment\n", "---\n", "---\n...\n", "{}"};
     for (size_t i = 0; i < sizeof empty / sizeof *empty; i++) {
@@ -55,7 +56,9 @@ static void test_refused(void) {
         {"a: &x 1\nb: *x\n", "t.yaml:1:4: anchors"},
         {"a:\n\tb: 1\n", "t.yaml:2:1: a tab"},
         {"a: 1\nb: x \xff\n", "t.yaml:2:6: "},
-        {"\xef\xbb\xbf" "a: 1\na: 2\n", "t.yaml:2:1: the key"},
+        {"\xef\xbb\xbf"
+         "a: 1\na: 2\n",
+         "t.yaml:2:1: the key"},
         {"b: *x\n", "t.yaml:1:4: aliases"},
         {"a: &x {b: 1}", "anchors"},
         {"a: &x [1]", "anchors"},
@@ -74,7 +77,9 @@ static void test_refused(void) {
         {"a: \"\\x\"\n", "t.yaml:1"},
         {"a: \xff\n", "t.yaml"},
         {"a: \"\\0\"\n", "NUL"},
-        {"\xff\xfe" "a", "t.yaml"},
+        {"\xff\xfe"
+         "a",
+         "t.yaml"},
         {"a: \x01\n", "t.yaml"},
         {"%TAG ! x\n---\na: 1", "t.yaml"},
     };
