@@ -69,7 +69,7 @@ static double now(void) {
 
 static pb_status run_kernel(pb_executor *e, uint32_t i) {
     const pb_insn *insn = &e->program->insns[i];
-    const pb_opcode op = e->graph->nodes[insn->node].op;
+    const pb_opcode op = pb_insn_op(e->graph, insn);
     const pb_memory *m = e->memory;
     // A lane that failed has let everybody pass: kernels are not given what was to come.
     if (m->io && pb_io_failed(m->io)) return PB_OK;
@@ -103,7 +103,7 @@ static pb_status issue(pb_executor *e, uint32_t i) {
     if (e->times && m->calls->time)
         PB_RETURN_IF(m->calls->time(m->device, insn->lane, &e->times[i].begin, &e->times[i].end));
     const bool skipped = e->job.skipped >> insn->lane & 1;
-    if (!skipped && (insn->kind == PB_INSN_RUN || insn->kind == PB_INSN_UPDATE))
+    if (!skipped && pb_insn_is_op(insn))
         PB_RETURN_IF(run_kernel(e, i));
     else if (!skipped)
         PB_RETURN_IF(m->calls->copy(m->device, insn->lane, m->slab[insn->to_tier] + insn->to,

@@ -45,7 +45,7 @@ static pb_status capture_segment(pb_executor *e, const uint32_t *insns, uint32_t
     const pb_memory *m = e->memory;
     pb_captured *captured = NULL;
     for (uint32_t k = 0; k < count; k++) {
-        ops[k] = e->graph->nodes[e->program->insns[insns[k]].node].op;
+        ops[k] = pb_insn_op(e->graph, &e->program->insns[insns[k]]);
         args[k] = &e->args[insns[k]];
     }
     PB_RETURN_IF(m->calls->capture(m->device, count, ops, args, &captured));

@@ -42,6 +42,26 @@ static pb_status slice(pb_executor *e, uint32_t i, pb_opcode op, pb_kernel_args 
     return PB_OK;
 }
 
+// A RECAST is a cast of elements [first, first + count) of a master, or a copy of a working copy's.
+static pb_status recast(pb_executor *e, uint32_t i, const pb_node *node, pb_kernel_args *args) {
+    static const pb_attr none;
+    const pb_insn *insn = &e->program->insns[i];
+    if (insn->lane != PB_LANE_COMPUTE || !pb_can_recast(e->graph, node) ||
+        insn->out[0].value != node->out[PB_ADAMW_NEW_WORK] ||
+        (insn->in[0].value != node->out[PB_ADAMW_NEW_MASTER] && insn->in[0].value != insn->out[0].value))
+        return refuse(i, "RECAST of what is no copy of a master");
+    const pb_value *from = &e->graph->values[insn->in[0].value], *work = &e->graph->values[insn->out[0].value];
+    const int64_t elements = pb_shape_count(from->shape);
+    if (insn->first < 0 || insn->count < 1 || insn->first > elements || insn->count > elements - insn->first)
+        return refuse(i, "RECAST of elements that are not there");
+    e->attrs[i] = none;
+    e->attrs[i].cast.dtype = work->dtype;
+    *args = (pb_kernel_args){.attr = &e->attrs[i]};
+    args->in[0] = (pb_tensor){.dtype = from->dtype, .shape = PB_SHAPE1(insn->count)};
+    args->out[0] = (pb_tensor){.dtype = work->dtype, .shape = PB_SHAPE1(insn->count)};
+    return PB_OK;
+}
+
 static pb_status prepare_kernel(pb_executor *e, uint32_t i) {
     const pb_insn *insn = &e->program->insns[i];
     pb_kernel_args *args = &e->args[i];
@@ -50,7 +70,10 @@ static pb_status prepare_kernel(pb_executor *e, uint32_t i) {
     const pb_node *node = &e->graph->nodes[insn->node];
     if (insn->lane == PB_LANE_HOST && node->op != PB_OP_ADAMW) return refuse(i, "an op that is not for the host");
     const pb_tier tier = insn->lane == PB_LANE_HOST ? PB_TIER_HOST : PB_TIER_DEVICE;
-    pb_node_kernel_args(e->graph, node, args);
+    if (insn->kind == PB_INSN_RECAST)
+        PB_RETURN_IF(recast(e, i, node, args));
+    else
+        pb_node_kernel_args(e->graph, node, args);
     if (insn->kind == PB_INSN_UPDATE) PB_RETURN_IF(slice(e, i, node->op, args));
     for (int k = 0; k < PB_MAX_INPUTS; k++) PB_RETURN_IF(point(e, i, insn->in[k], tier, &args->in[k]));
     for (int k = 0; k < PB_MAX_OUTPUTS; k++) PB_RETURN_IF(point(e, i, insn->out[k], tier, &args->out[k]));
@@ -59,7 +82,7 @@ static pb_status prepare_kernel(pb_executor *e, uint32_t i) {
     args->workspace = insn->workspace_bytes ? e->memory->slab[tier] + insn->workspace_offset : NULL;
     args->workspace_bytes = insn->workspace_bytes;
     const pb_device_calls *calls = e->memory->calls;
-    return calls->prepare ? calls->prepare(e->memory->device, insn->lane, node->op, args) : PB_OK;
+    return calls->prepare ? calls->prepare(e->memory->device, insn->lane, pb_insn_op(e->graph, insn), args) : PB_OK;
 }
 
 static pb_status check_copy(const pb_executor *e, uint32_t i) {
@@ -104,6 +127,7 @@ static pb_status check_insns(pb_executor *e) {
         if ((unsigned)insn->lane >= PB_LANE_COUNT) return refuse(i, "there is no such lane");
         switch (insn->kind) {
         case PB_INSN_RUN:
+        case PB_INSN_RECAST:
         case PB_INSN_UPDATE: PB_RETURN_IF(prepare_kernel(e, i)); break;
         case PB_INSN_FETCH:
         case PB_INSN_EVICT: PB_RETURN_IF(check_copy(e, i)); break;

@@ -17,6 +17,7 @@ static pb_status check_insn(pb_checker *c, const pb_insn *insn) {
     switch (insn->kind) {
     case PB_INSN_RUN:
     case PB_INSN_UPDATE: return pb_check_node(c, insn);
+    case PB_INSN_RECAST: return pb_check_recast(c, insn);
     case PB_INSN_FETCH:
     case PB_INSN_EVICT: return pb_check_move(c, insn);
     default: PB_UNSAFE("instruction %u is of no kind", c->now);

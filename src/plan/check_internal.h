@@ -65,6 +65,7 @@ pb_status pb_check_move(pb_checker *c, const pb_insn *insn);
 pb_status pb_check_wait(pb_checker *c, const pb_insn *insn);
 // RUN and UPDATE.
 pb_status pb_check_node(pb_checker *c, const pb_insn *insn);
+pb_status pb_check_recast(pb_checker *c, const pb_insn *insn);
 
 // Whether the bytes lie at `offset`, however that came about; no instruction reads them.
 bool pb_check_holds(const pb_checker *c, pb_tier tier, uint32_t extent, uint64_t offset, uint64_t bytes, pb_vid value,

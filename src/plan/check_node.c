@@ -1,4 +1,4 @@
-// The checker's RUN and UPDATE: operands are the graph's, in place, and apart from each other.
+// The checker's RUN, UPDATE and RECAST: operands are the graph's, in place, and apart from each other.
 #include "plan/check_internal.h"
 
 enum { UPDATE_ALIGNMENT = 64 };  // of an UPDATE's operands, in bytes
@@ -6,7 +6,7 @@ enum { UPDATE_ALIGNMENT = 64 };  // of an UPDATE's operands, in bytes
 // Slots of adamw's inputs (base/ops.def).
 enum { ADAMW_CONTROL = 1, ADAMW_HYPER = 2, ADAMW_MASTER = 3 };
 
-// What an instruction touches of a value: all of it, or an UPDATE's slice.
+// What an instruction touches of a value: all of it, or the slice of an UPDATE or RECAST.
 typedef struct part {
     pb_vid value;  // PB_NONE: absent
     uint64_t offset, bytes, from;
@@ -112,7 +112,7 @@ static pb_status check_overlap(const pb_checker *c, const pb_insn *insn, const p
 }
 
 static pb_status check_bounds(const pb_checker *c, const pb_insn *insn, const parts *p, pb_tier tier) {
-    const uint64_t alignment = insn->kind == PB_INSN_UPDATE ? UPDATE_ALIGNMENT : PB_ALIGNMENT;
+    const uint64_t alignment = insn->kind == PB_INSN_RUN ? PB_ALIGNMENT : UPDATE_ALIGNMENT;
     for (int i = 0; i < PB_MAX_INPUTS; i++)
         PB_RETURN_IF(
             pb_check_within(c, tier, p->in[i].offset, p->in[i].bytes, alignment, "an input of instruction", c->now));
@@ -141,33 +141,75 @@ static pb_status count_run(pb_checker *c, const pb_insn *insn) {
     return PB_OK;
 }
 
+// Scratch as large as the kernel asks for.
+static pb_status check_scratch(const pb_checker *c, const pb_insn *insn, pb_opcode op, const pb_kernel_args *args) {
+    const pb_kernel_workspace *workspaces = c->request->workspaces;
+    const uint64_t needed = workspaces && workspaces[op] ? workspaces[op](args) : 0;
+    if (insn->workspace_bytes < needed)
+        PB_UNSAFE("instruction %u (%s) has %llu bytes of scratch and needs %llu", c->now, pb_check_deed(c, c->now),
+                  (unsigned long long)insn->workspace_bytes, (unsigned long long)needed);
+    return PB_OK;
+}
+
+// All inputs are there, and nothing that is still needed is overwritten.
+static pb_status touch(pb_checker *c, const pb_insn *insn, const parts *p) {
+    const pb_tier tier = insn->lane == PB_LANE_COMPUTE ? PB_TIER_DEVICE : PB_TIER_HOST;
+    PB_RETURN_IF(check_bounds(c, insn, p, tier));
+    PB_RETURN_IF(check_overlap(c, insn, p));
+    for (int i = 0; i < PB_MAX_INPUTS; i++)
+        if (p->in[i].bytes)
+            PB_RETURN_IF(pb_check_read(c, tier, p->in[i].offset, p->in[i].bytes, p->in[i].value, p->in[i].from));
+    if (p->scratch.bytes) PB_RETURN_IF(pb_check_write(c, tier, p->scratch.offset, p->scratch.bytes, PB_NONE, 0));
+    for (int o = 0; o < PB_MAX_OUTPUTS; o++)
+        if (p->out[o].bytes)
+            PB_RETURN_IF(pb_check_write(c, tier, p->out[o].offset, p->out[o].bytes, p->out[o].value, p->out[o].from));
+    return PB_OK;
+}
+
 pb_status pb_check_node(pb_checker *c, const pb_insn *insn) {
     if (insn->lane != PB_LANE_COMPUTE && insn->lane != PB_LANE_HOST)
         PB_UNSAFE("instruction %u runs a node on a lane for moves", c->now);
     if (insn->node >= c->graph->node_count)
         PB_UNSAFE("instruction %u runs node %u, which is not there", c->now, insn->node);
     PB_RETURN_IF(count_run(c, insn));
-    const pb_tier tier = insn->lane == PB_LANE_COMPUTE ? PB_TIER_DEVICE : PB_TIER_HOST;
     const pb_node *node = &c->graph->nodes[insn->node];
-    uint64_t needed = 0;
-    if (c->request->workspaces && c->request->workspaces[node->op]) {
-        pb_kernel_args args;
-        pb_node_kernel_args(c->graph, node, &args);
-        needed = c->request->workspaces[node->op](&args);
-    }
-    if (insn->workspace_bytes < needed)
-        PB_UNSAFE("instruction %u (%s) has %llu bytes of scratch and needs %llu", c->now, pb_op_name(node->op),
-                  (unsigned long long)insn->workspace_bytes, (unsigned long long)needed);
+    pb_kernel_args args;
+    pb_node_kernel_args(c->graph, node, &args);
+    PB_RETURN_IF(check_scratch(c, insn, node->op, &args));
     parts p;
     PB_RETURN_IF(find_parts(c, insn, &p));
-    PB_RETURN_IF(check_bounds(c, insn, &p, tier));
-    PB_RETURN_IF(check_overlap(c, insn, &p));
+    return touch(c, insn, &p);
+}
+
+// What it writes counts as the very version that the node's update makes. It is: the update's copy is its new master
+// rounded to nearest, and the new master, no other version of it, has to be there, byte for byte; or else the copy.
+pb_status pb_check_recast(pb_checker *c, const pb_insn *insn) {
+    if (insn->lane != PB_LANE_COMPUTE) PB_UNSAFE("instruction %u casts again on a lane that is not compute", c->now);
+    if (insn->node >= c->graph->node_count)
+        PB_UNSAFE("instruction %u casts again for node %u, which is not there", c->now, insn->node);
+    const pb_node *node = &c->graph->nodes[insn->node];
+    if (!pb_can_recast(c->graph, node))
+        PB_UNSAFE("instruction %u: node %u (%s) makes no working copy that is its master rounded", c->now, insn->node,
+                  pb_op_name(node->op));
     for (int i = 0; i < PB_MAX_INPUTS; i++)
-        if (p.in[i].bytes)
-            PB_RETURN_IF(pb_check_read(c, tier, p.in[i].offset, p.in[i].bytes, p.in[i].value, p.in[i].from));
-    if (p.scratch.bytes) PB_RETURN_IF(pb_check_write(c, tier, p.scratch.offset, p.scratch.bytes, PB_NONE, 0));
+        if (insn->in[i].value != (i ? PB_NONE : node->out[PB_ADAMW_NEW_MASTER]) &&
+            (i || insn->in[i].value != node->out[PB_ADAMW_NEW_WORK]))
+            PB_UNSAFE("instruction %u (RECAST): input %d is neither the new master nor the working copy", c->now, i);
     for (int o = 0; o < PB_MAX_OUTPUTS; o++)
-        if (p.out[o].bytes)
-            PB_RETURN_IF(pb_check_write(c, tier, p.out[o].offset, p.out[o].bytes, p.out[o].value, p.out[o].from));
-    return PB_OK;
+        if (insn->out[o].value != (o ? PB_NONE : node->out[PB_ADAMW_NEW_WORK]))
+            PB_UNSAFE("instruction %u (RECAST): output %d is not the working copy", c->now, o);
+    const pb_value *from = &c->graph->values[insn->in[0].value], *work = &c->graph->values[insn->out[0].value];
+    const int64_t elements = pb_shape_count(work->shape);
+    if (insn->first < 0 || insn->count <= 0 || insn->first > elements || insn->count > elements - insn->first ||
+        !pb_shape_equal(from->shape, work->shape))
+        PB_UNSAFE("instruction %u casts elements %lld+%lld of value %u (%s) again, which has %lld", c->now,
+                  (long long)insn->first, (long long)insn->count, insn->in[0].value,
+                  pb_check_name(c, insn->in[0].value), (long long)elements);
+    const pb_kernel_args args = {.in[0] = {.dtype = from->dtype, .shape = PB_SHAPE1(insn->count)},
+                                 .out[0] = {.dtype = work->dtype, .shape = PB_SHAPE1(insn->count)}};
+    PB_RETURN_IF(check_scratch(c, insn, PB_OP_CAST, &args));
+    parts p = {.scratch = {PB_NONE, insn->workspace_offset, insn->workspace_bytes, 0}};
+    for (int i = 0; i < PB_MAX_INPUTS; i++) p.in[i] = part_of(c, insn, &insn->in[i], false);
+    for (int o = 0; o < PB_MAX_OUTPUTS; o++) p.out[o] = part_of(c, insn, &insn->out[o], false);
+    return touch(c, insn, &p);
 }

@@ -15,6 +15,7 @@ const char *pb_check_deed(const pb_checker *c, uint32_t i) {
     if (insn->kind == PB_INSN_FETCH) return insn->lane == PB_LANE_READ ? "FETCH from NVMe" : "FETCH";
     if (insn->kind == PB_INSN_EVICT) return insn->lane == PB_LANE_WRITE ? "EVICT to NVMe" : "EVICT";
     if (insn->kind == PB_INSN_WAIT) return "WAIT";
+    if (insn->kind == PB_INSN_RECAST) return "RECAST";
     return insn->node < c->graph->node_count ? pb_op_name(c->graph->nodes[insn->node].op) : "no node";
 }
 

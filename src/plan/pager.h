@@ -45,8 +45,9 @@ typedef struct pb_pager {
     uint32_t slot_count;  // of what is done; the problems have one more
     double *seconds;      // slot_count + 2
     pb_place_of *place;   // by value: the device segment and where in it; state values have none
-    // Device segments, by what they are. Values that do not live on come after the others.
-    uint32_t weight_segment, gradient_segment, state_segment, other_segment, value_segment;
+    // Device segments, by what they are: of chunks, of units, of other persistent values, stand-ins for the part of
+    // weights that a unit's state would make again, by unit; and then values that do not live on.
+    uint32_t weight_segment, gradient_segment, state_segment, other_segment, stand_in_segment, value_segment;
     pb_tier_problem device, host;
     uint32_t *host_segment;  // by device segment; UINT32_MAX: never on the host
     uint64_t *scratch;       // workspace bytes by slot

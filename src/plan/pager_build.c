@@ -346,6 +346,79 @@ static pb_status find_accesses(pb_pager *p) {
     return status;
 }
 
+// --- What can be made again ---
+
+// A gap of fewer slots is not worth it.
+enum { SHORTEST_REMAKE = 4 };
+
+// The longest gap between two reads, or UINT32_MAX.
+static uint32_t longest_gap(const pb_pager *p, const pb_accesses *use) {
+    uint32_t longest = UINT32_MAX;
+    double most = 0;
+    for (uint32_t i = 0; i + 1 < use->count; i++) {
+        const pb_access *a = &use->items[i], *b = &use->items[i + 1];
+        const double seconds = p->seconds[b->slot] - p->seconds[a->slot];
+        if (a->kind != PB_ACCESS_READ || b->kind != PB_ACCESS_READ) continue;
+        if (b->slot - a->slot < SHORTEST_REMAKE || seconds <= most) continue;
+        longest = i;
+        most = seconds;
+    }
+    return longest;
+}
+
+// A working copy that passes with the step, and is its master rounded.
+static bool is_copy(const pb_pager *p, const pb_layout_param *param) {
+    return param->node != UINT32_MAX && !lives_on(p, param->weight) &&
+           pb_can_recast(p->graph, &p->graph->nodes[param->node]);
+}
+
+static bool all_copies(const pb_pager *p, const pb_layout_chunk *chunk) {
+    const pb_chunking *l = p->layout;
+    for (uint32_t i = chunk->first_param; i < chunk->first_param + chunk->param_count; i++)
+        if (!is_copy(p, &l->params[i])) return false;
+    return chunk->unit_count > 0;
+}
+
+// A unit's part of the weights, by itself.
+static uint64_t part_bytes(const pb_pager *p, const pb_layout_unit *u) {
+    const pb_chunking *l = p->layout;
+    uint64_t bytes = 0;
+    for (uint32_t i = u->first_slice; i < u->first_slice + u->slice_count; i++)
+        bytes += pb_aligned((uint64_t)l->slices[i].count *
+                                pb_dtype_size(p->graph->values[l->params[l->slices[i].param].weight].dtype),
+                            PB_ALIGNMENT);
+    return bytes;
+}
+
+// Working copies that need not stay from their last use in the forward pass to their first in the backward pass: what
+// they are made of are the units' states, and each has a stand-in.
+static pb_status find_remakes(pb_pager *p) {
+    const pb_chunking *l = p->layout;
+    for (uint32_t c = 0; c < l->chunk_count; c++) {
+        const pb_layout_chunk *chunk = &l->chunks[c];
+        pb_tier_segment *weights = &p->device.segments[p->weight_segment + c];
+        const uint32_t gap = all_copies(p, chunk) ? longest_gap(p, &weights->use[0]) : UINT32_MAX;
+        if (gap == UINT32_MAX) continue;
+        weights->remake_gap = gap;
+        weights->stand_in = p->stand_in_segment + chunk->first_unit;
+        weights->stand_in_count = chunk->unit_count;
+        for (uint32_t u = chunk->first_unit; u < chunk->first_unit + chunk->unit_count; u++) {
+            pb_tier_segment *state = &p->device.segments[p->state_segment + u];
+            pb_tier_segment *part = &p->device.segments[p->stand_in_segment + u];
+            pb_accesses *use = &part->use[0];
+            state->stand_in = p->stand_in_segment + u;
+            state->stand_in_count = 1;
+            *part = (pb_tier_segment){.bytes = part_bytes(p, &l->units[u]), .class_ = PB_CLASS_WEIGHT, .home = true};
+            use->items = pb_arena_array(p->arena, 2, sizeof *use->items);
+            use->vacated = pb_arena_array(p->arena, 2, sizeof *use->vacated);
+            if (!use->items || !use->vacated) return NO_MEMORY;
+            pb_accesses_add(use, weights->use[0].items[gap].slot, PB_ACCESS_WRITE);
+            pb_accesses_add(use, weights->use[0].items[gap + 1].slot, PB_ACCESS_READ);
+        }
+    }
+    return PB_OK;
+}
+
 // Weights that the host updates come to the device after that.
 static void find_earliest(pb_pager *p) {
     for (uint32_t s = 0; s < p->slot_count; s++) {
@@ -393,7 +466,8 @@ pb_status pb_pager_build(pb_pager *p) {
     p->gradient_segment = l->chunk_count;
     p->state_segment = p->gradient_segment + l->chunk_count;
     p->other_segment = p->state_segment + l->unit_count;
-    p->value_segment = p->other_segment + l->other_count;
+    p->stand_in_segment = p->other_segment + l->other_count;
+    p->value_segment = p->stand_in_segment + l->unit_count;
     PB_RETURN_IF(order_slots(p));
     const uint32_t slots = p->slot_count + 1;
     const size_t most = (size_t)p->value_segment + p->graph->value_count + 1;
@@ -420,6 +494,7 @@ pb_status pb_pager_build(pb_pager *p) {
     find_scratch(p);
     leave_room(p);
     PB_RETURN_IF(find_accesses(p));
+    PB_RETURN_IF(find_remakes(p));
     find_earliest(p);
     return PB_OK;
 }

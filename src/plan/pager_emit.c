@@ -168,6 +168,67 @@ static void add_unit(writer *w, uint32_t slot, uint32_t unit) {
     }
 }
 
+// --- Working copies that are made again ---
+
+// What is done about them in a slot, before the node that reads them: of chunks, lists that UINT32_MAX ends.
+typedef struct remakes {
+    uint32_t *saved, *made;            // by slot
+    uint32_t *next_saved, *next_made;  // by chunk
+} remakes;
+
+static bool find_remakes(const pb_pager *p, remakes *r) {
+    const uint32_t chunks = p->layout->chunk_count, slots = p->slot_count;
+    r->saved = malloc(2 * ((size_t)slots + chunks + 1) * sizeof *r->saved);
+    if (!r->saved) return false;
+    r->made = r->saved + slots;
+    r->next_saved = r->made + slots;
+    r->next_made = r->next_saved + chunks;
+    memset(r->saved, 0xff, 2 * (size_t)slots * sizeof *r->saved);
+    for (uint32_t c = chunks; c-- > 0;) {
+        const pb_tier_segment *weights = &p->device.segments[p->weight_segment + c];
+        if (!pb_tier_is_remade(weights)) continue;
+        const pb_access *reads = weights->use[0].items + weights->remake_gap;
+        r->next_saved[c] = r->saved[reads[0].slot];
+        r->saved[reads[0].slot] = c;
+        r->next_made[c] = r->made[reads[1].slot];
+        r->made[reads[1].slot] = c;
+    }
+    return true;
+}
+
+// A unit's part of the weights: put aside into its stand-in, or made again of that or of its state.
+static void add_recasts(writer *w, uint32_t slot, uint32_t unit, bool make) {
+    const pb_pager *p = w->p;
+    const pb_layout_unit *u = &p->layout->units[unit];
+    const pb_tier_block *aside = pb_tier_find(&p->device, p->stand_in_segment + unit, slot);
+    uint64_t place = aside ? aside->offset : 0;
+    if (!aside && !make) return;
+    for (uint32_t i = u->first_slice; i < u->first_slice + u->slice_count; i++) {
+        const pb_layout_slice *slice = &p->layout->slices[i];
+        const uint32_t n = p->layout->params[slice->param].node;
+        const pb_vid master = p->graph->nodes[n].out[PB_ADAMW_NEW_MASTER];
+        const pb_vid copy = p->graph->nodes[n].out[PB_ADAMW_NEW_WORK];
+        const pb_operand whole = {copy, update_offset(p, copy, slot, unit, slice, false)}, part = {copy, place};
+        pb_insn *insn = add(w, PB_INSN_RECAST, PB_LANE_COMPUTE);
+        insn->node = n;
+        insn->first = slice->first;
+        insn->count = slice->count;
+        insn->in[0] = !make   ? whole
+                      : aside ? part
+                              : (pb_operand){master, update_offset(p, master, slot, unit, slice, false)};
+        insn->out[0] = make ? whole : part;
+        place += pb_aligned((uint64_t)slice->count * pb_dtype_size(p->graph->values[copy].dtype), PB_ALIGNMENT);
+    }
+}
+
+static void add_remakes(writer *w, uint32_t slot, const remakes *r, bool make) {
+    const pb_layout_chunk *chunks = w->p->layout->chunks;
+    for (uint32_t c = make ? r->made[slot] : r->saved[slot]; c != UINT32_MAX;
+         c = make ? r->next_made[c] : r->next_saved[c])
+        for (uint32_t u = chunks[c].first_unit; u < chunks[c].first_unit + chunks[c].unit_count; u++)
+            add_recasts(w, slot, u, make);
+}
+
 // The step's small inputs, for the updates on the host.
 static void copy_hyper(writer *w) {
     const pb_pager *p = w->p;
@@ -186,7 +247,8 @@ static pb_status write_insns(writer *w) {
     pb_pager *p = w->p;
     uint32_t *device_segment = malloc((p->host.segment_count + 1) * sizeof *device_segment);
     move *moves = malloc((2 * ((size_t)p->device.block_count + p->host.block_count) + 1) * sizeof *moves);
-    if (!device_segment || !moves) {
+    remakes again = {0};
+    if (!device_segment || !moves || !find_remakes(p, &again)) {
         free(device_segment);
         free(moves);
         return NO_MEMORY;
@@ -197,12 +259,14 @@ static pb_status write_insns(writer *w) {
     count = list_tier_moves(&p->host, device_segment, MOVE_WRITE, MOVE_READ, moves, count);
     qsort(moves, count, sizeof *moves, by_slot);
     w->program->insns =
-        pb_arena_array(w->program->arena, (size_t)p->slot_count + p->layout->slice_count + count + 3, sizeof(pb_insn));
+        pb_arena_array(w->program->arena, (size_t)p->slot_count + 3 * (size_t)p->layout->slice_count + count + 3,
+                       sizeof(pb_insn));
     if (w->program->insns) {
         copy_hyper(w);
         for (uint32_t s = 0, m = 0; s <= p->slot_count; s++) {
             while (m < count && moves[m].slot == s) add_move(w, &moves[m++]);
             if (s == p->slot_count) break;
+            for (int make = 1; make >= 0; make--) add_remakes(w, s, &again, make);
             if (p->slots[s].node != UINT32_MAX)
                 add_node(w, s, p->slots[s].node);
             else if (p->slots[s].unit != UINT32_MAX)
@@ -211,6 +275,7 @@ static pb_status write_insns(writer *w) {
     }
     free(device_segment);
     free(moves);
+    free(again.saved);
     return w->program->insns ? PB_OK : NO_MEMORY;
 }
 

@@ -56,7 +56,7 @@ static bool add_gaps(const pb_tier_problem *p, relief_list *list, uint32_t index
 }
 
 // Ranks by what a byte costs per step.
-enum { RANK_STATE = 10, RANK_ACTIVATION = 20, RANK_GRADIENT = 30, RANK_WEIGHT = 40, RANK_OTHER = 50 };
+enum { RANK_REMAKE = 1, RANK_STATE = 10, RANK_ACTIVATION = 20, RANK_GRADIENT = 30, RANK_WEIGHT = 40, RANK_OTHER = 50 };
 
 // Within a rank, however many have to go, those that do lie evenly over the pass that uses them one after another, and
 // so do their moves: the link is busy from the pass's begin to its end, and what stays is used in between. Multiples of
@@ -105,6 +105,13 @@ static bool add_weight_gaps(const pb_pager *p, relief_list *list, uint32_t chunk
     return add_gaps(&p->device, list, weights, alternate, 0, RANK_STATE - scattered(chunk) + 2 * next, next);
 }
 
+// Working copies that need not stay from the forward to the backward pass, for they can be made again.
+static bool add_remake(const pb_pager *p, relief_list *list, uint32_t chunk) {
+    const uint32_t weights = p->weight_segment + chunk;
+    return !p->device.segments[weights].stand_in_count ||
+           add_relief(list, PB_RELIEF_REMAKE, weights, RANK_REMAKE - scattered(chunk));
+}
+
 // What is carried from step to step in place of gradients goes when they would.
 static double other_rank(const pb_pager *p, uint32_t i) {
     return p->device.segments[p->other_segment + i].class_ == PB_CLASS_ACTIVATION ? RANK_GRADIENT : RANK_OTHER;
@@ -131,6 +138,7 @@ static bool list_device_reliefs(pb_pager *p, relief_list *list) {
                 good = good && add_home(&p->device, list, weights, c, RANK_WEIGHT);
             }
         }
+        good = good && add_remake(p, list, c);
         for (int alternate = 0; alternate < (host_updates(p) ? 2 : 1); alternate++)
             good = good && add_weight_gaps(p, list, c, alternate);
     }
@@ -238,8 +246,12 @@ static void reset(pb_tier_problem *t, const bool *home, const bool *alternate) {
         pb_tier_segment *s = &t->segments[i];
         s->home = home[i];
         s->alternate = alternate[i];
+        s->remade = false;
         for (int k = 0; k < 2; k++)
             for (uint32_t a = 0; a < s->use[k].count; a++) s->use[k].vacated[a] = false;
+        // Of a source: that nothing is remade is one reason, that it is here itself or is of no use is another.
+        if (s->class_ == PB_CLASS_STATE && s->stand_in_count)
+            t->segments[s->stand_in].dormant = 1 + (home[i] || alternate[i]);
     }
 }
 

@@ -41,3 +41,9 @@ double pb_machine_update_seconds(const pb_machine *machine, const pb_graph *grap
     if (lane == PB_LANE_HOST) return bytes / machine->host_adamw;
     return machine->overhead + bytes / machine->op[PB_OP_ADAMW][PB_SPEED_F32].bandwidth;
 }
+
+double pb_machine_recast_seconds(const pb_machine *machine, const pb_graph *graph, const pb_insn *insn) {
+    const pb_value *from = &graph->values[insn->in[0].value], *to = &graph->values[insn->out[0].value];
+    const double bytes = (double)(pb_dtype_size(from->dtype) + pb_dtype_size(to->dtype)) * (double)insn->count;
+    return machine->overhead + bytes / machine->op[PB_OP_CAST][speed_dtype(graph, insn->out[0].value)].bandwidth;
+}

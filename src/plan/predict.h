@@ -13,6 +13,8 @@ double pb_node_seconds(const pb_machine *machine, const pb_graph *graph, uint32_
 // Seconds of `count` elements of the adamw node `node`, on lane COMPUTE (the device) or HOST.
 double pb_machine_update_seconds(const pb_machine *machine, const pb_graph *graph, uint32_t node, int64_t count,
                                  pb_lane lane);
+// Seconds of a RECAST.
+double pb_machine_recast_seconds(const pb_machine *machine, const pb_graph *graph, const pb_insn *insn);
 // Bytes of memory that an update of one element reads and writes: 28 in fp32.
 uint64_t pb_update_bytes(const pb_graph *graph, uint32_t node);
 

@@ -37,7 +37,7 @@ static void append_operands(line_text *line, const pb_graph *graph, const pb_ins
         if (operands[i].value == PB_NONE) continue;
         const pb_value *v = &graph->values[operands[i].value];
         uint64_t bytes = pb_value_bytes(v);
-        if (insn->kind == PB_INSN_UPDATE && pb_shape_equal(v->shape, graph->values[node->in[3]].shape))
+        if (insn->kind != PB_INSN_RUN && pb_shape_equal(v->shape, graph->values[node->in[3]].shape))
             bytes = (uint64_t)insn->count * pb_dtype_size(v->dtype);
         append(line, " %%%u:%s@%llu+%llu", operands[i].value, pb_dtype_name(v->dtype),
                (unsigned long long)operands[i].offset, (unsigned long long)bytes);
@@ -53,8 +53,8 @@ static void append_side(line_text *line, const pb_insn *insn, pb_tier tier, uint
 
 static void append_op(line_text *line, const pb_graph *graph, const pb_insn *insn) {
     const pb_node *node = &graph->nodes[insn->node];
-    append(line, " %s%s", pb_op_name(node->op), node->recompute ? " again" : "");
-    if (insn->kind == PB_INSN_UPDATE)
+    append(line, " %s%s", pb_op_name(pb_insn_op(graph, insn)), node->recompute ? " again" : "");
+    if (insn->kind != PB_INSN_RUN)
         append(line, " [%lld, %lld)", (long long)insn->first, (long long)(insn->first + insn->count));
     append_operands(line, graph, insn, insn->in, PB_MAX_INPUTS);
     append(line, " ->");
@@ -68,6 +68,7 @@ void pb_program_print(const pb_program *program, const pb_graph *graph, void (*l
                       void *context) {
     static const char *const kinds[] = {[PB_INSN_RUN] = "RUN",
                                         [PB_INSN_UPDATE] = "UPDATE",
+                                        [PB_INSN_RECAST] = "RECAST",
                                         [PB_INSN_FETCH] = "FETCH",
                                         [PB_INSN_EVICT] = "EVICT",
                                         [PB_INSN_WAIT] = "WAIT"};
@@ -77,7 +78,8 @@ void pb_program_print(const pb_program *program, const pb_graph *graph, void (*l
         append(&text, "%u %s %s", i, lane_names[insn->lane], kinds[insn->kind]);
         switch (insn->kind) {
         case PB_INSN_RUN:
-        case PB_INSN_UPDATE: append_op(&text, graph, insn); break;
+        case PB_INSN_UPDATE:
+        case PB_INSN_RECAST: append_op(&text, graph, insn); break;
         case PB_INSN_WAIT: append(&text, " for %u (%s)", insn->on, lane_names[program->insns[insn->on].lane]); break;
         default:
             append_side(&text, insn, insn->from_tier, insn->from);

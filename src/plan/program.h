@@ -23,13 +23,16 @@ static inline uint64_t pb_aligned(uint64_t bytes, uint64_t alignment) {
 typedef enum pb_insn_kind {
     PB_INSN_RUN,     // run graph node `node` on its operands
     PB_INSN_UPDATE,  // run the adamw node `node` on elements [first, first + count) of its parameter
+    PB_INSN_RECAST,  // make elements [first, first + count) of the 16-bit working copy that adamw node `node` makes once
+                     // more, out[0]: in[0] is the new fp32 master, or the working copy itself in another place
     PB_INSN_FETCH,   // copy towards the device: NVMe to host (lane READ) or host to device (UPLOAD)
     PB_INSN_EVICT,   // copy away from it: device to host (DOWNLOAD) or host to NVMe (WRITE). The source stays intact
     PB_INSN_WAIT,    // nothing that follows on `lane` begins before instruction `on` is complete
 } pb_insn_kind;
 
-// Of a RUN or UPDATE: in the device slab on lane COMPUTE, in the host slab on lane HOST. An UPDATE's operands that have
-// the parameter's shape (gradient, master, moments, working copy) say where element `first` is.
+// Of a RUN, UPDATE or RECAST: in the device slab on lane COMPUTE, in the host slab on lane HOST (no RECAST). The operands
+// of an UPDATE or RECAST that have the parameter's shape (gradient, master, moments, working copy) say where element
+// `first` is.
 typedef struct pb_operand {
     pb_vid value;  // PB_NONE where absent
     uint64_t offset;
@@ -38,11 +41,11 @@ typedef struct pb_operand {
 typedef struct pb_insn {
     pb_insn_kind kind;
     pb_lane lane;
-    // RUN, UPDATE
+    // RUN, UPDATE, RECAST
     uint32_t node;
     pb_operand in[PB_MAX_INPUTS], out[PB_MAX_OUTPUTS];
     uint64_t workspace_offset, workspace_bytes;  // in the tier of the operands
-    int64_t first, count;                        // UPDATE: elements
+    int64_t first, count;                        // UPDATE, RECAST: elements
     // FETCH, EVICT. An offset into a slab, or 0 where that side is NVMe: extents are always moved from their beginning.
     pb_tier from_tier, to_tier;
     uint64_t from, to, bytes;
@@ -50,6 +53,22 @@ typedef struct pb_insn {
     // WAIT
     uint32_t on;  // an earlier instruction, no WAIT, on another lane or on this one (READ, WRITE)
 } pb_insn;
+
+// Whether a kernel runs, and which.
+static inline bool pb_insn_is_op(const pb_insn *insn) {
+    return insn->kind == PB_INSN_RUN || insn->kind == PB_INSN_UPDATE || insn->kind == PB_INSN_RECAST;
+}
+static inline pb_opcode pb_insn_op(const pb_graph *g, const pb_insn *insn) {
+    return insn->kind == PB_INSN_RECAST ? PB_OP_CAST : g->nodes[insn->node].op;
+}
+
+// Whether the working copy that a node makes is its new master, rounded to nearest, and nothing else: only then may a
+// RECAST make it again. (A split master is no number by itself, and one in 16 bits is the working copy.)
+static inline bool pb_can_recast(const pb_graph *g, const pb_node *node) {
+    const pb_vid master = node->out[PB_ADAMW_NEW_MASTER], work = node->out[PB_ADAMW_NEW_WORK];
+    return node->op == PB_OP_ADAMW && master != PB_NONE && work != PB_NONE && node->in[PB_ADAMW_WORK] == PB_NONE &&
+           g->values[master].dtype == PB_F32 && (g->values[work].dtype == PB_F16 || g->values[work].dtype == PB_BF16);
+}
 
 // When an instruction ran, in seconds from the beginning of the program: predicted or measured.
 typedef struct pb_insn_times {

@@ -63,6 +63,7 @@ static double insn_seconds(const simulation *s, const pb_insn *insn) {
             return pb_node_seconds(s->machine, s->graph, insn->node);
         return pb_machine_update_seconds(s->machine, s->graph, insn->node, (int64_t)update_elements(s->graph, insn),
                                          insn->lane);
+    case PB_INSN_RECAST: return pb_machine_recast_seconds(s->machine, s->graph, insn);
     case PB_INSN_UPDATE: return pb_machine_update_seconds(s->machine, s->graph, insn->node, insn->count, insn->lane);
     case PB_INSN_FETCH:
     case PB_INSN_EVICT: return s->machine->overhead + (double)insn->bytes / link_speed(s->machine, insn->lane);

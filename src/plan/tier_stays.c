@@ -16,16 +16,26 @@ static const pb_accesses *use_of(const pb_tier_segment *s) {
     return &s->use[s->alternate];
 }
 
+bool pb_tier_is_remade(const pb_tier_segment *s) {
+    return s->remade && !s->alternate && !s->use[0].vacated[s->remake_gap];
+}
+
+// What access i is: one at whose begin the segment is made again finds nothing that is needed.
+static pb_access_kind kind_of(const pb_tier_segment *s, const pb_accesses *use, uint32_t i) {
+    return i && i - 1 == s->remake_gap && pb_tier_is_remade(s) ? PB_ACCESS_WRITE : use->items[i].kind;
+}
+
 // The stays that a segment's accesses and decisions come to, without time for moves. Returns how many.
 static uint32_t stays(const pb_tier_problem *p, uint32_t index, pb_tier_block *out) {
     const pb_tier_segment *s = &p->segments[index];
     const pb_accesses *use = use_of(s);
     const uint32_t end = p->slot_count - 1;
     uint32_t count = 0;
+    if (s->dormant) return 0;
     bool here = s->live_in && s->home, fresh_below = s->live_in && !s->home;
     pb_tier_block block = {.segment = index, .at_home = here};
     for (uint32_t i = 0; i < use->count; i++) {
-        const pb_access a = use->items[i];
+        const pb_access a = {use->items[i].slot, kind_of(s, use, i)};
         if (!here && a.kind == PB_ACCESS_SEND) continue;
         if (!here) {
             block = (pb_tier_block){.segment = index, .first = a.slot, .needed = a.slot};
@@ -36,7 +46,7 @@ static uint32_t stays(const pb_tier_problem *p, uint32_t index, pb_tier_block *o
         block.done = a.slot;
         if (a.kind == PB_ACCESS_MODIFY || a.kind == PB_ACCESS_WRITE) fresh_below = false;
         const bool last = i + 1 == use->count, sent = a.kind == PB_ACCESS_SEND;
-        const bool wanted = sent || (last ? s->live_out : use->items[i + 1].kind != PB_ACCESS_WRITE);
+        const bool wanted = sent || (last ? s->live_out : kind_of(s, use, i + 1) != PB_ACCESS_WRITE);
         if (wanted && !sent && (last ? s->home : !use->vacated[i])) continue;
         block.evicted = wanted && !fresh_below;
         block.last = a.slot;
@@ -217,10 +227,29 @@ static void count_all(tally *t) {
     for (uint32_t i = 0; i * PART < p->slot_count; i++) sum_up(t, i);
 }
 
-// Of a bundle, the i-th segment.
+// How many segments a relief concerns, and the i-th of them: a bundle's, or one and its stand-ins.
+static uint32_t concerned_count(const pb_tier_problem *p, const pb_relief *r) {
+    const pb_tier_segment *s = &p->segments[r->index];
+    if (r->kind == PB_RELIEF_BUNDLE) return r->gap;
+    return r->kind == PB_RELIEF_GAP && (r->alternate || r->gap != s->remake_gap) ? 1 : 1 + s->stand_in_count;
+}
+
+static uint32_t concerned(const pb_tier_problem *p, const pb_relief *r, uint32_t i) {
+    if (r->kind == PB_RELIEF_BUNDLE) return p->bundle[r->index + i];
+    return i ? p->segments[r->index].stand_in + i - 1 : r->index;
+}
+
+// The part of it that is the i-th segment's.
 static void switch_relief(pb_tier_problem *p, const pb_relief *r, uint32_t i, bool on) {
-    if (r->kind == PB_RELIEF_GAP) {
+    if (i && r->kind != PB_RELIEF_BUNDLE) {
+        // A stand-in is there where its segment is remade and not evicted, and its source lives below.
+        const bool more = on == (r->kind == PB_RELIEF_GAP);
+        uint32_t *dormant = &p->segments[concerned(p, r, i)].dormant;
+        *dormant = more ? *dormant + 1 : *dormant - 1;
+    } else if (r->kind == PB_RELIEF_GAP) {
         p->segments[r->index].use[r->alternate].vacated[r->gap] = on;
+    } else if (r->kind == PB_RELIEF_REMAKE) {
+        p->segments[r->index].remade = on;
     } else if (r->kind == PB_RELIEF_HOME) {
         p->segments[r->index].home = !on;
     } else {
@@ -231,12 +260,12 @@ static void switch_relief(pb_tier_problem *p, const pb_relief *r, uint32_t i, bo
 
 static void apply(tally *t, const pb_relief *r, bool on) {
     pb_tier_problem *p = t->p;
-    const uint32_t count = r->kind == PB_RELIEF_BUNDLE ? r->gap : 1;
-    const uint32_t *segments = r->kind == PB_RELIEF_BUNDLE ? p->bundle + r->index : &r->index;
+    const uint32_t count = concerned_count(p, r);
     for (uint32_t i = 0; i < count; i++) {
-        const uint32_t before = stays(p, segments[i], t->before);
+        const uint32_t index = concerned(p, r, i);
+        const uint32_t before = stays(p, index, t->before);
         switch_relief(p, r, i, on);
-        count_change(t, p->segments[segments[i]].bytes, before, stays(p, segments[i], t->after));
+        count_change(t, p->segments[index].bytes, before, stays(p, index, t->after));
     }
 }
 
@@ -248,12 +277,15 @@ static bool apply_if_useful(tally *t, const pb_relief *r, bool on) {
         switch_relief(t->p, r, 0, on);
         const uint32_t after = stays(t->p, r->index, t->after);
         const uint64_t bytes = t->p->segments[r->index].bytes;
-        if (on ? relieves(t, before, after) : !overflows(t, bytes, before, after)) {
+        // What is no longer remade adds its own bytes, but its stand-ins are gone.
+        const bool useful = on ? relieves(t, before, after)
+                               : r->kind == PB_RELIEF_REMAKE || !overflows(t, bytes, before, after);
+        if (useful && concerned_count(t->p, r) == 1) {
             count_change(t, bytes, before, after);
             return true;
         }
         switch_relief(t->p, r, 0, !on);
-        return false;
+        if (!useful) return false;
     }
     apply(t, r, on);
     return true;

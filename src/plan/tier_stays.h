@@ -36,6 +36,13 @@ typedef struct pb_tier_segment {
     bool home;               // in this tier between two steps
     bool alternate;          // `use[1]` holds instead of use[0]: the tier below does some of the work
     pb_accesses use[2];
+    // What is remade is not kept over gap `remake_gap` of use[0] (unless it is evicted then), but made again at its end:
+    // of its sources, as far as they live in this tier; and for each that does not, of a stand-in, a copy of that part
+    // that waits elsewhere over the gap.
+    bool remade;
+    uint32_t remake_gap;
+    uint32_t stand_in, stand_in_count;  // of what can be remade: the first one and how many; of a source: its own, and 1
+    uint32_t dormant;                   // of a stand-in: how many reasons there are for it not to be there
     uint32_t earliest[2];               // slot of the first arrival from below, at the earliest
     uint64_t home_offset;               // where blocks that are at home lie; of those that live on only
     uint32_t first_block, block_count;  // result
@@ -55,6 +62,7 @@ typedef struct pb_tier_block {
 typedef enum pb_relief_kind {
     PB_RELIEF_GAP,     // vacate gap `gap` of segment `index`
     PB_RELIEF_HOME,    // segment `index` lives below
+    PB_RELIEF_REMAKE,  // segment `index` is remade
     PB_RELIEF_BUNDLE,  // segments bundle[index .. index + gap) live below and take their alternate accesses
 } pb_relief_kind;
 
@@ -97,6 +105,8 @@ pb_status pb_tier_settle(pb_arena *arena, pb_tier_problem *problem, uint64_t bud
 static inline uint32_t pb_tier_eviction_slot(const pb_tier_problem *problem, const pb_tier_block *block) {
     return block->done + 1 < problem->slot_count ? block->done + 1 : problem->slot_count - 1;
 }
+// Whether a segment is made again at the end of its gap.
+bool pb_tier_is_remade(const pb_tier_segment *segment);
 // The block that holds a segment in a slot where it is used.
 const pb_tier_block *pb_tier_find(const pb_tier_problem *problem, uint32_t segment, uint32_t slot);
 

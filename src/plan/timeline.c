@@ -154,7 +154,7 @@ static void need(walk *w, pb_tier tier, uint64_t begin, uint64_t end, uint32_t r
 
 static uint64_t operand_bytes(const walk *w, const pb_insn *insn, const pb_operand *o) {
     const pb_value *v = &w->timeline->graph->values[o->value];
-    if (insn->kind != PB_INSN_UPDATE) return pb_value_bytes(v);
+    if (insn->kind == PB_INSN_RUN) return pb_value_bytes(v);
     const pb_node *node = &w->timeline->graph->nodes[insn->node];
     const pb_shape shape = w->timeline->graph->values[node->in[3]].shape;
     if (o->value == node->in[PB_ADAMW_CONTROL] || o->value == node->in[PB_ADAMW_HYPER]) return pb_value_bytes(v);
@@ -285,10 +285,9 @@ pb_status pb_timeline_create(const pb_graph *graph, const pb_program *program, c
     }
     begin_step(&w);
     for (uint32_t i = 0; i < program->insn_count; i++) {
-        const pb_insn_kind kind = program->insns[i].kind;
-        if (kind == PB_INSN_RUN || kind == PB_INSN_UPDATE)
+        if (pb_insn_is_op(&program->insns[i]))
             do_op(&w, i);
-        else if (kind != PB_INSN_WAIT)
+        else if (program->insns[i].kind != PB_INSN_WAIT)
             do_move(&w, i);
     }
     if (program->insn_count) end_step(&w, last);

@@ -177,6 +177,7 @@ static void append_tier(const picture *p, pb_tier tier, double top) {
 static work work_of(const pb_timeline *t, const pb_insn *insn) {
     if (insn->kind == PB_INSN_FETCH || insn->kind == PB_INSN_EVICT) return MOVE;
     const pb_node *node = &t->graph->nodes[insn->node];
+    if (insn->kind == PB_INSN_RECAST) return AGAIN;
     if (insn->kind == PB_INSN_UPDATE || node->phase == PB_PHASE_UPDATE) return UPDATE;
     return node->recompute ? AGAIN : node->phase == PB_PHASE_FORWARD ? FORWARD : BACKWARD;
 }

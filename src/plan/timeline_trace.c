@@ -54,7 +54,7 @@ static void append_tracks(const char *title, int process, const int slots[PB_LAN
 static const char *subject(const pb_timeline *t, uint32_t i) {
     const pb_insn *insn = &t->program->insns[i];
     if (t->moved[i] != PB_NONE) return t->graph->values[t->moved[i]].name;
-    if (insn->kind != PB_INSN_RUN && insn->kind != PB_INSN_UPDATE) return "";
+    if (!pb_insn_is_op(insn)) return "";
     const pb_node *node = &t->graph->nodes[insn->node];
     for (int k = 0; k < PB_MAX_INPUTS; k++)
         if (node->in[k] != PB_NONE && t->graph->values[node->in[k]].persistent && *t->graph->values[node->in[k]].name)
@@ -76,6 +76,7 @@ static void append_name(const pb_timeline *t, uint32_t i, pb_text *text) {
         snprintf(name, sizeof name, "wait for %s", pb_timeline_lane_name(t->program->insns[insn->on].lane));
         break;
     case PB_INSN_UPDATE: snprintf(name, sizeof name, "%s", about); break;
+    case PB_INSN_RECAST: snprintf(name, sizeof name, "cast again"); break;
     default: snprintf(name, sizeof name, "%s", *about ? about : pb_timeline_tier_name(insn->from_tier));
     }
     pb_text_append_json_string(text, name, strlen(name));
@@ -83,12 +84,13 @@ static void append_name(const pb_timeline *t, uint32_t i, pb_text *text) {
 
 static void append_slice(const pb_timeline *t, int process, uint32_t i, int track, pb_text *text) {
     const pb_insn *insn = &t->program->insns[i];
-    const bool op = insn->kind == PB_INSN_RUN || insn->kind == PB_INSN_UPDATE;
+    const bool op = pb_insn_is_op(insn);
     const double begin = t->times[i].begin, seconds = t->times[i].end - begin;
     pb_text_append(text,
                    ",\n{\"ph\":\"X\",\"pid\":%d,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f,\"cat\":\"%s\",\"name\":", process,
                    track, 1e6 * begin, 1e6 * seconds,
-                   op                           ? phase_names[t->graph->nodes[insn->node].phase]
+                   insn->kind == PB_INSN_RECAST ? phase_names[PB_PHASE_BACKWARD]
+                   : op                         ? phase_names[t->graph->nodes[insn->node].phase]
                    : insn->kind == PB_INSN_WAIT ? "wait"
                                                 : "move");
     append_name(t, i, text);
@@ -102,7 +104,7 @@ static void append_slice(const pb_timeline *t, int process, uint32_t i, int trac
     }
     if (insn->kind == PB_INSN_RUN)
         pb_text_append(text, ",\"gflop\":%.3f", 1e-9 * pb_node_flops(t->graph, &t->graph->nodes[insn->node]));
-    if (insn->kind == PB_INSN_UPDATE)
+    if (insn->kind == PB_INSN_UPDATE || insn->kind == PB_INSN_RECAST)
         pb_text_append(text, ",\"first\":%lld,\"count\":%lld", (long long)insn->first, (long long)insn->count);
     if (insn->kind == PB_INSN_WAIT) pb_text_append(text, ",\"on\":%u", insn->on);
     if (!op && insn->kind != PB_INSN_WAIT) {

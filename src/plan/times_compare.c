@@ -35,8 +35,8 @@ static run sum_up(const pb_graph *graph, const pb_program *program, const pb_ins
             free_at[insn->lane] = times[i].end;
         }
         lane->count++;
-        if (insn->kind == PB_INSN_RUN || insn->kind == PB_INSN_UPDATE) {
-            sums *op = &r.op[graph->nodes[insn->node].op];
+        if (pb_insn_is_op(insn)) {
+            sums *op = &r.op[pb_insn_op(graph, insn)];
             op->seconds += seconds;
             op->count++;
         } else {
