@@ -258,9 +258,8 @@ static pb_status write_insns(writer *w) {
     uint32_t count = list_tier_moves(&p->device, NULL, MOVE_DOWNLOAD, MOVE_UPLOAD, moves, 0);
     count = list_tier_moves(&p->host, device_segment, MOVE_WRITE, MOVE_READ, moves, count);
     qsort(moves, count, sizeof *moves, by_slot);
-    w->program->insns =
-        pb_arena_array(w->program->arena, (size_t)p->slot_count + 3 * (size_t)p->layout->slice_count + count + 3,
-                       sizeof(pb_insn));
+    w->program->insns = pb_arena_array(
+        w->program->arena, (size_t)p->slot_count + 3 * (size_t)p->layout->slice_count + count + 3, sizeof(pb_insn));
     if (w->program->insns) {
         copy_hyper(w);
         for (uint32_t s = 0, m = 0; s <= p->slot_count; s++) {

@@ -66,12 +66,9 @@ static void append_op(line_text *line, const pb_graph *graph, const pb_insn *ins
 
 void pb_program_print(const pb_program *program, const pb_graph *graph, void (*line)(void *context, const char *text),
                       void *context) {
-    static const char *const kinds[] = {[PB_INSN_RUN] = "RUN",
-                                        [PB_INSN_UPDATE] = "UPDATE",
-                                        [PB_INSN_RECAST] = "RECAST",
-                                        [PB_INSN_FETCH] = "FETCH",
-                                        [PB_INSN_EVICT] = "EVICT",
-                                        [PB_INSN_WAIT] = "WAIT"};
+    static const char *const kinds[] = {
+        [PB_INSN_RUN] = "RUN",     [PB_INSN_UPDATE] = "UPDATE", [PB_INSN_RECAST] = "RECAST",
+        [PB_INSN_FETCH] = "FETCH", [PB_INSN_EVICT] = "EVICT",   [PB_INSN_WAIT] = "WAIT"};
     for (uint32_t i = 0; i < program->insn_count; i++) {
         const pb_insn *insn = &program->insns[i];
         line_text text = {.used = 0};

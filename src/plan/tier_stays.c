@@ -278,8 +278,8 @@ static bool apply_if_useful(tally *t, const pb_relief *r, bool on) {
         const uint32_t after = stays(t->p, r->index, t->after);
         const uint64_t bytes = t->p->segments[r->index].bytes;
         // What is no longer remade adds its own bytes, but its stand-ins are gone.
-        const bool useful = on ? relieves(t, before, after)
-                               : r->kind == PB_RELIEF_REMAKE || !overflows(t, bytes, before, after);
+        const bool useful =
+            on ? relieves(t, before, after) : r->kind == PB_RELIEF_REMAKE || !overflows(t, bytes, before, after);
         if (useful && concerned_count(t->p, r) == 1) {
             count_change(t, bytes, before, after);
             return true;

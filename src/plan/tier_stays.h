@@ -36,15 +36,16 @@ typedef struct pb_tier_segment {
     bool home;               // in this tier between two steps
     bool alternate;          // `use[1]` holds instead of use[0]: the tier below does some of the work
     pb_accesses use[2];
-    // What is remade is not kept over gap `remake_gap` of use[0] (unless it is evicted then), but made again at its end:
-    // of its sources, as far as they live in this tier; and for each that does not, of a stand-in, a copy of that part
-    // that waits elsewhere over the gap.
+    // What is remade is not kept over gap `remake_gap` of use[0] (unless it is evicted then), but made again at its
+    // end: of its sources, as far as they live in this tier; and for each that does not, of a stand-in, a copy of that
+    // part that waits elsewhere over the gap.
     bool remade;
     uint32_t remake_gap;
-    uint32_t stand_in, stand_in_count;  // of what can be remade: the first one and how many; of a source: its own, and 1
-    uint32_t dormant;                   // of a stand-in: how many reasons there are for it not to be there
-    uint32_t earliest[2];               // slot of the first arrival from below, at the earliest
-    uint64_t home_offset;               // where blocks that are at home lie; of those that live on only
+    uint32_t stand_in,
+        stand_in_count;    // of what can be remade: the first one and how many; of a source: its own, and 1
+    uint32_t dormant;      // of a stand-in: how many reasons there are for it not to be there
+    uint32_t earliest[2];  // slot of the first arrival from below, at the earliest
+    uint64_t home_offset;  // where blocks that are at home lie; of those that live on only
     uint32_t first_block, block_count;  // result
 } pb_tier_segment;
 

@@ -129,12 +129,8 @@ void support_fill(const pb_graph *g, pb_vid v, uint64_t seed, void *data) {
     }
 }
 
-static bool exists_before(const pb_value *v) {
-    return v->producer == PB_NONE && v->class_ != PB_CLASS_ACTIVATION && v->class_ != PB_CLASS_GRADIENT;
-}
-
 static bool starts_filled(const pb_value *v) {
-    return exists_before(v) || (v->producer == PB_NONE && v->persistent);
+    return v->producer == PB_NONE && (v->persistent || v->class_ == PB_CLASS_INPUT);
 }
 
 void **support_run_plainly(const pb_graph *g, uint64_t seed) {

@@ -115,7 +115,7 @@ static void prepare(support_lanes *s, const pb_program *p) {
                      piece->begin);
                 if (piece->tier == PB_TIER_NVME) s->extent_held[piece->extent] = p->extent_bytes[piece->extent];
             }
-        } else if (value->class_ != PB_CLASS_ACTIVATION) {
+        } else if (value->class_ == PB_CLASS_INPUT) {
             fill(s, words_at(s, PB_TIER_DEVICE, 0, p->home[v], pb_value_bytes(value)), pb_value_bytes(value), v, 0);
         }
     }
@@ -128,7 +128,7 @@ static word *operand(support_lanes *s, const pb_insn *insn, int k, uint64_t *byt
     const pb_value *v = &s->g->values[o->value];
     *bytes = pb_value_bytes(v);
     *from = 0;
-    if (insn->kind == PB_INSN_UPDATE && k != 1 && k != 2) {
+    if (insn->kind != PB_INSN_RUN && k != 1 && k != 2) {
         *bytes = (uint64_t)insn->count * pb_dtype_size(v->dtype);
         *from = (uint64_t)insn->first * pb_dtype_size(v->dtype);
     }
@@ -150,7 +150,7 @@ static void write_outputs(support_lanes *s, const pb_insn *insn, bool end) {
         if (!at) continue;
         const pb_vid v = insn->out[o].value, old = s->g->values[v].alias;
         // An output may be written while inputs are still read, unless the op works in place.
-        const int slot = pb_op_inplace(s->g->nodes[insn->node].op);
+        const int slot = pb_op_inplace(pb_insn_op(s->g, insn));
         bool in_place =
             o == 0 && slot >= 0 && insn->in[slot].value != PB_NONE && insn->in[slot].offset == insn->out[o].offset;
         for (int i = 0; i < PB_MAX_INPUTS; i++)
@@ -177,7 +177,7 @@ static word *move_side(support_lanes *s, const pb_insn *insn, bool target) {
 static void begin(support_lanes *s, uint32_t i, bool early) {
     const pb_insn *insn = &s->p->insns[i];
     s->states[i] = RUNNING;
-    if (insn->kind == PB_INSN_RUN || insn->kind == PB_INSN_UPDATE) {
+    if (pb_insn_is_op(insn)) {
         expect_inputs(s, insn);
         spoil_scratch(s, insn);
         write_outputs(s, insn, false);
@@ -202,10 +202,11 @@ static void end(support_lanes *s, uint32_t i) {
          *done < s->queued[insn->lane] && s->states[s->queue[insn->lane][*done]] == DONE; (*done)++)
         ;
     if (insn->kind == PB_INSN_WAIT) return;
-    if (insn->kind == PB_INSN_RUN || insn->kind == PB_INSN_UPDATE) {
+    if (pb_insn_is_op(insn)) {
         expect_inputs(s, insn);
         spoil_scratch(s, insn);
         write_outputs(s, insn, true);
+        if (insn->kind == PB_INSN_RECAST) return;  // no part of the update
         const pb_node *node = &s->g->nodes[insn->node];
         const bool part = insn->kind == PB_INSN_UPDATE;
         s->covered[insn->node] += part                      ? (uint64_t)insn->count
