@@ -40,7 +40,9 @@ static uint64_t lasting_bytes(const explanation *e) {
 static void explain_verdict(const explanation *e) {
     const pb_step_plan *p = e->plan;
     const uint64_t budget = e->limits->request.budget[PB_TIER_DEVICE];
-    if (!p->deferred) {
+    uint64_t moved = 0;
+    for (int l = 0; l < PB_LINK_COUNT; l++) moved += p->step.moved[l];
+    if (!p->deferred || !moved) {
         fprintf(e->file, "Everything fits on the device");
         if (budget != UINT64_MAX)
             fprintf(e->file, ": %s of the %s that it has", size(p->peak[PB_TIER_DEVICE]).text, size(budget).text);
@@ -118,7 +120,7 @@ static void explain_updates(const explanation *e) {
         return;
     }
     fprintf(e->file,
-            "  A step's update is put off to the beginning of the next one, where each parameter's state comes just\n"
+            "  A step's update is put off to the beginning of the next one, where each parameter's state is worked on just\n"
             "  before its weight is used. The last step's update is made before a checkpoint and at the end.\n");
     if (device)
         fprintf(e->file, "  %.1f%% of the parameters are updated on the device%s.\n",
@@ -133,7 +135,8 @@ static void explain_updates(const explanation *e) {
 static void explain_recomputation(const explanation *e) {
     char seconds[32];
     const pb_repeated *cheap = &e->work.cheap, *gradients = &e->work.gradients;
-    if (cheap->ops || gradients->ops) fprintf(e->file, "\nComputed twice\n");
+    const pb_repeated *copies = &e->work.copies;
+    if (cheap->ops || gradients->ops || copies->ops) fprintf(e->file, "\nComputed twice\n");
     if (cheap->ops)
         fprintf(e->file,
                 "  %u cheap ops (norms, SiLU, GELU, concatenation) run again in the backward pass, for %s;\n"
@@ -146,6 +149,11 @@ static void explain_recomputation(const explanation *e) {
                 "  %s of them are not kept till then, but %s of what they are made of.\n",
                 gradients->ops, pb_seconds_text(gradients->seconds, seconds), size(gradients->bytes).text,
                 size(e->work.carried).text);
+    if (copies->ops)
+        fprintf(e->file,
+                "  %s of 16-bit weights are not kept from the forward to the backward pass, but made again of their\n"
+                "  fp32 masters, which stay on the device: that moves nothing, and takes %s.\n",
+                size(copies->bytes).text, pb_seconds_text(copies->seconds, seconds));
 }
 
 static void explain_time(const explanation *e) {

@@ -112,6 +112,13 @@ static bool add_remake(const pb_pager *p, relief_list *list, uint32_t chunk) {
            add_relief(list, PB_RELIEF_REMAKE, weights, RANK_REMAKE - scattered(chunk));
 }
 
+// What moves nothing.
+static bool list_remakes(const pb_pager *p, relief_list *list) {
+    for (uint32_t c = 0; c < p->layout->chunk_count; c++)
+        if (!add_remake(p, list, c)) return false;
+    return true;
+}
+
 // What is carried from step to step in place of gradients goes when they would.
 static double other_rank(const pb_pager *p, uint32_t i) {
     return p->device.segments[p->other_segment + i].class_ == PB_CLASS_ACTIVATION ? RANK_GRADIENT : RANK_OTHER;
@@ -535,7 +542,8 @@ pb_status pb_pager_solve(pb_pager *p, uint64_t needed[PB_TIER_COUNT]) {
                                       sizeof *p->device.bundle);
     if (!p->device.bundle) return NO_MEMORY;
     adopt_decisions(p);
-    if (budget[PB_TIER_HOST] && !list_device_reliefs(p, &device)) PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
+    if (!(budget[PB_TIER_HOST] ? list_device_reliefs(p, &device) : list_remakes(p, &device)))
+        PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
     PB_TRY(fit(p, &p->device, &device, budget[PB_TIER_DEVICE], PB_ALIGNMENT, p->scratch, p->scratch_offset,
                &p->device_bytes, &needed[PB_TIER_DEVICE]));
     PB_TRY(build_host(p));

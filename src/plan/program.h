@@ -25,9 +25,9 @@ typedef enum pb_insn_kind {
     PB_INSN_UPDATE,  // run the adamw node `node` on elements [first, first + count) of its parameter
     PB_INSN_RECAST,  // make elements [first, first + count) of the 16-bit working copy that adamw node `node` makes
                      // once more, out[0]: in[0] is the new fp32 master, or the working copy itself in another place
-    PB_INSN_FETCH,  // copy towards the device: NVMe to host (lane READ) or host to device (UPLOAD)
-    PB_INSN_EVICT,  // copy away from it: device to host (DOWNLOAD) or host to NVMe (WRITE). The source stays intact
-    PB_INSN_WAIT,   // nothing that follows on `lane` begins before instruction `on` is complete
+    PB_INSN_FETCH,   // copy towards the device: NVMe to host (lane READ) or host to device (UPLOAD)
+    PB_INSN_EVICT,   // copy away from it: device to host (DOWNLOAD) or host to NVMe (WRITE). The source stays intact
+    PB_INSN_WAIT,    // nothing that follows on `lane` begins before instruction `on` is complete
 } pb_insn_kind;
 
 // Of a RUN, UPDATE or RECAST: in the device slab on lane COMPUTE, in the host slab on lane HOST (no RECAST). The

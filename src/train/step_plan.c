@@ -136,6 +136,14 @@ pb_status pb_step_plan_moved(const pb_step_plan *plan, uint64_t bytes[PB_LINK_CO
     return PB_OK;
 }
 
+// Of what was put aside only the time counts: it is kept.
+static void add_recast(const pb_machine *machine, const pb_graph *g, const pb_insn *insn, pb_repeated *copies) {
+    copies->seconds += pb_machine_recast_seconds(machine, g, insn);
+    if (insn->in[0].value == insn->out[0].value) return;
+    copies->ops++;
+    copies->bytes += (uint64_t)insn->count * pb_dtype_size(g->values[insn->out[0].value].dtype);
+}
+
 void pb_step_plan_work(const pb_step_plan *plan, const pb_machine *machine, pb_step_work *work) {
     *work = (pb_step_work){0};
     const pb_graph *g = plan->graph;
@@ -157,6 +165,7 @@ void pb_step_plan_work(const pb_step_plan *plan, const pb_machine *machine, pb_s
         const pb_program *p = w.pass->program;
         for (uint32_t i = 0; i < p->insn_count; i++) {
             const pb_insn *insn = &p->insns[i];
+            if (insn->kind == PB_INSN_RECAST) add_recast(machine, w.pass->step->graph, insn, &work->copies);
             if (insn->kind != PB_INSN_RUN && insn->kind != PB_INSN_UPDATE) continue;
             const pb_node *node = &w.pass->step->graph->nodes[insn->node];
             if (node->op != PB_OP_ADAMW) continue;

@@ -63,6 +63,7 @@ typedef struct pb_step_work {
     pb_repeated cheap;                           // forward ops, run again in the backward pass
     pb_repeated gradients;                       // made again just before their update (graph/carry.h), of
     uint64_t carried;                            // so many bytes, which are kept instead
+    pb_repeated copies;                          // working copies that are made again of their masters: elements' casts
     int64_t updated_on_device, updated_on_host;  // parameters
 } pb_step_work;
 void pb_step_plan_work(const pb_step_plan *plan, const pb_machine *machine, pb_step_work *work);

@@ -52,6 +52,14 @@ compare fp32 "9MiB 64MiB host,8MiB 13MiB auto" mixed_precision=no
 compare bf16 "8MiB 64MiB auto,7MiB 16MiB nvme" mixed_precision=bf16
 compare fp16 "8MiB 16MiB auto" mixed_precision=fp16
 compare unet "7MiB 64MiB host,6MiB 16MiB nvme" mixed_precision=bf16 train_text_encoder=false
+# Working copies that are made again of masters that stay on the device (RECAST).
+for precision in fp16 bf16; do
+    "$program" plan "$source/tests/fault/tiny.yaml" --program --set "pretrained_model_name_or_path=$work/model" \
+        --set "instance_data_dir=$source/demo/blue-fox" --set "mixed_precision=$precision" --set memory.device=9MiB \
+        --set memory.host=64MiB >"$work/log" 2>&1
+    [ "$(grep -c ' RECAST cast .*:F32@.* -> ' "$work/log")" -gt 20 ] || fail "$precision: no copy is made again"
+    compare "copies-$precision" "9MiB 64MiB auto,11000KiB 64MiB auto" "mixed_precision=$precision"
+done
 compare accumulation "9MiB 64MiB host,9MiB 18MiB auto" train_batch_size=1 gradient_accumulation_steps=2
 compare accumulation-fp16 "8MiB 18MiB auto" train_batch_size=1 gradient_accumulation_steps=2 mixed_precision=fp16
 # Steps that overflow: the loss scale starts at 65536, and a large prior weight makes the gradients of fp16 infinite.
