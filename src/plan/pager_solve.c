@@ -279,6 +279,7 @@ static pb_status fit(pb_pager *p, pb_tier_problem *t, relief_list *list, uint64_
             PB_FAIL(PB_ERR_BUDGET, "too much for the budget");
         }
         PB_TRY(pb_tier_settle(p->arena, t, target));
+        if (p->estimates) break;
         PB_TRY(place(p, t, budget, alignment, false, scratch, scratch_offset, height));
         // Where little is missing, a little more that leaves is better than moves with less time.
         if (*height > budget && (last || attempt >= PATIENT || *height - budget > budget / 32))
@@ -536,6 +537,7 @@ pb_status pb_pager_solve(pb_pager *p, uint64_t needed[PB_TIER_COUNT]) {
     PB_TRY(fit(p, &p->host, &host, budget[PB_TIER_HOST] - extra, PB_EXTENT_ALIGNMENT, NULL, NULL, &p->host_bytes,
                &needed[PB_TIER_HOST]));
     for (uint32_t i = 0; i < host.count; i++) p->host_relieved |= host.items[i].taken;
+    if (p->estimates) goto fail;
     // Behind all blocks, so that it is at nobody's way.
     p->control_offset = p->host_bytes;
     p->hyper_offset = p->host_bytes + PB_EXTENT_ALIGNMENT;

@@ -13,6 +13,7 @@ typedef enum pb_state_home { PB_STATE_ANYWHERE, PB_STATE_ON_DEVICE, PB_STATE_ON_
 typedef struct pb_plan_refusal {
     pb_tier tier;
     uint64_t needed;  // bytes; 0 where that is not known
+    bool slower;      // nothing lacks, or not in all attempts: there is one that would not be faster_than
 } pb_plan_refusal;
 
 typedef struct pb_plan_request {
@@ -21,6 +22,7 @@ typedef struct pb_plan_request {
     const pb_machine *machine;       // how fast things go; NULL: something middling
     pb_state_home state;
     bool quick;                // the first way that fits will do
+    double faster_than;        // seconds, or 0: what is slower is of no use, and need not be planned
     pb_plan_refusal *refusal;  // NULL, or where a refusal goes: then no time is spent on looking for the
                                // smallest budget that works
     const pb_program *like;    // a program of the same run, whose persistent values this one must find and
