@@ -38,7 +38,8 @@ typedef struct outcome {
     pb_program *program;  // the best so far, or NULL
     double seconds;
     pb_attempt attempt;
-    int level;                       // its reserve, as one of reserves[]
+    double bound;                    // that was known of it before it was made,
+    int level;                       // and its reserve, as one of reserves[]
     bool improved;                   // by the newest attempt
     double gap;                      // the newest attempt: its seconds over its lower bound; 0: does not fit
     bool unplaced;                   // some attempt only failed to find offsets
@@ -203,21 +204,32 @@ static pb_status prepare(search *s, candidate *c) {
     return status == PB_ERR_BUDGET ? PB_OK : status;
 }
 
-// A candidate that is prepared; one that does not fit is no error, and one that cannot be faster is not tried.
+// Whether it promises to be faster than the best so far: programs of one strategy wait about as long beyond their bounds.
+static bool may_be_faster(const outcome *o, const candidate *c) {
+    static const double surely = 2.0 / 3;
+    if (!o->program) return true;
+    if (c->attempt.strategy != o->attempt.strategy || !(o->bound > 0)) return c->bound < o->seconds;
+    return c->bound * (1 + surely * (o->seconds / o->bound - 1)) < o->seconds;
+}
+
+// A candidate that is prepared; one that does not fit is no error, and one that will not be faster is not tried.
 static pb_status look(search *s, const candidate *c) {
     outcome *o = s->o;
     const pb_program *best = o->program;
     const double limit = s->request->faster_than;
     o->improved = false;
     o->gap = 0;
-    if (!c->fits || (best && c->bound >= o->seconds)) return PB_OK;
+    if (!c->fits || !may_be_faster(o, c)) return PB_OK;
     if (limit > 0 && c->bound >= limit) {
         o->slower = true;
         return PB_OK;
     }
     const pb_status status = try_attempt(&s->settings[c->attempt.strategy], c->attempt, o);
     o->improved = o->program != best;
-    if (o->improved) o->level = c->level;
+    if (o->improved) {
+        o->level = c->level;
+        o->bound = c->bound;
+    }
     return status == PB_ERR_BUDGET ? PB_OK : status;
 }
 
@@ -227,25 +239,32 @@ static pb_status prepare_and_look(search *s, pb_attempt attempt, int level) {
     return look(s, &c);
 }
 
+enum { CANDIDATES = 5 };
+
 // Every strategy. Returns how many candidates.
 static int list_strategies(const search *s, int level, candidate *list) {
     const pb_plan_request *request = s->request;
-    const bool host = can_update_on_host(s->graph), nvme = request->budget[PB_TIER_NVME] && !request->like;
+    const bool nvme = request->budget[PB_TIER_NVME] && !request->like;
     int count = 0;
     for (int i = 0; i < STRATEGIES; i++) {
         const bool on_host = i == PB_STRATEGY_HOST;
         const int used = level < 0 ? first_reserve((pb_strategy)i) : level;
-        if (request->like ? request->like->layout->host_updates != on_host : on_host && !host) continue;
-        pb_attempt attempt = {.strategy = (pb_strategy)i};
-        list[count++] = candidate_of(s, attempt, used);
+        if (request->like ? request->like->layout->host_updates != on_host : on_host && !can_update_on_host(s->graph))
+            continue;
+        list[count++] = candidate_of(s, (pb_attempt){.strategy = (pb_strategy)i}, used);
+        if (!nvme || !on_host) continue;
         // Gradients that the host updates from wait on the device, where there is room.
-        attempt.gradients_first = attempt.gradients_stay = true;
-        if (nvme && on_host) list[count++] = candidate_of(s, attempt, used);
+        pb_attempt attempt = {.strategy = PB_STRATEGY_HOST, .gradients_first = true, .gradients_stay = true};
+        list[count++] = candidate_of(s, attempt, used);
+        if (request->quick) continue;
+        // Weights leave the device first, to come once more from the host: that is cheaper than state from the disk.
+        attempt.weights_first = true;
+        list[count++] = candidate_of(s, attempt, used);
+        attempt.gradients_first = attempt.gradients_stay = false;
+        list[count++] = candidate_of(s, attempt, used);
     }
     return count;
 }
-
-enum { CANDIDATES = STRATEGIES + 1 };
 
 // Whatever fits will do.
 static pb_status try_quickly(search *s, int level) {
@@ -258,20 +277,29 @@ static pb_status try_quickly(search *s, int level) {
     return PB_OK;
 }
 
-// Every strategy with its first reserve or reserves[level], what promises most first: then the others can often be seen
-// to be slower beforehand.
-static pb_status try_strategies(search *s, int level) {
-    candidate list[CANDIDATES];
-    const int count = list_strategies(s, level, list);
-    bool order_matters[STRATEGIES] = {false};
-    for (int i = 0; i < count; i++) {
+// The strategies, prepared, and what promises most first. Returns how many; *order_matters: for some of them, what
+// leaves the host first.
+static pb_status rank_strategies(search *s, int level, candidate *list, int *count, bool *order_matters) {
+    *count = list_strategies(s, level, list);
+    *order_matters = false;
+    for (int i = 0; i < *count; i++) {
         candidate c = list[i];
         PB_RETURN_IF(prepare(s, &c));
-        order_matters[c.attempt.strategy] |= c.order_matters;
+        *order_matters |= c.order_matters;
         int at = i;
         for (; at > 0 && list[at - 1].bound > c.bound; at--) list[at] = list[at - 1];
         list[at] = c;
     }
+    return PB_OK;
+}
+
+// Every strategy with its first reserve or reserves[level], what promises most first: then the others can often be seen
+// to be slower beforehand.
+static pb_status try_strategies(search *s, int level) {
+    candidate list[CANDIDATES];
+    bool order_matters;
+    int count;
+    PB_RETURN_IF(rank_strategies(s, level, list, &count, &order_matters));
     for (int i = 0; i < count; i++) {
         PB_RETURN_IF(look(s, &list[i]));
         // With more room they go side by side.
@@ -283,12 +311,7 @@ static pb_status try_strategies(search *s, int level) {
     // Gradients leave the host first rather than state.
     pb_attempt best = s->o->attempt;
     best.gradients_first = true;
-    if (!s->o->attempt.gradients_first && order_matters[best.strategy])
-        PB_RETURN_IF(prepare_and_look(s, best, s->o->level));
-    // Weights leave the device first, to come once more from the host: that is cheaper than state from the disk.
-    best = s->o->attempt;
-    best.weights_first = true;
-    return best.strategy == PB_STRATEGY_HOST ? prepare_and_look(s, best, s->o->level) : PB_OK;
+    return !s->o->attempt.gradients_first && order_matters ? prepare_and_look(s, best, s->o->level) : PB_OK;
 }
 
 // What has won, with less or more room for moves, for as long as that is faster.
@@ -320,10 +343,32 @@ static pb_status search_paged(search *s) {
     return o->program && !quick ? refine(s) : PB_OK;
 }
 
+static void end(search *s) {
+    for (int i = 0; i < STRATEGIES; i++) pb_arena_destroy(s->settings[i].pager.arena);
+}
+
 static pb_status try_paged(const pb_graph *graph, const pb_plan_request *request, outcome *o) {
     search s = {.graph = graph, .request = request, .unit = unit_bytes(graph, request), .o = o};
     const pb_status status = search_paged(&s);
-    for (int i = 0; i < STRATEGIES; i++) pb_arena_destroy(s.settings[i].pager.arena);
+    end(&s);
+    return status;
+}
+
+pb_status pb_plan_bound(const pb_graph *graph, const pb_plan_request *wanted, double *seconds) {
+    if (graph->status != PB_OK) return graph->status;
+    pb_plan_request request = *wanted;
+    outcome o = {.needed = {UINT64_MAX, UINT64_MAX, UINT64_MAX}};
+    candidate list[CANDIDATES];
+    bool order_matters;
+    int count = 0;
+    request.quick = false;
+    if (!request.machine) request.machine = pb_machine_builtin("generic");
+    search s = {.graph = graph, .request = &request, .unit = unit_bytes(graph, &request), .o = &o};
+    const pb_status status = rank_strategies(&s, -1, list, &count, &order_matters);
+    end(&s);
+    *seconds = 0;
+    for (int i = 0; i < count; i++)
+        if (list[i].fits && (!(*seconds > 0) || list[i].bound < *seconds)) *seconds = list[i].bound;
     return status;
 }
 
