@@ -375,6 +375,20 @@ static pb_status host_accesses(pb_pager *p, uint32_t s, const uint32_t *update_s
     return use->items && use->vacated ? PB_OK : NO_MEMORY;
 }
 
+// Like on the device (pager_build.c), the step's end leaves room for what a flush brings to the host for any one chunk.
+static void leave_room(pb_pager *p) {
+    const pb_chunking *l = p->layout;
+    uint64_t most = 0;
+    for (uint32_t u = 0; u < l->unit_count; u++) {
+        const pb_layout_chunk *c = &l->chunks[l->units[u].chunk];
+        const uint64_t bytes = pb_aligned(l->units[u].state_bytes, PB_EXTENT_ALIGNMENT) +
+                               pb_aligned(c->weight_bytes, PB_EXTENT_ALIGNMENT) +
+                               pb_aligned(c->gradient_bytes, PB_EXTENT_ALIGNMENT);
+        if (bytes > most) most = bytes;
+    }
+    if (!p->adopted && p->request->budget[PB_TIER_NVME]) p->host.other[p->slot_count] = most;
+}
+
 static pb_status build_host(pb_pager *p) {
     const pb_tier_problem *d = &p->device;
     p->host_segment = pb_arena_array(p->arena, d->segment_count + 1, sizeof *p->host_segment);
@@ -392,6 +406,7 @@ static pb_status build_host(pb_pager *p) {
     pb_status status = PB_OK;
     if (!p->host_segment || !p->host.segments || !p->host.other || !p->host.used || !update_slot)
         PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
+    leave_room(p);
     memset(update_slot, 0xff, (p->layout->unit_count + 1) * sizeof *update_slot);
     for (uint32_t s = 0; s < p->slot_count; s++)
         if (p->slots[s].unit != UINT32_MAX) update_slot[p->slots[s].unit] = s;

@@ -34,13 +34,21 @@ static uint64_t unit_bytes(const pb_graph *g, const pb_plan_request *request) {
     return share < unit ? share : unit;
 }
 
+enum { STRATEGIES = PB_STRATEGY_HOST + 1 };
+
+// The best of a strategy so far.
+typedef struct record {
+    pb_attempt attempt;
+    int level;              // its reserve, as one of reserves[]
+    double seconds, bound;  // and what was known beforehand that it would take at least; 0: there is none yet
+} record;
+
 typedef struct outcome {
     pb_program *program;  // the best so far, or NULL
     double seconds;
     pb_attempt attempt;
-    double bound;                    // that was known of it before it was made,
-    int level;                       // and its reserve, as one of reserves[]
-    bool improved;                   // by the newest attempt
+    record records[STRATEGIES];
+    double newest;                   // seconds of the newest attempt; 0: it was not made, or does not fit
     double gap;                      // the newest attempt: its seconds over its lower bound; 0: does not fit
     bool unplaced;                   // some attempt only failed to find offsets
     bool slower;                     // some attempt was not made, for it would take longer than is of use
@@ -126,6 +134,7 @@ static pb_status try_attempt(const setting *b, pb_attempt attempt, outcome *o) {
     PB_TRY(pb_pager_emit(&p, &program));
     PB_TRY(pb_program_predict(p.graph, program, p.machine, &prediction, NULL));
     o->gap = prediction.seconds / prediction.lower_bound;
+    o->newest = prediction.seconds;
     if (o->program && !is_better(program, prediction.seconds, o->program, o->seconds)) goto fail;
     pb_program_destroy(o->program);
     o->program = program;
@@ -167,8 +176,6 @@ enum { RESERVES = sizeof reserves / sizeof *reserves, QUICK_LEVEL = 2 };
 // Of a large budget no more than so many units are: what is on its way at once is no more in a large memory.
 enum { MOST_MOVING = 24 };
 
-enum { STRATEGIES = PB_STRATEGY_HOST + 1 };
-
 static int first_reserve(pb_strategy strategy) {
     return strategy == PB_STRATEGY_HOST ? 1 : 2;
 }
@@ -204,32 +211,33 @@ static pb_status prepare(search *s, candidate *c) {
     return status == PB_ERR_BUDGET ? PB_OK : status;
 }
 
-// Whether it promises to be faster than the best so far: programs of one strategy wait about as long beyond their bounds.
-static bool may_be_faster(const outcome *o, const candidate *c) {
+// The seconds that are to be beaten; INFINITY: any will do.
+static double to_beat(const search *s) {
+    const double limit = s->request->faster_than > 0 ? s->request->faster_than : INFINITY;
+    return s->o->program && s->o->seconds < limit ? s->o->seconds : limit;
+}
+
+// Whether it promises to be faster than that: programs of one strategy wait about as long beyond their bounds.
+static bool may_be_faster(const search *s, const candidate *c) {
     static const double surely = 2.0 / 3;
-    if (!o->program) return true;
-    if (c->attempt.strategy != o->attempt.strategy || !(o->bound > 0)) return c->bound < o->seconds;
-    return c->bound * (1 + surely * (o->seconds / o->bound - 1)) < o->seconds;
+    const record *r = &s->o->records[c->attempt.strategy];
+    const double waits = r->bound > 0 ? surely * (r->seconds / r->bound - 1) : 0;
+    return c->bound * (1 + waits) < to_beat(s);
 }
 
 // A candidate that is prepared; one that does not fit is no error, and one that will not be faster is not tried.
 static pb_status look(search *s, const candidate *c) {
     outcome *o = s->o;
-    const pb_program *best = o->program;
-    const double limit = s->request->faster_than;
-    o->improved = false;
-    o->gap = 0;
-    if (!c->fits || !may_be_faster(o, c)) return PB_OK;
-    if (limit > 0 && c->bound >= limit) {
+    record *r = &o->records[c->attempt.strategy];
+    o->newest = o->gap = 0;
+    if (!c->fits) return PB_OK;
+    if (!may_be_faster(s, c)) {
         o->slower = true;
         return PB_OK;
     }
     const pb_status status = try_attempt(&s->settings[c->attempt.strategy], c->attempt, o);
-    o->improved = o->program != best;
-    if (o->improved) {
-        o->level = c->level;
-        o->bound = c->bound;
-    }
+    if (o->newest > 0 && (!(r->seconds > 0) || o->newest < r->seconds))
+        *r = (record){c->attempt, c->level, o->newest, c->bound};
     return status == PB_ERR_BUDGET ? PB_OK : status;
 }
 
@@ -307,20 +315,26 @@ static pb_status try_strategies(search *s, int level) {
         if (list[i].attempt.strategy == PB_STRATEGY_STREAM && level < 0 && s->o->gap > TAKES_TURNS && more < RESERVES)
             PB_RETURN_IF(prepare_and_look(s, list[i].attempt, more));
     }
-    if (!s->request->budget[PB_TIER_NVME] || !s->o->program) return PB_OK;
     // Gradients leave the host first rather than state.
-    pb_attempt best = s->o->attempt;
-    best.gradients_first = true;
-    return !s->o->attempt.gradients_first && order_matters ? prepare_and_look(s, best, s->o->level) : PB_OK;
+    for (int i = 0; i < STRATEGIES && s->request->budget[PB_TIER_NVME] && order_matters; i++) {
+        pb_attempt best = s->o->records[i].attempt;
+        if (!(s->o->records[i].seconds > 0) || best.gradients_first) continue;
+        best.gradients_first = true;
+        PB_RETURN_IF(prepare_and_look(s, best, s->o->records[i].level));
+    }
+    return PB_OK;
 }
 
-// What has won, with less or more room for moves, for as long as that is faster.
+// Of each strategy what has won, with less or more room for moves, for as long as that is faster.
 static pb_status refine(search *s) {
-    const int start = s->o->level;
-    for (int step = -1; step <= 1; step += 2) {
-        for (int level = start + step; level >= 0 && level < RESERVES; level += step) {
-            PB_RETURN_IF(prepare_and_look(s, s->o->attempt, level));
-            if (!s->o->improved) break;
+    for (int i = 0; i < STRATEGIES; i++) {
+        const record *r = &s->o->records[i];
+        const int start = r->level;
+        for (int step = -1; step <= 1 && r->seconds > 0; step += 2) {
+            for (int level = start + step; level >= 0 && level < RESERVES; level += step) {
+                PB_RETURN_IF(prepare_and_look(s, r->attempt, level));
+                if (r->level != level) break;
+            }
         }
     }
     return PB_OK;
