@@ -375,7 +375,8 @@ static pb_status host_accesses(pb_pager *p, uint32_t s, const uint32_t *update_s
     return use->items && use->vacated ? PB_OK : NO_MEMORY;
 }
 
-// Like on the device (pager_build.c), the step's end leaves room for what a flush brings to the host for any one chunk.
+// Like on the device (pager_build.c), the step's end leaves room for what a flush brings to the host for any one chunk
+// that the host updates. What only passes through takes less.
 static void leave_room(pb_pager *p) {
     const pb_chunking *l = p->layout;
     uint64_t most = 0;
@@ -386,7 +387,7 @@ static void leave_room(pb_pager *p) {
                                pb_aligned(c->gradient_bytes, PB_EXTENT_ALIGNMENT);
         if (bytes > most) most = bytes;
     }
-    if (!p->adopted && p->request->budget[PB_TIER_NVME]) p->host.other[p->slot_count] = most;
+    if (!p->adopted && host_updates(p) && p->request->budget[PB_TIER_NVME]) p->host.other[p->slot_count] = most;
 }
 
 static pb_status build_host(pb_pager *p) {

@@ -194,6 +194,7 @@ typedef struct candidate {
     int level;
     double bound;  // no program of it is faster
     bool fits, order_matters;
+    bool unlike;  // may wait much less than what was tried of the strategy before
 } candidate;
 
 static candidate candidate_of(const search *s, pb_attempt attempt, int level) {
@@ -221,7 +222,7 @@ static double to_beat(const search *s) {
 static bool may_be_faster(const search *s, const candidate *c) {
     static const double surely = 2.0 / 3;
     const record *r = &s->o->records[c->attempt.strategy];
-    const double waits = r->bound > 0 ? surely * (r->seconds / r->bound - 1) : 0;
+    const double waits = r->bound > 0 && !c->unlike ? surely * (r->seconds / r->bound - 1) : 0;
     return c->bound * (1 + waits) < to_beat(s);
 }
 
@@ -241,8 +242,9 @@ static pb_status look(search *s, const candidate *c) {
     return status == PB_ERR_BUDGET ? PB_OK : status;
 }
 
-static pb_status prepare_and_look(search *s, pb_attempt attempt, int level) {
+static pb_status prepare_and_look(search *s, pb_attempt attempt, int level, bool unlike) {
     candidate c = candidate_of(s, attempt, level);
+    c.unlike = unlike;
     PB_RETURN_IF(prepare(s, &c));
     return look(s, &c);
 }
@@ -313,14 +315,14 @@ static pb_status try_strategies(search *s, int level) {
         // With more room they go side by side.
         const int more = list[i].level + 1;
         if (list[i].attempt.strategy == PB_STRATEGY_STREAM && level < 0 && s->o->gap > TAKES_TURNS && more < RESERVES)
-            PB_RETURN_IF(prepare_and_look(s, list[i].attempt, more));
+            PB_RETURN_IF(prepare_and_look(s, list[i].attempt, more, true));
     }
     // Gradients leave the host first rather than state.
     for (int i = 0; i < STRATEGIES && s->request->budget[PB_TIER_NVME] && order_matters; i++) {
         pb_attempt best = s->o->records[i].attempt;
         if (!(s->o->records[i].seconds > 0) || best.gradients_first) continue;
         best.gradients_first = true;
-        PB_RETURN_IF(prepare_and_look(s, best, s->o->records[i].level));
+        PB_RETURN_IF(prepare_and_look(s, best, s->o->records[i].level, false));
     }
     return PB_OK;
 }
@@ -332,7 +334,7 @@ static pb_status refine(search *s) {
         const int start = r->level;
         for (int step = -1; step <= 1 && r->seconds > 0; step += 2) {
             for (int level = start + step; level >= 0 && level < RESERVES; level += step) {
-                PB_RETURN_IF(prepare_and_look(s, r->attempt, level));
+                PB_RETURN_IF(prepare_and_look(s, r->attempt, level, false));
                 if (r->level != level) break;
             }
         }
