@@ -41,6 +41,7 @@ typedef struct pb_pager {
     pb_chunking *layout;
     bool adopted;  // the layout's homes are given
     pb_attempt attempt;
+    bool estimates;  // decides what moves, but finds no offsets
     pb_slot *slots;
     uint32_t slot_count;  // of what is done; the problems have one more
     double *seconds;      // slot_count + 2
@@ -68,6 +69,8 @@ pb_status pb_pager_build(pb_pager *p);
 // Decides. PB_ERR_BUDGET where it does not fit; *needed: device, host and NVMe bytes with which it would, as far as
 // known.
 pb_status pb_pager_solve(pb_pager *p, uint64_t needed[PB_TIER_COUNT]);
+// What no step with these decisions is faster than, in seconds; enough of a solution for it is there with `estimates`.
+double pb_pager_bound(const pb_pager *p);
 // The program, in an arena of its own.
 pb_status pb_pager_emit(pb_pager *p, pb_program **program);
 

@@ -298,6 +298,7 @@ static pb_status fit(pb_pager *p, pb_tier_problem *t, relief_list *list, uint64_
             PB_FAIL(PB_ERR_BUDGET, "too much for the budget");
         }
         PB_TRY(pb_tier_settle(p->arena, t, target));
+        if (p->estimates) break;
         PB_TRY(place(p, t, budget, alignment, false, scratch, scratch_offset, height));
         // Where little is missing, a little more that leaves is better than moves with less time.
         if (*height > budget && (last || attempt >= PATIENT || *height - budget > budget / 32))
@@ -393,6 +394,21 @@ static pb_status host_accesses(pb_pager *p, uint32_t s, const uint32_t *update_s
     return use->items && use->vacated ? PB_OK : NO_MEMORY;
 }
 
+// Like on the device (pager_build.c), the step's end leaves room for what a flush brings to the host for any one chunk
+// that the host updates. What only passes through takes less.
+static void leave_room(pb_pager *p) {
+    const pb_chunking *l = p->layout;
+    uint64_t most = 0;
+    for (uint32_t u = 0; u < l->unit_count; u++) {
+        const pb_layout_chunk *c = &l->chunks[l->units[u].chunk];
+        const uint64_t bytes = pb_aligned(l->units[u].state_bytes, PB_EXTENT_ALIGNMENT) +
+                               pb_aligned(c->weight_bytes, PB_EXTENT_ALIGNMENT) +
+                               pb_aligned(c->gradient_bytes, PB_EXTENT_ALIGNMENT);
+        if (bytes > most) most = bytes;
+    }
+    if (!p->adopted && host_updates(p) && p->request->budget[PB_TIER_NVME]) p->host.other[p->slot_count] = most;
+}
+
 static pb_status build_host(pb_pager *p) {
     const pb_tier_problem *d = &p->device;
     p->host_segment = pb_arena_array(p->arena, d->segment_count + 1, sizeof *p->host_segment);
@@ -410,6 +426,7 @@ static pb_status build_host(pb_pager *p) {
     pb_status status = PB_OK;
     if (!p->host_segment || !p->host.segments || !p->host.other || !p->host.used || !update_slot)
         PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
+    leave_room(p);
     memset(update_slot, 0xff, (p->layout->unit_count + 1) * sizeof *update_slot);
     for (uint32_t s = 0; s < p->slot_count; s++)
         if (p->slots[s].unit != UINT32_MAX) update_slot[p->slots[s].unit] = s;
@@ -556,6 +573,7 @@ pb_status pb_pager_solve(pb_pager *p, uint64_t needed[PB_TIER_COUNT]) {
     PB_TRY(fit(p, &p->host, &host, budget[PB_TIER_HOST] - extra, PB_EXTENT_ALIGNMENT, NULL, NULL, &p->host_bytes,
                &needed[PB_TIER_HOST]));
     for (uint32_t i = 0; i < host.count; i++) p->host_relieved |= host.items[i].taken;
+    if (p->estimates) goto fail;
     // Behind all blocks, so that it is at nobody's way.
     p->control_offset = p->host_bytes;
     p->hyper_offset = p->host_bytes + PB_EXTENT_ALIGNMENT;

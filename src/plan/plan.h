@@ -13,6 +13,7 @@ typedef enum pb_state_home { PB_STATE_ANYWHERE, PB_STATE_ON_DEVICE, PB_STATE_ON_
 typedef struct pb_plan_refusal {
     pb_tier tier;
     uint64_t needed;  // bytes; 0 where that is not known
+    bool slower;      // nothing lacks, or not in all attempts: there is one that would not be faster_than
 } pb_plan_refusal;
 
 typedef struct pb_plan_request {
@@ -21,6 +22,7 @@ typedef struct pb_plan_request {
     const pb_machine *machine;       // how fast things go; NULL: something middling
     pb_state_home state;
     bool quick;                // the first way that fits will do
+    double faster_than;        // seconds, or 0: what is slower is of no use, and need not be planned
     pb_plan_refusal *refusal;  // NULL, or where a refusal goes: then no time is spent on looking for the
                                // smallest budget that works
     const pb_program *like;    // a program of the same run, whose persistent values this one must find and
@@ -29,6 +31,14 @@ typedef struct pb_plan_request {
 
 // Errors: PB_ERR_BUDGET (names the smallest budget that works), PB_ERR_MEMORY.
 pb_status pb_plan(const pb_graph *graph, const pb_plan_request *request, pb_program **program);
+
+// What no plan that moves something is much faster than, in seconds: for choosing among graphs that do the same. Takes a
+// fraction of a plan's time. 0: not known; it may not fit.
+pb_status pb_plan_bound(const pb_graph *graph, const pb_plan_request *request, double *seconds);
+
+// What no plan that moves something is much faster than, in seconds: for choosing among graphs that do the same. Takes a
+// fraction of a plan's time. 0: not known; it may not fit.
+pb_status pb_plan_bound(const pb_graph *graph, const pb_plan_request *request, double *seconds);
 
 // Independent of the planner: simulates the tiers byte range by byte range, with every order of events that the lanes
 // permit, and rejects a program that reads what is not there, overwrites what is still needed, races, leaves its

@@ -112,25 +112,11 @@ static void set_rates(simulation *s) {
     }
 }
 
-static void find_bounds(const simulation *s, pb_prediction *out) {
-    const pb_machine *m = s->machine;
-    double compute = 0, updates = 0, update_bytes = 0, moved[PB_LANE_COUNT] = {0};
-    for (uint32_t i = 0; i < s->program->insn_count; i++) {
-        const pb_insn *insn = &s->program->insns[i];
-        if (insn->kind == PB_INSN_FETCH || insn->kind == PB_INSN_EVICT) {
-            moved[insn->lane] += (double)insn->bytes;
-        } else if (insn->lane == PB_LANE_COMPUTE) {
-            compute += insn_seconds(s, insn);
-        } else if (insn->kind != PB_INSN_WAIT) {
-            updates += insn_seconds(s, insn);
-            if (s->graph->nodes[insn->node].op == PB_OP_ADAMW)
-                update_bytes += update_elements(s->graph, insn) * (double)pb_update_bytes(s->graph, insn->node);
-        }
-    }
+void pb_work_bounds(const pb_machine *m, const pb_work *w, double b[PB_BOUND_COUNT]) {
+    const double *moved = w->moved;
     const double copied = moved[PB_LANE_UPLOAD] + moved[PB_LANE_DOWNLOAD];
     const double stored = moved[PB_LANE_READ] + moved[PB_LANE_WRITE];
-    double *b = out->bounds;
-    b[PB_BOUND_COMPUTE] = compute + (m->shared_cores ? copied / m->copy_both + updates : 0);
+    b[PB_BOUND_COMPUTE] = w->compute + (m->shared_cores ? copied / m->copy_both + w->updates : 0);
     if (m->shared_cores && m->nvme_processors > 0) b[PB_BOUND_COMPUTE] += stored / m->nvme_processors;
     b[PB_BOUND_UPLOAD] = moved[PB_LANE_UPLOAD] / m->upload;
     b[PB_BOUND_DOWNLOAD] = moved[PB_LANE_DOWNLOAD] / m->download;
@@ -139,11 +125,28 @@ static void find_bounds(const simulation *s, pb_prediction *out) {
     b[PB_BOUND_READ] = moved[PB_LANE_READ] > 0 ? moved[PB_LANE_READ] / m->nvme_read : 0;
     b[PB_BOUND_WRITE] = moved[PB_LANE_WRITE] > 0 ? moved[PB_LANE_WRITE] / m->nvme_write : 0;
     b[PB_BOUND_NVME] = stored > 0 ? stored / m->nvme_both : 0;
-    b[PB_BOUND_UPDATES] = updates;
-    b[PB_BOUND_DRAM] = m->shared_cores ? 0 : (copied + stored + update_bytes) / m->dram;
+    b[PB_BOUND_UPDATES] = w->updates;
+    b[PB_BOUND_DRAM] = m->shared_cores ? 0 : (copied + stored + w->update_bytes) / m->dram;
+}
+
+static void find_bounds(const simulation *s, pb_prediction *out) {
+    pb_work work = {0};
+    for (uint32_t i = 0; i < s->program->insn_count; i++) {
+        const pb_insn *insn = &s->program->insns[i];
+        if (insn->kind == PB_INSN_FETCH || insn->kind == PB_INSN_EVICT) {
+            work.moved[insn->lane] += (double)insn->bytes;
+        } else if (insn->lane == PB_LANE_COMPUTE) {
+            work.compute += insn_seconds(s, insn);
+        } else if (insn->kind != PB_INSN_WAIT) {
+            work.updates += insn_seconds(s, insn);
+            if (s->graph->nodes[insn->node].op == PB_OP_ADAMW)
+                work.update_bytes += update_elements(s->graph, insn) * (double)pb_update_bytes(s->graph, insn->node);
+        }
+    }
+    pb_work_bounds(s->machine, &work, out->bounds);
     for (int i = 0; i < PB_BOUND_COUNT; i++)
-        if (b[i] > b[out->bound]) out->bound = (pb_bound)i;
-    out->lower_bound = b[out->bound];
+        if (out->bounds[i] > out->bounds[out->bound]) out->bound = (pb_bound)i;
+    out->lower_bound = out->bounds[out->bound];
 }
 
 // --- The clock ---

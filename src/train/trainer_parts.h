@@ -84,12 +84,15 @@ pb_status pb_programs_compile(const pb_step_request *request, const pb_batching 
 // also found without it. A refusal goes to *limits->refusal, and no program is left then.
 pb_status pb_programs_compile_way(const pb_step_request *request, const pb_plan_request *limits, bool quick,
                                   pb_programs *programs);
+// What its step takes at least, in seconds, if it moves something (pb_plan_bound); 0: not known.
+pb_status pb_programs_bound_way(const pb_step_request *request, const pb_plan_request *limits,
+                                const pb_programs *programs, double *seconds);
 // With everything on the device, where need be with more that is run again in the backward pass (trainer_ways.c).
 // *again: that it was.
 pb_status pb_programs_compile_resident(const pb_step_request *request, const pb_plan_request *limits, bool quick,
                                        pb_programs *programs, bool *again);
 double pb_programs_seconds(const pb_programs *programs);  // predicted, of all of them
-// With deferred updates, the fastest of several ways (trainer_ways.c).
+// With deferred updates, the fastest of several ways (trainer_ways.c); not one that is slower than limits->faster_than.
 pb_status pb_programs_compile_deferred(const pb_step_request *request, const pb_plan_request *limits, bool quick,
                                        pb_programs *programs);
 void pb_programs_drop(pb_programs *programs);  // what was compiled of them

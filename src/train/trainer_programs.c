@@ -45,11 +45,10 @@ static pb_status find_passes(const pb_batching *b, pb_programs *programs, bool *
     return PB_OK;
 }
 
-// Plans one pass. `like` is a pass that is planned already, or NULL.
-static pb_status compile(const pb_step_request *request, const pb_plan_request *limits, const pb_programs *programs,
-                         const pb_pass_program *like, pb_pass_program *p) {
+// The graph of one pass.
+static pb_status build(const pb_step_request *request, const pb_programs *programs, const pb_pass_program *p,
+                       pb_step_graph **step) {
     pb_step_request r = *request;
-    pb_plan_request plan = *limits;
     r.batch = (int)p->images;
     r.pass = p->pass;
     if (p->pass == PB_PASS_SAMPLE || p->pass == PB_PASS_DECODE) {
@@ -59,9 +58,17 @@ static pb_status compile(const pb_step_request *request, const pb_plan_request *
     r.sums = programs->sums;
     r.deferred = programs->deferred;
     r.carry = programs->carry;
+    return pb_step_graph_create(&r, step);
+}
+
+// Plans one pass. `like` is a pass that is planned already, or NULL.
+static pb_status compile(const pb_step_request *request, const pb_plan_request *limits, const pb_programs *programs,
+                         const pb_pass_program *like, pb_pass_program *p) {
+    pb_plan_request plan = *limits;
     plan.like = like ? like->program : NULL;
     if (!programs->deferred) plan.budget[PB_TIER_HOST] = plan.budget[PB_TIER_NVME] = 0;
-    PB_RETURN_IF(pb_step_graph_create(&r, &p->step));
+    if (like) plan.faster_than = 0;  // its time is that of moves that are decided already
+    PB_RETURN_IF(build(request, programs, p, &p->step));
     return pb_compile(p->step->graph, programs->backend, &plan, &p->program);
 }
 
@@ -110,6 +117,19 @@ static pb_status compile_around(const pb_step_request *request, const pb_plan_re
 static bool decides(const pb_programs *programs, int i) {
     const pb_pass pass = programs->items[i].pass;
     return pass == PB_PASS_WHOLE || pass == (programs->deferred ? PB_PASS_FIRST : PB_PASS_LAST);
+}
+
+pb_status pb_programs_bound_way(const pb_step_request *request, const pb_plan_request *limits,
+                                const pb_programs *programs, double *seconds) {
+    pb_step_graph *step = NULL;
+    pb_plan_request plan = *limits;
+    *seconds = 0;
+    if (programs->count != 1) return PB_OK;
+    plan.workspaces = programs->backend->workspaces;
+    PB_RETURN_IF(build(request, programs, &programs->items[0], &step));
+    const pb_status status = pb_plan_bound(step->graph, &plan, seconds);
+    pb_step_graph_destroy(step);
+    return status;
 }
 
 pb_status pb_programs_compile_way(const pb_step_request *request, const pb_plan_request *limits, bool quick,
@@ -169,6 +189,7 @@ static pb_status compile_all(const pb_step_request *request, const pb_batching *
     // one, so that has to be worth it.
     static const double worth_moving = 0.97;
     deferred.recompute = programs->recompute;
+    budgets.faster_than = worth_moving * pb_programs_seconds(programs);
     const pb_status other = pb_programs_compile_deferred(request, &budgets, quick, &deferred);
     if (other == PB_OK && pb_programs_seconds(&deferred) < worth_moving * pb_programs_seconds(programs)) {
         pb_programs_deinit(programs);

@@ -40,7 +40,7 @@ static pb_status choose_recompute(const pb_step_request *request, pb_programs *p
     return PB_OK;
 }
 
-// One of two ways, for a thread.
+// One of the ways, for a thread.
 typedef struct way {
     pb_step_request request;
     pb_plan_request limits;
@@ -49,6 +49,7 @@ typedef struct way {
     pb_plan_refusal refusal;
     pb_status status;
     char message[512];
+    double bound;  // seconds that it takes at least; 0: not known
 } way;
 
 // --- Gradients that are made again ---
@@ -94,24 +95,29 @@ fail:
 
 // --- Two ways side by side ---
 
+static void finish_way(way *w, pb_status status) {
+    w->status = status;
+    if (status != PB_OK) snprintf(w->message, sizeof w->message, "%s", pb_error_message());
+}
+
 static void *compile_way(void *argument) {
     way *w = argument;
     w->limits.refusal = &w->refusal;
-    w->status = w->carries ? choose_carry(&w->request, &w->limits, w->programs) : PB_OK;
-    if (w->status == PB_OK) w->status = pb_programs_compile_way(&w->request, &w->limits, w->quick, w->programs);
-    if (w->status != PB_OK) snprintf(w->message, sizeof w->message, "%s", pb_error_message());
+    pb_status status = w->carries && !w->programs->carry ? choose_carry(&w->request, &w->limits, w->programs) : PB_OK;
+    if (status == PB_OK) status = pb_programs_compile_way(&w->request, &w->limits, w->quick, w->programs);
+    finish_way(w, status);
     return NULL;
 }
 
 // Two threads where there is a second one to be had. What comes of it does not depend on that.
-static void compile_both(way *a, way *b) {
+static void run_both(void *(*run)(void *), void *a, void *b) {
     pthread_t thread;
-    const bool beside = pthread_create(&thread, NULL, compile_way, b) == 0;
-    compile_way(a);
+    const bool beside = pthread_create(&thread, NULL, run, b) == 0;
+    run(a);
     if (beside)
         pthread_join(thread, NULL);
     else
-        compile_way(b);
+        run(b);
 }
 
 double pb_programs_seconds(const pb_programs *programs) {
@@ -142,17 +148,19 @@ static void replace(pb_programs *programs, pb_programs *with) {
     *programs = *with;
 }
 
+// --- Two ways, whatever they promise ---
+
 // Linears kept; and where that moves bytes, or does not fit, run again: whichever is predicted to be faster.
 // `programs` lists the passes, and has nothing compiled where this fails.
 static pb_status compile_pair(const pb_step_request *request, const pb_plan_request *budgets, bool quick, bool carries,
                               pb_programs *programs) {
     pb_programs other = *programs;
-    way plain = {*request, *budgets, quick, carries, programs, {.needed = 0}, PB_ERR_BUDGET, ""};
-    way again = {*request, *budgets, quick, carries, &other, {.needed = 0}, PB_ERR_BUDGET, ""};
+    way plain = {*request, *budgets, quick, carries, programs, {.needed = 0}, PB_ERR_BUDGET, "", 0};
+    way again = {*request, *budgets, quick, carries, &other, {.needed = 0}, PB_ERR_BUDGET, "", 0};
     again.request.recompute = programs->recompute;
     // What kernels set up at their first use is there when everything was tried on the device before.
     if (!quick && budgets->state <= PB_STATE_ON_DEVICE) {
-        compile_both(&plain, &again);
+        run_both(compile_way, &plain, &again);
     } else {
         compile_way(&plain);
         if (plain.status == PB_ERR_BUDGET || !quick) compile_way(&again);
@@ -175,39 +183,93 @@ static pb_status compile_pair(const pb_step_request *request, const pb_plan_requ
     return PB_OK;
 }
 
-static bool updates_on_host(const pb_program *p) {
-    for (uint32_t i = 0; i < p->insn_count; i++)
-        if (p->insns[i].lane == PB_LANE_HOST && p->insns[i].kind != PB_INSN_WAIT) return true;
-    return false;
+// --- Four ways, what promises most first ---
+
+enum { WAYS = 4 };  // gradients carried, linears kept or run again; gradients kept, likewise
+
+// Every second of `WAYS`, for a thread: what it is made of, and what it takes at least.
+static void *prepare_ways(void *argument) {
+    way *ways = argument;
+    for (int k = 0; k < WAYS; k += 2) {
+        way *w = &ways[k];
+        pb_status status = w->carries ? choose_carry(&w->request, &w->limits, w->programs) : PB_OK;
+        const bool same = w->carries && !w->programs->carry;  // as the one with gradients kept
+        if (status == PB_OK && !same)
+            status = pb_programs_bound_way(&w->request, &w->limits, w->programs, &w->bound);
+        finish_way(w, status);
+        if (same && status == PB_OK) w->status = PB_ERR_UNSUPPORTED;
+    }
+    return NULL;
 }
 
-// Whether keeping the gradients may be faster than making them again: not where state has to come and go on the links,
-// for then there would be more to move.
-static bool may_keep(const pb_programs *programs) {
-    return !moves_something(programs) || updates_on_host(programs->items[0].program);
+// Compiles what may be the fastest and then what may still be faster. Into *best; NULL: none fits.
+static pb_status compile_ranked(way *ways, way **best) {
+    way *order[WAYS];
+    int count = 0;
+    double limit = ways[0].limits.faster_than;
+    *best = NULL;
+    for (int k = 0; k < WAYS; k++) {
+        way *w = &ways[k];
+        if (w->status == PB_ERR_UNSUPPORTED) continue;
+        if (w->status != PB_OK) return pb_error(w->status, "%s", w->message);
+        int at = count++;
+        for (; at > 0 && order[at - 1]->bound > w->bound; at--) order[at] = order[at - 1];
+        order[at] = w;
+    }
+    for (int k = 0; k < count; k++) {
+        way *w = order[k];
+        w->status = PB_ERR_BUDGET;
+        w->refusal.slower = true;
+        if (limit > 0 && w->bound >= limit) continue;
+        w->limits.faster_than = limit;
+        compile_way(w);
+        if (w->status == PB_ERR_BUDGET) continue;
+        if (w->status != PB_OK) return pb_error(w->status, "%s", w->message);
+        if (*best && !is_faster(w->programs, (*best)->programs)) continue;
+        *best = w;
+        limit = pb_programs_seconds(w->programs);
+    }
+    return PB_OK;
+}
+
+static pb_status compile_four(const pb_step_request *request, const pb_plan_request *budgets, pb_programs *programs) {
+    pb_programs sets[WAYS];
+    way ways[WAYS], *best = NULL;
+    for (int k = 0; k < WAYS; k++) {
+        sets[k] = *programs;
+        ways[k] = (way){*request, *budgets, false, k < 2, &sets[k], {.needed = 0}, PB_ERR_BUDGET, "", 0};
+        ways[k].limits.refusal = &ways[k].refusal;
+        if (k % 2) ways[k].request.recompute = programs->recompute;
+    }
+    // What kernels set up at their first use is there when everything was tried on the device before.
+    if (budgets->state <= PB_STATE_ON_DEVICE) {
+        run_both(prepare_ways, &ways[0], &ways[1]);
+    } else {
+        prepare_ways(&ways[0]);
+        prepare_ways(&ways[1]);
+    }
+    pb_status status = compile_ranked(ways, &best);
+    if (status == PB_OK && !best) {
+        const way *told = &ways[WAYS - 2];
+        for (int k = WAYS; k-- > 0;)
+            if (ways[k].status == PB_ERR_BUDGET && refuses_less(&ways[k].refusal, &told->refusal)) told = &ways[k];
+        *budgets->refusal = told->refusal;
+        status = pb_error(PB_ERR_BUDGET, "%s", told->message);
+    }
+    if (status == PB_OK) *programs = *best->programs;
+    for (int k = 0; k < WAYS; k++)
+        if (status != PB_OK || &ways[k] != best) pb_programs_deinit(&sets[k]);
+    return status;
 }
 
 pb_status pb_programs_compile_deferred(const pb_step_request *request, const pb_plan_request *budgets, bool quick,
                                        pb_programs *programs) {
     programs->deferred = true;
     PB_RETURN_IF(choose_recompute(request, programs));
-    pb_programs kept = *programs;
     // What is carried has a shape: all steps have to be of one size.
-    const bool can_carry = programs->count == 1 && !programs->sums;
-    const pb_status carried_status = compile_pair(request, budgets, quick, can_carry, programs);
-    if (!programs->carry || quick || (carried_status != PB_OK && carried_status != PB_ERR_BUDGET))
-        return carried_status;
-    if (carried_status == PB_OK && !may_keep(programs)) return PB_OK;
-    const pb_plan_refusal refusal = *budgets->refusal;
-    const pb_status kept_status = compile_pair(request, budgets, quick, false, &kept);
-    if (kept_status == PB_OK && (carried_status != PB_OK || is_faster(&kept, programs))) {
-        replace(programs, &kept);
-        return PB_OK;
-    }
-    pb_programs_deinit(&kept);
-    if (carried_status == PB_OK) return kept_status == PB_ERR_BUDGET ? PB_OK : kept_status;
-    if (refuses_less(&refusal, budgets->refusal)) *budgets->refusal = refusal;
-    return kept_status;
+    const bool one_size = programs->count == 1 && !programs->sums;
+    return one_size && !quick ? compile_four(request, budgets, programs)
+                              : compile_pair(request, budgets, quick, one_size, programs);
 }
 
 pb_status pb_programs_compile_resident(const pb_step_request *request, const pb_plan_request *limits, bool quick,
