@@ -120,8 +120,8 @@ static void explain_updates(const explanation *e) {
         return;
     }
     fprintf(e->file,
-            "  A step's update is put off to the beginning of the next one, where each parameter's state is worked on just\n"
-            "  before its weight is used. The last step's update is made before a checkpoint and at the end.\n");
+            "  A step's update is put off to the beginning of the next one, where each parameter's state is worked on\n"
+            "  just before its weight is used. The last step's update is made before a checkpoint and at the end.\n");
     if (device)
         fprintf(e->file, "  %.1f%% of the parameters are updated on the device%s.\n",
                 100.0 * (double)device / (double)all,
