@@ -40,9 +40,7 @@ static uint64_t lasting_bytes(const explanation *e) {
 static void explain_verdict(const explanation *e) {
     const pb_step_plan *p = e->plan;
     const uint64_t budget = e->limits->request.budget[PB_TIER_DEVICE];
-    uint64_t moved = 0;
-    for (int l = 0; l < PB_LINK_COUNT; l++) moved += p->step.moved[l];
-    if (!p->deferred || !moved) {
+    if (!pb_step_plan_moves(p)) {
         fprintf(e->file, "Everything fits on the device");
         if (budget != UINT64_MAX)
             fprintf(e->file, ": %s of the %s that it has", size(p->peak[PB_TIER_DEVICE]).text, size(budget).text);
@@ -120,12 +118,14 @@ static void explain_updates(const explanation *e) {
         return;
     }
     fprintf(e->file,
-            "  A step's update is put off to the beginning of the next one, where each parameter's state is worked on just\n"
-            "  before its weight is used. The last step's update is made before a checkpoint and at the end.\n");
+            "  A step's update is put off to the beginning of the next one, where each parameter's state is worked on\n"
+            "  just before its weight is used. The last step's update is made before a checkpoint and at the end.\n");
     if (device)
         fprintf(e->file, "  %.1f%% of the parameters are updated on the device%s.\n",
                 100.0 * (double)device / (double)all,
-                host ? "" : ": the links bring the state sooner than the host could do the work");
+                host || !pb_step_plan_moves(e->plan)
+                    ? ""
+                    : ": the links bring the state sooner than the host could do the work");
     if (host)
         fprintf(e->file,
                 "  %.1f%% are updated by the host, so that gradients and weights move and the state does not.\n",

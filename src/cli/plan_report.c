@@ -110,7 +110,7 @@ void pb_plan_print_text(const pb_plan_subject *s, const pb_memory_limits *limits
             fprintf(file, "  busy %-13s %s, %.0f%%\n", pb_timeline_lane_name((pb_lane)l),
                     pb_seconds_text(f->busy[l], bytes), 100 * f->busy[l] / f->seconds);
     fprintf(file, "Planned in %s.\n", pb_seconds_text(p->plan_seconds, seconds));
-    if (p->deferred)
+    if (pb_step_plan_moves(p))
         fprintf(file, "Not all of it fits on the device; --formats shows what fewer bytes of state would buy.\n");
 }
 

@@ -39,6 +39,13 @@ typedef struct pb_step_plan {
     uint64_t smallest;
 } pb_step_plan;
 
+// Whether anything moves between tiers: a deferred step may have all of it on the device.
+static inline bool pb_step_plan_moves(const pb_step_plan *plan) {
+    for (int l = 0; l < PB_LINK_COUNT; l++)
+        if (plan->step.moved[l]) return true;
+    return false;
+}
+
 // Plans one step of gradient_accumulation_steps full batches. `request`: as pb_architecture_step fills it in, and like
 // `limits` it must outlive the plan. Errors: those of pb_programs_compile; the plan is then empty but for `lacking` and
 // `smallest`, which PB_ERR_BUDGET fills in.

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { GRAPHS = 14, BUDGETS = 10, WIDE = 32, MOST = 16, ORDERS = 2, MUTATIONS = 200 };
+enum { GRAPHS = 20, BUDGETS = 10, WIDE = 32, MOST = 16, ORDERS = 2, MUTATIONS = 200 };
 
 // A chain of linears on 16-bit copies that the update of the step before makes at first; every other layer's output
 // lives to the end. The copies that are their masters rounded are `format` 0; else they are split, or not copies.
@@ -252,7 +252,7 @@ static void try_graph(uint64_t seed, const char *folder) {
     pb_plan_request request = {.workspaces = pb_backend_reference()->workspaces, .budget = {UINT64_MAX}};
     pb_program *resident = NULL;
     pb_plan_refusal refusal;
-    uint64_t random = seed * 7;
+    uint64_t random = seed * 7, budgets = seed * 13;
     CHECK_OK(pb_plan(g, &request, &resident));
     const uint64_t all = resident->tier_bytes[PB_TIER_DEVICE];
     // Whose processors take so long that state comes to the device.
@@ -260,7 +260,7 @@ static void try_graph(uint64_t seed, const char *folder) {
     streams.host_adamw /= 1000;
     for (int b = 0; b < BUDGETS; b++) {
         pb_program *p = NULL;
-        request.budget[PB_TIER_DEVICE] = all * (350 + support_random(&random, 600)) / 1000;
+        request.budget[PB_TIER_DEVICE] = all * (350 + support_random(&budgets, 600)) / 1000;
         request.machine = b % 3 ? &streams : NULL;
         request.refusal = &refusal;
         request.budget[PB_TIER_HOST] = b % 4 == 3 ? all / 2 : UINT64_MAX;
