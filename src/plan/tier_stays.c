@@ -277,10 +277,13 @@ static bool apply_if_useful(tally *t, const pb_relief *r, bool on) {
         switch_relief(t->p, r, 0, on);
         const uint32_t after = stays(t->p, r->index, t->after);
         const uint64_t bytes = t->p->segments[r->index].bytes;
-        // What is no longer remade adds its own bytes, but its stand-ins are gone.
+        // What is no longer remade adds its own bytes, but its stand-ins are gone. A gap over which it is remade has
+        // the stand-ins alone to vacate.
+        const bool others = concerned_count(t->p, r) > 1;
         const bool useful =
-            on ? relieves(t, before, after) : r->kind == PB_RELIEF_REMAKE || !overflows(t, bytes, before, after);
-        if (useful && concerned_count(t->p, r) == 1) {
+            (others && r->kind == PB_RELIEF_GAP) ||
+            (on ? relieves(t, before, after) : r->kind == PB_RELIEF_REMAKE || !overflows(t, bytes, before, after));
+        if (useful && !others) {
             count_change(t, bytes, before, after);
             return true;
         }
