@@ -261,13 +261,22 @@ static pb_status fit(pb_pager *p, pb_tier_problem *t, relief_list *list, uint64_
         alternate[i] = t->segments[i].alternate;
     }
     uint64_t target = budget;
-    bool last = false;  // that more leaves is of no use: once more with all of the budget
+    bool last = false;       // that more leaves is of no use: once more with all of the budget,
+    uint64_t exhausted = 0;  // unless all was tried with that: its height
     for (int attempt = 0;; attempt++) {
         reset(t, home, alternate);
         bool fits = pb_tier_relieve(t, list->items, list->count, target - reserved(p, target));
-        if (!fits) {
+        // Without a reserve it would be as before.
+        if (!fits && p->exhausted && t == &p->device && reserved(p, target))
+            PB_FAIL(PB_ERR_BUDGET, "too much for the budget");
+        if (!fits && reserved(p, target)) {
             reset(t, home, alternate);
             fits = pb_tier_relieve(t, list->items, list->count, target);
+        }
+        if (!fits && exhausted) {
+            *needed = exhausted;
+            p->unplaced = true;
+            PB_FAIL(PB_ERR_BUDGET, "too much for the budget");
         }
         if (!fits && target < budget && !last) {
             target = budget;
@@ -282,11 +291,12 @@ static pb_status fit(pb_pager *p, pb_tier_problem *t, relief_list *list, uint64_
         if (p->estimates) break;
         PB_TRY(place(p, t, budget, alignment, false, scratch, scratch_offset, height));
         // Where little is missing, a little more that leaves is better than moves with less time.
-        if (*height > budget && (last || attempt >= PATIENT || *height - budget > budget / 32))
-            PB_TRY(place(p, t, budget, alignment, true, scratch, scratch_offset, height));
+        const bool shorten = *height > budget && (last || attempt >= PATIENT || *height - budget > budget / 32);
+        if (shorten) PB_TRY(place(p, t, budget, alignment, true, scratch, scratch_offset, height));
         if (*height <= budget) break;
         const uint64_t over = *height - budget;
-        if (target < budget && !last && attempt + 1 >= TRIES) {
+        if (target == budget && shorten) exhausted = *height;
+        if (target < budget && !last && !exhausted && attempt + 1 >= TRIES) {
             target = budget;
             last = true;
             continue;
