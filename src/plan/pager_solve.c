@@ -386,13 +386,14 @@ static pb_status host_accesses(pb_pager *p, uint32_t s, const uint32_t *update_s
 }
 
 // Like on the device (pager_build.c), the step's end leaves room for what a flush brings to the host for any one chunk
-// that the host updates. What only passes through takes less.
+// that the host updates, its next unit's state arriving while the last one's leaves. What only passes through takes
+// less.
 static void leave_room(pb_pager *p) {
     const pb_chunking *l = p->layout;
     uint64_t most = 0;
     for (uint32_t u = 0; u < l->unit_count; u++) {
         const pb_layout_chunk *c = &l->chunks[l->units[u].chunk];
-        const uint64_t bytes = pb_aligned(l->units[u].state_bytes, PB_EXTENT_ALIGNMENT) +
+        const uint64_t bytes = 2 * pb_aligned(l->units[u].state_bytes, PB_EXTENT_ALIGNMENT) +
                                pb_aligned(c->weight_bytes, PB_EXTENT_ALIGNMENT) +
                                pb_aligned(c->gradient_bytes, PB_EXTENT_ALIGNMENT);
         if (bytes > most) most = bytes;
