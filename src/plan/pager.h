@@ -42,6 +42,7 @@ typedef struct pb_pager {
     bool adopted;  // the layout's homes are given
     pb_attempt attempt;
     bool estimates;  // decides what moves, but finds no offsets
+    bool exhausted;  // with no reserve on the device no offsets were found before
     pb_slot *slots;
     uint32_t slot_count;  // of what is done; the problems have one more
     double *seconds;      // slot_count + 2

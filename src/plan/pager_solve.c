@@ -280,13 +280,22 @@ static pb_status fit(pb_pager *p, pb_tier_problem *t, relief_list *list, uint64_
         alternate[i] = t->segments[i].alternate;
     }
     uint64_t target = budget;
-    bool last = false;  // that more leaves is of no use: once more with all of the budget
+    bool last = false;       // that more leaves is of no use: once more with all of the budget,
+    uint64_t exhausted = 0;  // unless all was tried with that: its height
     for (int attempt = 0;; attempt++) {
         reset(t, home, alternate);
         bool fits = pb_tier_relieve(t, list->items, list->count, target - reserved(p, target));
-        if (!fits) {
+        // Without a reserve it would be as before.
+        if (!fits && p->exhausted && t == &p->device && reserved(p, target))
+            PB_FAIL(PB_ERR_BUDGET, "too much for the budget");
+        if (!fits && reserved(p, target)) {
             reset(t, home, alternate);
             fits = pb_tier_relieve(t, list->items, list->count, target);
+        }
+        if (!fits && exhausted) {
+            *needed = exhausted;
+            p->unplaced = true;
+            PB_FAIL(PB_ERR_BUDGET, "too much for the budget");
         }
         if (!fits && target < budget && !last) {
             target = budget;
@@ -301,11 +310,12 @@ static pb_status fit(pb_pager *p, pb_tier_problem *t, relief_list *list, uint64_
         if (p->estimates) break;
         PB_TRY(place(p, t, budget, alignment, false, scratch, scratch_offset, height));
         // Where little is missing, a little more that leaves is better than moves with less time.
-        if (*height > budget && (last || attempt >= PATIENT || *height - budget > budget / 32))
-            PB_TRY(place(p, t, budget, alignment, true, scratch, scratch_offset, height));
+        const bool shorten = *height > budget && (last || attempt >= PATIENT || *height - budget > budget / 32);
+        if (shorten) PB_TRY(place(p, t, budget, alignment, true, scratch, scratch_offset, height));
         if (*height <= budget) break;
         const uint64_t over = *height - budget;
-        if (target < budget && !last && attempt + 1 >= TRIES) {
+        if (target == budget && shorten) exhausted = *height;
+        if (target < budget && !last && !exhausted && attempt + 1 >= TRIES) {
             target = budget;
             last = true;
             continue;
@@ -395,13 +405,14 @@ static pb_status host_accesses(pb_pager *p, uint32_t s, const uint32_t *update_s
 }
 
 // Like on the device (pager_build.c), the step's end leaves room for what a flush brings to the host for any one chunk
-// that the host updates. What only passes through takes less.
+// that the host updates, its next unit's state arriving while the last one's leaves. What only passes through takes
+// less.
 static void leave_room(pb_pager *p) {
     const pb_chunking *l = p->layout;
     uint64_t most = 0;
     for (uint32_t u = 0; u < l->unit_count; u++) {
         const pb_layout_chunk *c = &l->chunks[l->units[u].chunk];
-        const uint64_t bytes = pb_aligned(l->units[u].state_bytes, PB_EXTENT_ALIGNMENT) +
+        const uint64_t bytes = 2 * pb_aligned(l->units[u].state_bytes, PB_EXTENT_ALIGNMENT) +
                                pb_aligned(c->weight_bytes, PB_EXTENT_ALIGNMENT) +
                                pb_aligned(c->gradient_bytes, PB_EXTENT_ALIGNMENT);
         if (bytes > most) most = bytes;

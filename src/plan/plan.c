@@ -74,6 +74,7 @@ typedef struct setting {
     pb_pager pager;  // its arena is NULL until then
     pb_chunking layout;
     pb_tier_segment *segments;  // as they were built
+    bool exhausted;             // a quick attempt without a reserve found no offsets on the device
 } setting;
 
 static pb_status build(const pb_graph *graph, const pb_plan_request *request, uint64_t unit, pb_strategy strategy,
@@ -119,14 +120,16 @@ static void note_needed(const uint64_t needed[PB_TIER_COUNT], outcome *o) {
         if (needed[t] && needed[t] < o->needed[t]) o->needed[t] = needed[t];
 }
 
-static pb_status try_attempt(const setting *b, pb_attempt attempt, outcome *o) {
+static pb_status try_attempt(setting *b, pb_attempt attempt, outcome *o) {
     pb_status status = PB_OK;
     pb_program *program = NULL;
     pb_prediction prediction;
     uint64_t needed[PB_TIER_COUNT];
     pb_pager p;
     PB_TRY(begin(b, attempt, &p));
+    p.exhausted = b->exhausted;
     status = pb_pager_solve(&p, needed);
+    if (p.request->quick && p.unplaced && !(attempt.reserve > 0) && needed[PB_TIER_DEVICE]) b->exhausted = true;
     o->gap = 0;
     o->unplaced |= p.unplaced;
     if (status == PB_ERR_BUDGET) note_needed(needed, o);

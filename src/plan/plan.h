@@ -32,12 +32,12 @@ typedef struct pb_plan_request {
 // Errors: PB_ERR_BUDGET (names the smallest budget that works), PB_ERR_MEMORY.
 pb_status pb_plan(const pb_graph *graph, const pb_plan_request *request, pb_program **program);
 
-// What no plan that moves something is much faster than, in seconds: for choosing among graphs that do the same. Takes a
-// fraction of a plan's time. 0: not known; it may not fit.
+// What no plan that moves something is much faster than, in seconds: for choosing among graphs that do the same. Takes
+// a fraction of a plan's time. 0: not known; it may not fit.
 pb_status pb_plan_bound(const pb_graph *graph, const pb_plan_request *request, double *seconds);
 
-// What no plan that moves something is much faster than, in seconds: for choosing among graphs that do the same. Takes a
-// fraction of a plan's time. 0: not known; it may not fit.
+// What no plan that moves something is much faster than, in seconds: for choosing among graphs that do the same. Takes
+// a fraction of a plan's time. 0: not known; it may not fit.
 pb_status pb_plan_bound(const pb_graph *graph, const pb_plan_request *request, double *seconds);
 
 // Independent of the planner: simulates the tiers byte range by byte range, with every order of events that the lanes

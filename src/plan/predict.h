@@ -40,9 +40,9 @@ const char *pb_bound_name(pb_bound bound);  // "compute", "upload", "host memory
 
 // What there is to do in a step, or in some of it.
 typedef struct pb_work {
-    double compute, updates;       // seconds of lanes COMPUTE and HOST,
-    double update_bytes;           // and the bytes of host memory that the latter touches
-    double moved[PB_LANE_COUNT];   // bytes on each link
+    double compute, updates;      // seconds of lanes COMPUTE and HOST,
+    double update_bytes;          // and the bytes of host memory that the latter touches
+    double moved[PB_LANE_COUNT];  // bytes on each link
 } pb_work;
 
 // Seconds that it takes at least, by what bounds it.

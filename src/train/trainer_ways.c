@@ -194,8 +194,7 @@ static void *prepare_ways(void *argument) {
         way *w = &ways[k];
         pb_status status = w->carries ? choose_carry(&w->request, &w->limits, w->programs) : PB_OK;
         const bool same = w->carries && !w->programs->carry;  // as the one with gradients kept
-        if (status == PB_OK && !same)
-            status = pb_programs_bound_way(&w->request, &w->limits, w->programs, &w->bound);
+        if (status == PB_OK && !same) status = pb_programs_bound_way(&w->request, &w->limits, w->programs, &w->bound);
         finish_way(w, status);
         if (same && status == PB_OK) w->status = PB_ERR_UNSUPPORTED;
     }
