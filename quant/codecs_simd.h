@@ -189,26 +189,40 @@ static void encode8(bool is_signed, const float *x, int64_t n, uint8_t *codes, f
     memcpy(codes + i, padded_codes, (size_t)(n - i));
 }
 
-SIMD vf look_up(const float map[256], const uint8_t *c) {
 #if defined(PB_SIMD_512)
+SIMD vf look_up(const float map[256], const uint8_t *c) {
     return (vf)_mm512_i32gather_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)c)), map, 4);
-#else
-    uint64_t all;
-    memcpy(&all, c, sizeof all);
-    return (vf){map[all & 255],       map[all >> 8 & 255],  map[all >> 16 & 255], map[all >> 24 & 255],
-                map[all >> 32 & 255], map[all >> 40 & 255], map[all >> 48 & 255], map[all >> 56]};
-#endif
 }
+#else
+// Two codes to a load, the second one a shift away. What bounds this is how many operations the processor takes in, not
+// what they are.
+SIMD uint32_t two_codes(const uint8_t *c) {
+    uint16_t both;
+    memcpy(&both, c, sizeof both);
+    uint32_t wide = both;
+    __asm__("" : "+r"(wide));  // or the compiler cuts off once more what a shift has cut off
+    return wide;
+}
+
+SIMD __m128 look_up_four(const float map[256], const uint8_t *c) {
+    const uint32_t low = two_codes(c), high = two_codes(c + 2);
+    return (__m128){map[low & 255], map[low >> 8], map[high & 255], map[high >> 8]};
+}
+
+SIMD vf look_up(const float map[256], const uint8_t *c) {
+    return (vf)_mm256_insertf128_ps(_mm256_castps128_ps256(look_up_four(map, c)), look_up_four(map, c + 4), 1);
+}
+#endif
 
 static void decode8(bool is_signed, const uint8_t *codes, const float *scales, int64_t n, float *x) {
     const float *map = pb_block8_map[!is_signed];
-    for (int64_t block = 0; block < n; block += PB_BLOCK8) {
-        const int64_t end = least(block + PB_BLOCK8, n);
-        const float scale = scales[block / PB_BLOCK8];
-        int64_t i = block;
-        for (; i + LANES <= end; i += LANES) simd_store(x + i, look_up(map, codes + i) * scale);
-        for (; i < end; i++) x[i] = map[codes[i]] * scale;
+    const int64_t whole = n / PB_BLOCK8 * PB_BLOCK8;
+    for (int64_t i = 0; i < whole; i += 4 * LANES) {
+        const vf scale = simd_set(scales[i / PB_BLOCK8]);
+        UNROLLED
+        for (int k = 0; k < 4 * LANES; k += LANES) simd_store(x + i + k, look_up(map, codes + i + k) * scale);
     }
+    for (int64_t i = whole; i < n; i++) x[i] = map[codes[i]] * scales[i / PB_BLOCK8];
 }
 
 // --- Split weights ---
