@@ -83,8 +83,8 @@ SIMD drawn_words end_mixing(const round_keys *k, const counter_lanes *c) {
     const int last = PB_PHILOX_ROUNDS - 1;
     const __m256i first = last_words(times_m1(c->c2), k->k0[last], c->c1);
     const __m256i second = last_words(times_m0(c->c0), k->k1[last], c->c3);
-    return (drawn_words){{_mm256_permute2x128_si256(first, second, 0x20),
-                          _mm256_permute2x128_si256(first, second, 0x31)}};
+    return (drawn_words){
+        {_mm256_permute2x128_si256(first, second, 0x20), _mm256_permute2x128_si256(first, second, 0x31)}};
 }
 
 // Sixteen numbers, none of which is a NaN. A word has the bits of two neighbours: those at even places take its lower
@@ -127,6 +127,8 @@ static void round_without_carry(const pb_random_key *key, uint64_t block, const 
     make_round_keys(key, (uint32_t)(block >> 32), &keys);
     int64_t i = 0;
     for (; i + 2 * DRAWN <= n; i += 2 * DRAWN, block += 2 * BLOCKS) {  // two at a time: products take a while
+        for (int k = 0; k < 2 * DRAWN; k += 16) __builtin_prefetch(x + i + k + AHEAD);
+        for (int k = 0; k < 2 * DRAWN; k += 32) __builtin_prefetch(to + i + k + AHEAD, 1);
         counter_lanes a = begin_mixing(&keys, (uint32_t)block), b = begin_mixing(&keys, (uint32_t)block + BLOCKS);
         UNROLLED
         for (int round = 3; round < PB_PHILOX_ROUNDS - 1; round++) {

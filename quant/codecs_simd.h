@@ -9,6 +9,9 @@ typedef uint64_t vq __attribute__((vector_size(4 * LANES)));
 typedef int16_t vs_memory __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
 typedef uint32_t vu_memory __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
+// The processor does not look far enough ahead for lines that it will need: so many elements.
+enum { AHEAD = 512 };
+
 SIMD int64_t least(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
@@ -166,11 +169,10 @@ SIMD void encode_block(const float *x, const decade_table *t, uint8_t *codes, fl
 
 #if defined(PB_SIMD_512)
 // The whole blocks of x; returns the index behind them.
-static int64_t encode_blocks(bool is_signed, const float *x, int64_t n, uint8_t *codes, float *scales,
-                             const decade_table *t) {
-    (void)is_signed;
+static int64_t encode_blocks(bool is_signed, const float *x, int64_t n, uint8_t *codes, float *scales) {
+    const decade_table t = load_decades(is_signed);
     int64_t i = 0;
-    for (; i + PB_BLOCK8 <= n; i += PB_BLOCK8) encode_block(x + i, t, codes + i, scales + i / PB_BLOCK8);
+    for (; i + PB_BLOCK8 <= n; i += PB_BLOCK8) encode_block(x + i, &t, codes + i, scales + i / PB_BLOCK8);
     return i;
 }
 #else
@@ -178,10 +180,10 @@ static int64_t encode_blocks(bool is_signed, const float *x, int64_t n, uint8_t 
 #endif
 
 static void encode8(bool is_signed, const float *x, int64_t n, uint8_t *codes, float *scales) {
-    const decade_table t = load_decades(is_signed);
-    const int64_t i = encode_blocks(is_signed, x, n, codes, scales, &t);
+    const int64_t i = encode_blocks(is_signed, x, n, codes, scales);
     if (i == n) return;
     // Zeros change nothing in the others.
+    const decade_table t = load_decades(is_signed);
     float padded[PB_BLOCK8] = {0};
     uint8_t padded_codes[PB_BLOCK8];
     memcpy(padded, x + i, (size_t)(n - i) * sizeof *x);
@@ -219,6 +221,8 @@ static void decode8(bool is_signed, const uint8_t *codes, const float *scales, i
     const int64_t whole = n / PB_BLOCK8 * PB_BLOCK8;
     for (int64_t i = 0; i < whole; i += 4 * LANES) {
         const vf scale = simd_set(scales[i / PB_BLOCK8]);
+        __builtin_prefetch(codes + i + AHEAD);
+        for (int k = 0; k < 4 * LANES; k += 16) __builtin_prefetch(x + i + k + AHEAD, 1);
         UNROLLED
         for (int k = 0; k < 4 * LANES; k += LANES) simd_store(x + i + k, look_up(map, codes + i + k) * scale);
     }
