@@ -135,15 +135,17 @@ static block_scale find_scale(const float *x) {
     return scale_of(&most);
 }
 
-// A usual block, and the scale of the one at `next`: found on the way, it need not be waited for. In two passes: in
-// one, a number meets 25 operations one after another, more than the processor finds other work for.
+// A usual block, and the scale of the one at `next`, if any: found on the way, it need not be waited for. In two
+// passes: in one, a number meets 25 operations one after another, more than the processor finds other work for.
 SIMD block_scale encode_usual_block(bool is_signed, const float *x, float inverse, uint8_t *codes, const float *next) {
     most_bits most = {{_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()}};
     __m256i points[PB_BLOCK8 / 16];
     for (int i = 0; i < PB_BLOCK8; i += 32) {
-        __builtin_prefetch(next + i + AHEAD);
-        __builtin_prefetch(next + i + AHEAD + 16);
-        take_most(&most, next + i);
+        if (next) {
+            __builtin_prefetch(next + i + AHEAD);
+            __builtin_prefetch(next + i + AHEAD + 16);
+            take_most(&most, next + i);
+        }
         store_points(x + i, _mm256_set1_ps(inverse), &points[i / 16]);
     }
     const block_scale scale = scale_of(&most);
@@ -151,27 +153,34 @@ SIMD block_scale encode_usual_block(bool is_signed, const float *x, float invers
     return scale;
 }
 
-SIMD int64_t encode_blocks_of(bool is_signed, const float *x, int64_t n, uint8_t *codes, float *scales) {
-    const int64_t end = n / PB_BLOCK8 * PB_BLOCK8;
-    if (!end) return 0;
+static void encode_unusual_block(bool is_signed, const float *x, uint8_t *codes, float *scale) {
+    const decade_table t = load_decades(is_signed);
+    encode_block(x, &t, codes, scale);
+}
+
+SIMD void encode_blocks_of(bool is_signed, const float *x, int64_t blocks, uint8_t *codes, float *scales) {
     block_scale scale = find_scale(x);
-    for (int64_t i = 0; i < end; i += PB_BLOCK8) {
-        const float *next = i + PB_BLOCK8 < end ? x + i + PB_BLOCK8 : x + i;
+    for (; blocks; blocks--, x += PB_BLOCK8, codes += PB_BLOCK8, scales++) {
+        const float *next = x + PB_BLOCK8;
         if (scale.bits < LEAST_USUAL || scale.bits >= MOST_USUAL) {
-            const decade_table t = load_decades(is_signed);
-            encode_block(x + i, &t, codes + i, scales + i / PB_BLOCK8);
-            scale = find_scale(next);
+            encode_unusual_block(is_signed, x, codes, scales);
+            if (blocks > 1) scale = find_scale(next);
             continue;
         }
-        scales[i / PB_BLOCK8] = pb_f32_from_bits((uint32_t)scale.bits);
-        scale = encode_usual_block(is_signed, x + i, scale.inverse, codes + i, next);
+        *scales = pb_f32_from_bits((uint32_t)scale.bits);
+        if (blocks > 1)
+            scale = encode_usual_block(is_signed, x, scale.inverse, codes, next);
+        else
+            encode_usual_block(is_signed, x, scale.inverse, codes, NULL);
     }
-    return end;
 }
 
 // The whole blocks of x; returns the index behind them.
 static int64_t encode_blocks(bool is_signed, const float *x, int64_t n, uint8_t *codes, float *scales) {
-    return is_signed ? encode_blocks_of(true, x, n, codes, scales) : encode_blocks_of(false, x, n, codes, scales);
+    const int64_t blocks = n / PB_BLOCK8;
+    if (blocks && is_signed) encode_blocks_of(true, x, blocks, codes, scales);
+    if (blocks && !is_signed) encode_blocks_of(false, x, blocks, codes, scales);
+    return blocks * PB_BLOCK8;
 }
 
 #endif
