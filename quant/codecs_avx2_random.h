@@ -3,6 +3,7 @@
 #define PB_QUANT_CODECS_AVX2_RANDOM_H
 
 enum { BLOCKS = 4, DRAWN = BLOCKS * PB_PHILOX_ELEMENTS };  // blocks at a time, one to a 64-bit lane; their elements
+enum { ABREAST = 3 };
 
 // Of a block's counter only the lowest word differs from the next one's, as long as there is no carry: so half of the
 // first two rounds, and a part of the third, is the same for all and done once.
@@ -121,24 +122,34 @@ SIMD void round_drawn(const pb_random_key *key, uint64_t block, const float *x, 
     round_sixteen(c, d, words->of[1], to + DRAWN / 2);
 }
 
+// `groups` times DRAWN numbers. A product takes a while, so several groups go abreast.
+SIMD void round_groups(const pb_random_key *key, const round_keys *keys, int groups, uint64_t block, const float *x,
+                       uint16_t *to) {
+    counter_lanes c[ABREAST];
+    for (int k = 0; k < groups * DRAWN; k += 16) __builtin_prefetch(x + k + AHEAD);
+    for (int k = 0; k < groups * DRAWN; k += 32) __builtin_prefetch(to + k + AHEAD, 1);
+    UNROLLED
+    for (int g = 0; g < groups; g++) c[g] = begin_mixing(keys, (uint32_t)block + (uint32_t)g * BLOCKS);
+    UNROLLED
+    for (int round = 3; round < PB_PHILOX_ROUNDS - 1; round++) {
+        UNROLLED
+        for (int g = 0; g < groups; g++) mix(keys, round, &c[g]);
+    }
+    UNROLLED
+    for (int g = 0; g < groups; g++) {
+        const drawn_words words = end_mixing(keys, &c[g]);
+        round_drawn(key, block + (uint64_t)g * BLOCKS, x + g * DRAWN, &words, to + g * DRAWN);
+    }
+}
+
 // Blocks that have the upper word of their counters in common.
 static void round_without_carry(const pb_random_key *key, uint64_t block, const float *x, int64_t n, uint16_t *to) {
     round_keys keys;
     make_round_keys(key, (uint32_t)(block >> 32), &keys);
     int64_t i = 0;
-    for (; i + 2 * DRAWN <= n; i += 2 * DRAWN, block += 2 * BLOCKS) {  // two at a time: products take a while
-        for (int k = 0; k < 2 * DRAWN; k += 16) __builtin_prefetch(x + i + k + AHEAD);
-        for (int k = 0; k < 2 * DRAWN; k += 32) __builtin_prefetch(to + i + k + AHEAD, 1);
-        counter_lanes a = begin_mixing(&keys, (uint32_t)block), b = begin_mixing(&keys, (uint32_t)block + BLOCKS);
-        UNROLLED
-        for (int round = 3; round < PB_PHILOX_ROUNDS - 1; round++) {
-            mix(&keys, round, &a);
-            mix(&keys, round, &b);
-        }
-        const drawn_words of_a = end_mixing(&keys, &a), of_b = end_mixing(&keys, &b);
-        round_drawn(key, block, x + i, &of_a, to + i);
-        round_drawn(key, block + BLOCKS, x + i + DRAWN, &of_b, to + i + DRAWN);
-    }
+    for (; i + ABREAST * DRAWN <= n; i += ABREAST * DRAWN, block += ABREAST * BLOCKS)
+        round_groups(key, &keys, ABREAST, block, x + i, to + i);
+    for (; i + DRAWN <= n; i += DRAWN, block += BLOCKS) round_groups(key, &keys, 1, block, x + i, to + i);
     round_slowly(key, block, x + i, n - i, to + i);
 }
 
