@@ -25,10 +25,6 @@ SIMD vi round_to_int(vf x) {
 #endif
 }
 
-SIMD vf select_signed(vi mask, vf a, vf b) {
-    return simd_select((vu)mask, a, b);
-}
-
 // --- 8-bit blocks ---
 
 // The constants of the decades, one to a lane. Which decade a distance from the middle lies in goes by its exponent: by
@@ -159,7 +155,7 @@ SIMD void encode_block(const float *x, const decade_table *t, uint8_t *codes, fl
     }
     const vf inverse = simd_set(1 / largest);
     for (int i = 0; i < PB_BLOCK8; i += 4 * LANES) {
-        for (int k = 0; k < 4 * LANES; k += 16) __builtin_prefetch(x + PB_BLOCK8 + i + k);
+        for (int k = 0; k < 4 * LANES; k += 16) __builtin_prefetch(x + AHEAD + i + k);
         vi c[4];
         UNROLLED
         for (int k = 0; k < 4; k++) c[k] = encode_lanes(simd_load(x + i + k * LANES), inverse, t);
@@ -251,25 +247,32 @@ SIMD vf join_bf16(vu work, vi residual, bool wide) {
     return simd_from_bits((work << 16) + (vu)distance);
 }
 
+// Comparisons with a sign, of what has none: one instruction.
 SIMD vi is_small(vf work) {
-    return (vi)((simd_bits(work) & 0x7fffffffu) <= (uint32_t)PB_SPLIT_SMALL_BITS);
+    return (vi)((vi)simd_bits(simd_abs(work)) < PB_SPLIT_SMALL_BITS + 1);
 }
 
 SIMD vi is_finite(vf work) {
-    return (vi)((simd_bits(work) & 0x7f800000u) != 0x7f800000u);
+    return (vi)((vi)simd_bits(simd_abs(work)) < 0x7f800000);
 }
 
-SIMD split_lanes split_f16(vf x, bool wide) {
-    const vh half = simd_to_f16(x);
+SIMD vi choose(vi mask, vi a, vi b) {
+#if defined(PB_SIMD_512)
+    return (a & mask) | (b & ~mask);
+#else
+    return (vi)_mm256_blendv_epi8((__m256i)b, (__m256i)a, (__m256i)mask);
+#endif
+}
+
+// The residual of x beside `half`, which it is rounded to.
+SIMD vi residual_f16(vf x, vh half, bool wide) {
     const vf work = simd_from_f16(half);
     const float most = wide ? PB_SPLIT16_SMALL_MOST : PB_SPLIT8_MOST;
     // Cut before it is rounded: the same, for an integer bound.
     const vi small = round_to_int(simd_clamp((x - work) * (wide ? PB_SPLIT16_SMALL : PB_SPLIT8_SMALL), -most, most));
     const vi units = (vi)(simd_bits(x) - simd_bits(work));
     const vi distance = wide ? units : round_to_int(__builtin_convertvector(units, vf) * PB_SPLIT8_F16);
-    const vi choice = is_small(work);
-    return (split_lanes){.work = __builtin_convertvector(half, vu),
-                         .residual = ((small & choice) | (distance & ~choice)) & is_finite(work)};
+    return choose(is_small(work), small, distance) & is_finite(work);
 }
 
 SIMD vf join_f16(vh half, vi residual, bool wide) {
@@ -277,7 +280,7 @@ SIMD vf join_f16(vh half, vi residual, bool wide) {
     const vf small = simd_fma(r, simd_set(wide ? PB_SPLIT16_SMALL_INVERSE : PB_SPLIT8_SMALL_INVERSE), work);
     const vi distance = wide ? residual : round_to_int(r * PB_SPLIT8_F16_INVERSE);
     const vf far = simd_from_bits(simd_bits(work) + (vu)(distance & is_finite(work)));
-    return select_signed(is_small(work) & (vi)(residual != 0), small, far);
+    return (vf)choose(is_small(work) & (vi)(residual != 0), (vi)small, (vi)far);
 }
 
 // 2 LANES integers as 16 bits, and 4 LANES as 8 bits. They fit.
@@ -318,13 +321,19 @@ SIMD void split_group(pb_dtype type, bool wide, const float *x, uint16_t *work, 
     UNROLLED
     for (int k = 0; k < 4; k++) {
         const vf v = simd_load(x + k * LANES);
-        const split_lanes s = type == PB_BF16 ? split_bf16(v, wide) : split_f16(v, wide);
-        w[k] = (vi)(s.work << 16) >> 16;  // with the sign that 16 bits have
-        r[k] = s.residual;
+        if (type == PB_BF16) {
+            const split_lanes s = split_bf16(v, wide);
+            w[k] = (vi)(s.work << 16) >> 16;  // with the sign that 16 bits have
+            r[k] = s.residual;
+        } else {
+            const vh half = simd_to_f16(v);
+            *(vh_memory *)(work + k * LANES) = half;
+            r[k] = residual_f16(v, half, wide);
+        }
     }
     UNROLLED
     for (int k = 0; k < 4; k += 2) {
-        store_16((int16_t *)work + k * LANES, w[k], w[k + 1]);
+        if (type == PB_BF16) store_16((int16_t *)work + k * LANES, w[k], w[k + 1]);
         if (wide) store_16((int16_t *)residual + k * LANES, r[k], r[k + 1]);
     }
     if (!wide) store_8(residual, r);
@@ -344,7 +353,12 @@ SIMD void join_group(pb_dtype type, bool wide, const uint16_t *work, const void 
 SIMD void split_as(pb_dtype type, bool wide, const float *x, int64_t n, uint16_t *work, char *residual) {
     const int64_t bytes = wide ? 2 : 1;
     int64_t i = 0;
-    for (; i + GROUP <= n; i += GROUP) split_group(type, wide, x + i, work + i, residual + i * bytes);
+    for (; i + GROUP <= n; i += GROUP) {
+        for (int k = 0; k < GROUP; k += 16) __builtin_prefetch(x + i + k + AHEAD);
+        for (int k = 0; k < GROUP; k += 32) __builtin_prefetch(work + i + k + AHEAD, 1);
+        __builtin_prefetch(residual + (i + AHEAD) * bytes, 1);
+        split_group(type, wide, x + i, work + i, residual + i * bytes);
+    }
     if (i == n) return;
     float last[GROUP] = {0};
     uint16_t last_work[GROUP];
@@ -358,7 +372,12 @@ SIMD void split_as(pb_dtype type, bool wide, const float *x, int64_t n, uint16_t
 SIMD void join_as(pb_dtype type, bool wide, const uint16_t *work, const char *residual, int64_t n, float *x) {
     const int64_t bytes = wide ? 2 : 1;
     int64_t i = 0;
-    for (; i + GROUP <= n; i += GROUP) join_group(type, wide, work + i, residual + i * bytes, x + i);
+    for (; i + GROUP <= n; i += GROUP) {
+        for (int k = 0; k < GROUP; k += 32) __builtin_prefetch(work + i + k + AHEAD);
+        __builtin_prefetch(residual + (i + AHEAD) * bytes);
+        for (int k = 0; k < GROUP; k += 16) __builtin_prefetch(x + i + k + AHEAD, 1);
+        join_group(type, wide, work + i, residual + i * bytes, x + i);
+    }
     if (i == n) return;
     float last[GROUP];
     uint16_t last_work[GROUP] = {0};
