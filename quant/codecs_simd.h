@@ -227,6 +227,14 @@ static void decode8(bool is_signed, const uint8_t *codes, const float *scales, i
 
 // --- Split weights ---
 
+SIMD vi choose(vi mask, vi a, vi b) {
+#if defined(PB_SIMD_512)
+    return (a & mask) | (b & ~mask);
+#else
+    return (vi)_mm256_blendv_epi8((__m256i)b, (__m256i)a, (__m256i)mask);
+#endif
+}
+
 typedef struct split_lanes {
     vu work;  // 16 bits
     vi residual;
@@ -235,7 +243,7 @@ typedef struct split_lanes {
 SIMD split_lanes split_bf16(vf x, bool wide) {
     const vu u = simd_bits(x), nan = (vu)(x != x);
     const vu rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
-    split_lanes s = {.work = (((u >> 16) | 0x40u) & nan) | (rounded & ~nan)};
+    split_lanes s = {.work = (vu)choose((vi)nan, (vi)((u >> 16) | 0x40u), (vi)rounded)};
     const vi distance = (vi)((u - (s.work << 16)) & ~nan);
     s.residual =
         wide ? distance + (vi)(distance > 32767) : round_to_int(__builtin_convertvector(distance, vf) * PB_SPLIT8_BF16);
@@ -254,14 +262,6 @@ SIMD vi is_small(vf work) {
 
 SIMD vi is_finite(vf work) {
     return (vi)((vi)simd_bits(simd_abs(work)) < 0x7f800000);
-}
-
-SIMD vi choose(vi mask, vi a, vi b) {
-#if defined(PB_SIMD_512)
-    return (a & mask) | (b & ~mask);
-#else
-    return (vi)_mm256_blendv_epi8((__m256i)b, (__m256i)a, (__m256i)mask);
-#endif
 }
 
 // The residual of x beside `half`, which it is rounded to.
@@ -294,6 +294,16 @@ SIMD void store_16(int16_t *to, vi low, vi high) {
 #endif
 }
 
+SIMD void store_unsigned_16(uint16_t *to, vu low, vu high) {
+#if defined(PB_SIMD_512)
+    *(vh_memory *)to = __builtin_convertvector(low, vh);
+    *(vh_memory *)(to + LANES) = __builtin_convertvector(high, vh);
+#else
+    _mm256_storeu_si256((__m256i *)to,
+                        _mm256_permute4x64_epi64(_mm256_packus_epi32((__m256i)low, (__m256i)high), 0xd8));
+#endif
+}
+
 SIMD void store_8(int8_t *to, const vi x[4]) {
 #if defined(PB_SIMD_512)
     UNROLLED
@@ -317,13 +327,14 @@ SIMD vi load_8(const int8_t *from) {
 enum { GROUP = 4 * LANES };  // elements at a time
 
 SIMD void split_group(pb_dtype type, bool wide, const float *x, uint16_t *work, void *residual) {
-    vi w[4], r[4];
+    vu w[4];
+    vi r[4];
     UNROLLED
     for (int k = 0; k < 4; k++) {
         const vf v = simd_load(x + k * LANES);
         if (type == PB_BF16) {
             const split_lanes s = split_bf16(v, wide);
-            w[k] = (vi)(s.work << 16) >> 16;  // with the sign that 16 bits have
+            w[k] = s.work;
             r[k] = s.residual;
         } else {
             const vh half = simd_to_f16(v);
@@ -333,7 +344,7 @@ SIMD void split_group(pb_dtype type, bool wide, const float *x, uint16_t *work, 
     }
     UNROLLED
     for (int k = 0; k < 4; k += 2) {
-        if (type == PB_BF16) store_16((int16_t *)work + k * LANES, w[k], w[k + 1]);
+        if (type == PB_BF16) store_unsigned_16(work + k * LANES, w[k], w[k + 1]);
         if (wide) store_16((int16_t *)residual + k * LANES, r[k], r[k + 1]);
     }
     if (!wide) store_8(residual, r);
