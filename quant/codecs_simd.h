@@ -217,8 +217,6 @@ static void decode8(bool is_signed, const uint8_t *codes, const float *scales, i
     const int64_t whole = n / PB_BLOCK8 * PB_BLOCK8;
     for (int64_t i = 0; i < whole; i += 4 * LANES) {
         const vf scale = simd_set(scales[i / PB_BLOCK8]);
-        __builtin_prefetch(codes + i + AHEAD);
-        for (int k = 0; k < 4 * LANES; k += 16) __builtin_prefetch(x + i + k + AHEAD, 1);
         UNROLLED
         for (int k = 0; k < 4 * LANES; k += LANES) simd_store(x + i + k, look_up(map, codes + i + k) * scale);
     }
