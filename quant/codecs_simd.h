@@ -9,6 +9,9 @@ typedef uint64_t vq __attribute__((vector_size(4 * LANES)));
 typedef int16_t vs_memory __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
 typedef uint32_t vu_memory __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
+// The processor does not look far enough ahead for lines that it will need: so many elements.
+enum { AHEAD = 512 };
+
 SIMD int64_t least(int64_t a, int64_t b) {
     return a < b ? a : b;
 }
@@ -20,10 +23,6 @@ SIMD vi round_to_int(vf x) {
 #else
     return (vi)_mm256_cvtps_epi32((__m256)x);
 #endif
-}
-
-SIMD vf select_signed(vi mask, vf a, vf b) {
-    return simd_select((vu)mask, a, b);
 }
 
 // --- 8-bit blocks ---
@@ -156,7 +155,7 @@ SIMD void encode_block(const float *x, const decade_table *t, uint8_t *codes, fl
     }
     const vf inverse = simd_set(1 / largest);
     for (int i = 0; i < PB_BLOCK8; i += 4 * LANES) {
-        for (int k = 0; k < 4 * LANES; k += 16) __builtin_prefetch(x + PB_BLOCK8 + i + k);
+        for (int k = 0; k < 4 * LANES; k += 16) __builtin_prefetch(x + AHEAD + i + k);
         vi c[4];
         UNROLLED
         for (int k = 0; k < 4; k++) c[k] = encode_lanes(simd_load(x + i + k * LANES), inverse, t);
@@ -166,11 +165,10 @@ SIMD void encode_block(const float *x, const decade_table *t, uint8_t *codes, fl
 
 #if defined(PB_SIMD_512)
 // The whole blocks of x; returns the index behind them.
-static int64_t encode_blocks(bool is_signed, const float *x, int64_t n, uint8_t *codes, float *scales,
-                             const decade_table *t) {
-    (void)is_signed;
+static int64_t encode_blocks(bool is_signed, const float *x, int64_t n, uint8_t *codes, float *scales) {
+    const decade_table t = load_decades(is_signed);
     int64_t i = 0;
-    for (; i + PB_BLOCK8 <= n; i += PB_BLOCK8) encode_block(x + i, t, codes + i, scales + i / PB_BLOCK8);
+    for (; i + PB_BLOCK8 <= n; i += PB_BLOCK8) encode_block(x + i, &t, codes + i, scales + i / PB_BLOCK8);
     return i;
 }
 #else
@@ -178,10 +176,10 @@ static int64_t encode_blocks(bool is_signed, const float *x, int64_t n, uint8_t 
 #endif
 
 static void encode8(bool is_signed, const float *x, int64_t n, uint8_t *codes, float *scales) {
-    const decade_table t = load_decades(is_signed);
-    const int64_t i = encode_blocks(is_signed, x, n, codes, scales, &t);
+    const int64_t i = encode_blocks(is_signed, x, n, codes, scales);
     if (i == n) return;
     // Zeros change nothing in the others.
+    const decade_table t = load_decades(is_signed);
     float padded[PB_BLOCK8] = {0};
     uint8_t padded_codes[PB_BLOCK8];
     memcpy(padded, x + i, (size_t)(n - i) * sizeof *x);
@@ -189,29 +187,51 @@ static void encode8(bool is_signed, const float *x, int64_t n, uint8_t *codes, f
     memcpy(codes + i, padded_codes, (size_t)(n - i));
 }
 
-SIMD vf look_up(const float map[256], const uint8_t *c) {
 #if defined(PB_SIMD_512)
+SIMD vf look_up(const float map[256], const uint8_t *c) {
     return (vf)_mm512_i32gather_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)c)), map, 4);
-#else
-    uint64_t all;
-    memcpy(&all, c, sizeof all);
-    return (vf){map[all & 255],       map[all >> 8 & 255],  map[all >> 16 & 255], map[all >> 24 & 255],
-                map[all >> 32 & 255], map[all >> 40 & 255], map[all >> 48 & 255], map[all >> 56]};
-#endif
 }
+#else
+// Two codes to a load, the second one a shift away. What bounds this is how many operations the processor takes in, not
+// what they are.
+SIMD uint32_t two_codes(const uint8_t *c) {
+    uint16_t both;
+    memcpy(&both, c, sizeof both);
+    uint32_t wide = both;
+    __asm__("" : "+r"(wide));  // or the compiler cuts off once more what a shift has cut off
+    return wide;
+}
+
+SIMD __m128 look_up_four(const float map[256], const uint8_t *c) {
+    const uint32_t low = two_codes(c), high = two_codes(c + 2);
+    return (__m128){map[low & 255], map[low >> 8], map[high & 255], map[high >> 8]};
+}
+
+SIMD vf look_up(const float map[256], const uint8_t *c) {
+    return (vf)_mm256_insertf128_ps(_mm256_castps128_ps256(look_up_four(map, c)), look_up_four(map, c + 4), 1);
+}
+#endif
 
 static void decode8(bool is_signed, const uint8_t *codes, const float *scales, int64_t n, float *x) {
     const float *map = pb_block8_map[!is_signed];
-    for (int64_t block = 0; block < n; block += PB_BLOCK8) {
-        const int64_t end = least(block + PB_BLOCK8, n);
-        const float scale = scales[block / PB_BLOCK8];
-        int64_t i = block;
-        for (; i + LANES <= end; i += LANES) simd_store(x + i, look_up(map, codes + i) * scale);
-        for (; i < end; i++) x[i] = map[codes[i]] * scale;
+    const int64_t whole = n / PB_BLOCK8 * PB_BLOCK8;
+    for (int64_t i = 0; i < whole; i += 4 * LANES) {
+        const vf scale = simd_set(scales[i / PB_BLOCK8]);
+        UNROLLED
+        for (int k = 0; k < 4 * LANES; k += LANES) simd_store(x + i + k, look_up(map, codes + i + k) * scale);
     }
+    for (int64_t i = whole; i < n; i++) x[i] = map[codes[i]] * scales[i / PB_BLOCK8];
 }
 
 // --- Split weights ---
+
+SIMD vi choose(vi mask, vi a, vi b) {
+#if defined(PB_SIMD_512)
+    return (a & mask) | (b & ~mask);
+#else
+    return (vi)_mm256_blendv_epi8((__m256i)b, (__m256i)a, (__m256i)mask);
+#endif
+}
 
 typedef struct split_lanes {
     vu work;  // 16 bits
@@ -221,7 +241,7 @@ typedef struct split_lanes {
 SIMD split_lanes split_bf16(vf x, bool wide) {
     const vu u = simd_bits(x), nan = (vu)(x != x);
     const vu rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
-    split_lanes s = {.work = (((u >> 16) | 0x40u) & nan) | (rounded & ~nan)};
+    split_lanes s = {.work = (vu)choose((vi)nan, (vi)((u >> 16) | 0x40u), (vi)rounded)};
     const vi distance = (vi)((u - (s.work << 16)) & ~nan);
     s.residual =
         wide ? distance + (vi)(distance > 32767) : round_to_int(__builtin_convertvector(distance, vf) * PB_SPLIT8_BF16);
@@ -233,25 +253,24 @@ SIMD vf join_bf16(vu work, vi residual, bool wide) {
     return simd_from_bits((work << 16) + (vu)distance);
 }
 
+// Comparisons with a sign, of what has none: one instruction.
 SIMD vi is_small(vf work) {
-    return (vi)((simd_bits(work) & 0x7fffffffu) <= (uint32_t)PB_SPLIT_SMALL_BITS);
+    return (vi)((vi)simd_bits(simd_abs(work)) < PB_SPLIT_SMALL_BITS + 1);
 }
 
 SIMD vi is_finite(vf work) {
-    return (vi)((simd_bits(work) & 0x7f800000u) != 0x7f800000u);
+    return (vi)((vi)simd_bits(simd_abs(work)) < 0x7f800000);
 }
 
-SIMD split_lanes split_f16(vf x, bool wide) {
-    const vh half = simd_to_f16(x);
+// The residual of x beside `half`, which it is rounded to.
+SIMD vi residual_f16(vf x, vh half, bool wide) {
     const vf work = simd_from_f16(half);
     const float most = wide ? PB_SPLIT16_SMALL_MOST : PB_SPLIT8_MOST;
     // Cut before it is rounded: the same, for an integer bound.
     const vi small = round_to_int(simd_clamp((x - work) * (wide ? PB_SPLIT16_SMALL : PB_SPLIT8_SMALL), -most, most));
     const vi units = (vi)(simd_bits(x) - simd_bits(work));
     const vi distance = wide ? units : round_to_int(__builtin_convertvector(units, vf) * PB_SPLIT8_F16);
-    const vi choice = is_small(work);
-    return (split_lanes){.work = __builtin_convertvector(half, vu),
-                         .residual = ((small & choice) | (distance & ~choice)) & is_finite(work)};
+    return choose(is_small(work), small, distance) & is_finite(work);
 }
 
 SIMD vf join_f16(vh half, vi residual, bool wide) {
@@ -259,7 +278,7 @@ SIMD vf join_f16(vh half, vi residual, bool wide) {
     const vf small = simd_fma(r, simd_set(wide ? PB_SPLIT16_SMALL_INVERSE : PB_SPLIT8_SMALL_INVERSE), work);
     const vi distance = wide ? residual : round_to_int(r * PB_SPLIT8_F16_INVERSE);
     const vf far = simd_from_bits(simd_bits(work) + (vu)(distance & is_finite(work)));
-    return select_signed(is_small(work) & (vi)(residual != 0), small, far);
+    return (vf)choose(is_small(work) & (vi)(residual != 0), (vi)small, (vi)far);
 }
 
 // 2 LANES integers as 16 bits, and 4 LANES as 8 bits. They fit.
@@ -270,6 +289,16 @@ SIMD void store_16(int16_t *to, vi low, vi high) {
 #else
     // The instruction works in halves: 0 1 2 3 of the first, 0 1 2 3 of the second, then the rest.
     _mm256_storeu_si256((__m256i *)to, _mm256_permute4x64_epi64(_mm256_packs_epi32((__m256i)low, (__m256i)high), 0xd8));
+#endif
+}
+
+SIMD void store_unsigned_16(uint16_t *to, vu low, vu high) {
+#if defined(PB_SIMD_512)
+    *(vh_memory *)to = __builtin_convertvector(low, vh);
+    *(vh_memory *)(to + LANES) = __builtin_convertvector(high, vh);
+#else
+    _mm256_storeu_si256((__m256i *)to,
+                        _mm256_permute4x64_epi64(_mm256_packus_epi32((__m256i)low, (__m256i)high), 0xd8));
 #endif
 }
 
@@ -296,17 +325,24 @@ SIMD vi load_8(const int8_t *from) {
 enum { GROUP = 4 * LANES };  // elements at a time
 
 SIMD void split_group(pb_dtype type, bool wide, const float *x, uint16_t *work, void *residual) {
-    vi w[4], r[4];
+    vu w[4];
+    vi r[4];
     UNROLLED
     for (int k = 0; k < 4; k++) {
         const vf v = simd_load(x + k * LANES);
-        const split_lanes s = type == PB_BF16 ? split_bf16(v, wide) : split_f16(v, wide);
-        w[k] = (vi)(s.work << 16) >> 16;  // with the sign that 16 bits have
-        r[k] = s.residual;
+        if (type == PB_BF16) {
+            const split_lanes s = split_bf16(v, wide);
+            w[k] = s.work;
+            r[k] = s.residual;
+        } else {
+            const vh half = simd_to_f16(v);
+            *(vh_memory *)(work + k * LANES) = half;
+            r[k] = residual_f16(v, half, wide);
+        }
     }
     UNROLLED
     for (int k = 0; k < 4; k += 2) {
-        store_16((int16_t *)work + k * LANES, w[k], w[k + 1]);
+        if (type == PB_BF16) store_unsigned_16(work + k * LANES, w[k], w[k + 1]);
         if (wide) store_16((int16_t *)residual + k * LANES, r[k], r[k + 1]);
     }
     if (!wide) store_8(residual, r);
@@ -326,7 +362,12 @@ SIMD void join_group(pb_dtype type, bool wide, const uint16_t *work, const void 
 SIMD void split_as(pb_dtype type, bool wide, const float *x, int64_t n, uint16_t *work, char *residual) {
     const int64_t bytes = wide ? 2 : 1;
     int64_t i = 0;
-    for (; i + GROUP <= n; i += GROUP) split_group(type, wide, x + i, work + i, residual + i * bytes);
+    for (; i + GROUP <= n; i += GROUP) {
+        for (int k = 0; k < GROUP; k += 16) __builtin_prefetch(x + i + k + AHEAD);
+        for (int k = 0; k < GROUP; k += 32) __builtin_prefetch(work + i + k + AHEAD, 1);
+        __builtin_prefetch(residual + (i + AHEAD) * bytes, 1);
+        split_group(type, wide, x + i, work + i, residual + i * bytes);
+    }
     if (i == n) return;
     float last[GROUP] = {0};
     uint16_t last_work[GROUP];
@@ -340,7 +381,12 @@ SIMD void split_as(pb_dtype type, bool wide, const float *x, int64_t n, uint16_t
 SIMD void join_as(pb_dtype type, bool wide, const uint16_t *work, const char *residual, int64_t n, float *x) {
     const int64_t bytes = wide ? 2 : 1;
     int64_t i = 0;
-    for (; i + GROUP <= n; i += GROUP) join_group(type, wide, work + i, residual + i * bytes, x + i);
+    for (; i + GROUP <= n; i += GROUP) {
+        for (int k = 0; k < GROUP; k += 32) __builtin_prefetch(work + i + k + AHEAD);
+        __builtin_prefetch(residual + (i + AHEAD) * bytes);
+        for (int k = 0; k < GROUP; k += 16) __builtin_prefetch(x + i + k + AHEAD, 1);
+        join_group(type, wide, work + i, residual + i * bytes, x + i);
+    }
     if (i == n) return;
     float last[GROUP];
     uint16_t last_work[GROUP] = {0};

@@ -23,14 +23,15 @@ static float *scales_at(const pb_tensor *t, int64_t i) {
     return (float *)t->data + i / PB_BLOCK8;
 }
 
-// Elements i .. i+n-1 of moment `slot` as floats.
-static void load_moment(const update *u, int slot, int64_t i, int64_t n, float *x) {
+// Elements i .. i+n-1 of moment `slot` as floats: in `x`, or where they lie.
+static const float *load_moment(const update *u, int slot, int64_t i, int64_t n, float *x) {
     const pb_tensor *t = &u->args->in[slot];
     const pb_tensor *scales = &u->args->in[slot == PB_ADAMW_M ? PB_ADAMW_M_SCALES : PB_ADAMW_V_SCALES];
     if (t->dtype == PB_U8)
         u->codecs->decode8(slot == PB_ADAMW_M, tile_address(t, i), scales_at(scales, i), n, x);
     else
-        u->rows->load(t->dtype, tile_address(t, i), x, n);
+        return tile_load(u->rows, t, i, n, x);
+    return x;
 }
 
 static void round_to(const update *u, pb_adamw_draw draw, const pb_tensor *t, int64_t i, int64_t n, const float *x) {
@@ -38,6 +39,7 @@ static void round_to(const update *u, pb_adamw_draw draw, const pb_tensor *t, in
     u->codecs->round_stochastic(&key, u->args->attr->adamw.first + i, x, n, tile_address(t, i));
 }
 
+// What the update put into a tile; fp32 it has put into its place.
 static void store_moment(const update *u, int slot, int64_t i, int64_t n, const float *x) {
     const bool first = slot == PB_ADAMW_NEW_M;
     const pb_tensor *t = &u->args->out[slot];
@@ -46,20 +48,19 @@ static void store_moment(const update *u, int slot, int64_t i, int64_t n, const 
         u->codecs->encode8(first, x, n, tile_address(t, i), scales_at(scales, i));
     else if (t->dtype == PB_BF16)
         round_to(u, first ? PB_ADAMW_DRAW_M : PB_ADAMW_DRAW_V, t, i, n, x);
-    else
-        memcpy(tile_address(t, i), x, (size_t)n * sizeof *x);
 }
 
 static bool is_residual(pb_dtype dtype) {
     return dtype == PB_I16 || dtype == PB_I8;
 }
 
-static void load_weight(const update *u, int64_t i, int64_t n, float *x) {
+static const float *load_weight(const update *u, int64_t i, int64_t n, float *x) {
     const pb_tensor *master = &u->args->in[PB_ADAMW_MASTER], *work = &u->args->in[PB_ADAMW_WORK];
     if (is_residual(master->dtype))
         u->codecs->join(work->dtype, master->dtype, tile_address(work, i), tile_address(master, i), n, x);
     else
-        u->rows->load(master->dtype, tile_address(master, i), x, n);
+        return tile_load(u->rows, master, i, n, x);
+    return x;
 }
 
 static void store_weight(const update *u, int64_t i, int64_t n, const float *x) {
@@ -68,10 +69,7 @@ static void store_weight(const update *u, int64_t i, int64_t n, const float *x) 
         u->codecs->split(work->dtype, master->dtype, x, n, tile_address(work, i), tile_address(master, i));
         return;
     }
-    if (master->dtype == PB_BF16)
-        round_to(u, PB_ADAMW_DRAW_WEIGHT, master, i, n, x);
-    else
-        memcpy(tile_address(master, i), x, (size_t)n * sizeof *x);
+    if (master->dtype == PB_BF16) round_to(u, PB_ADAMW_DRAW_WEIGHT, master, i, n, x);
     if (work->data) u->rows->store(work->dtype, x, tile_address(work, i), n);
 }
 
@@ -79,18 +77,18 @@ static void step_range(void *context, int64_t begin, int64_t end, int piece) {
     (void)piece;
     const update *u = context;
     float gradient[TILE], p[TILE], m[TILE], v[TILE];
-    const float *const in[3] = {p, m, v};
-    float *const out[3] = {p, m, v};
+    const pb_tensor *to = u->args->out;
     for (int64_t i = begin; i < end; i += TILE) {
         const int64_t n = tile_min(TILE, end - i);
-        load_weight(u, i, n, p);
-        load_moment(u, PB_ADAMW_M, i, n, m);
-        load_moment(u, PB_ADAMW_V, i, n, v);
+        const float *const in[3] = {load_weight(u, i, n, p), load_moment(u, PB_ADAMW_M, i, n, m),
+                                    load_moment(u, PB_ADAMW_V, i, n, v)};
+        float *const out[3] = {tile_output(&to[PB_ADAMW_NEW_MASTER], i, p), tile_output(&to[PB_ADAMW_NEW_M], i, m),
+                               tile_output(&to[PB_ADAMW_NEW_V], i, v)};
         const float *g = tile_load(u->rows, &u->args->in[PB_ADAMW_GRADIENT], i, n, gradient);
         u->rows->adamw(&u->scalars, g, in, out, n);
-        store_weight(u, i, n, p);
-        store_moment(u, PB_ADAMW_NEW_M, i, n, m);
-        store_moment(u, PB_ADAMW_NEW_V, i, n, v);
+        store_weight(u, i, n, out[0]);
+        store_moment(u, PB_ADAMW_NEW_M, i, n, out[1]);
+        store_moment(u, PB_ADAMW_NEW_V, i, n, out[2]);
     }
 }
 
