@@ -70,6 +70,7 @@ fail:
 static pb_status open_model(pb_trainer *t) {
     const pb_config *c = t->config;
     PB_RETURN_IF(pb_model_dir_open(c->pretrained_model_name_or_path, c->revision, &t->model));
+    PB_RETURN_IF(pb_model_dir_require_variant(t->model, c->variant));
     PB_RETURN_IF(pb_architecture_read(t->model, &t->architecture));
     PB_RETURN_IF(pb_model_dir_require(t->model, PB_PART_SCHEDULER));
     const pb_model_part_dir *scheduler = &t->model->parts[PB_PART_SCHEDULER];
