@@ -68,6 +68,11 @@ static void print_value(pb_text *text, const pb_config *config, const pb_config_
     }
 }
 
+void pb_config_print_value(const pb_config *config, const char *key, pb_text *text) {
+    for (int i = 0; i < pb_config_key_count; i++)
+        if (!strcmp(pb_config_keys[i].key, key)) print_value(text, config, &pb_config_keys[i]);
+}
+
 static bool has_effect(const pb_config_key *key) {
     return key->kind != PB_CONFIG_SECTION && key->kind != PB_CONFIG_INERT && key->kind != PB_CONFIG_REFUSED;
 }

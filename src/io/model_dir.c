@@ -75,8 +75,9 @@ static pb_status no_model(pb_arena *arena, const char *path, const char *cache) 
     if (strstr(path, "://"))
         return pb_error(PB_ERR_IO, "there is no model at %s: nothing is downloaded; name a directory", path);
     if (*path == '/' || !getcwd(here, sizeof here)) return pb_error(PB_ERR_IO, "there is no model at %s", path);
-    const char *looked = *cache ? pb_arena_format(arena, ", nor in the cache at %s (nothing is downloaded: "
-                                                         "`huggingface-cli download %s` does that)",
+    const char *looked = *cache ? pb_arena_format(arena,
+                                                  ", nor in the cache at %s (nothing is downloaded: "
+                                                  "`huggingface-cli download %s` does that)",
                                                   cache, path)
                                 : "";
     if (!looked) return no_memory();
@@ -123,8 +124,8 @@ static pb_status resolve(pb_arena *arena, const char *path, const char *revision
         return no_model(arena, path, folder);
     default:
         if (pb_name_is_weights(path))
-            return pb_error(PB_ERR_UNSUPPORTED,
-                            "%s is a single file, not a pipeline directory; " PB_SINGLE_FILE_REMEDY, path);
+            return pb_error(PB_ERR_UNSUPPORTED, "%s is a single file, not a pipeline directory; " PB_SINGLE_FILE_REMEDY,
+                            path);
         return pb_error(PB_ERR_FORMAT, "%s is a file, not a pipeline directory", path);
     }
     const char *snapshots = pb_fs_join(arena, folder, "snapshots");

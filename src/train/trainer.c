@@ -13,6 +13,7 @@
 #include "io/tokenizer.h"
 #include "train/checkpoint.h"
 #include "train/generate.h"
+#include "train/state_fixed.h"
 #include "train/trainer_parts.h"
 #include "train/weights.h"
 
@@ -194,6 +195,8 @@ static pb_status load_weights(pb_trainer *t, const char *checkpoint) {
     if (!checkpoint) return PB_OK;
     PB_RETURN_IF(pb_state_load(t, checkpoint));
     pb_progress_note(&t->progress, "goes on from %s", checkpoint);
+    const char *before = pb_fs_join(t->arena, checkpoint, "config.yaml");
+    if (before) pb_fixed_note_changes(t, before);
     return PB_OK;
 }
 
@@ -346,23 +349,37 @@ static pb_status run(pb_trainer *t, const char *checkpoint) {
 // --- All of it ---
 
 static pb_status train_into(pb_trainer *t) {
-    int64_t earlier, finished;
-    const char *checkpoint;
+    pb_beginning begins;
     PB_RETURN_IF(pb_output_open(t));
     PB_RETURN_IF(pb_checkpoint_prune(t->config->output_dir, 0));
-    PB_RETURN_IF(pb_output_read_run(t, &earlier, &finished));
-    const char *resume = t->config->resume_from_checkpoint;
-    if (resume && !strcmp(resume, "latest") && finished >= t->max_steps) {
+    PB_RETURN_IF(pb_trainer_begin(t, &begins));
+    if (begins.nothing) {
         pb_progress_note(&t->progress, "%s: this run has done its %lld steps; nothing is left to do",
-                         t->config->output_dir, (long long)finished);
+                         t->config->output_dir, (long long)begins.step);
         return PB_OK;
     }
-    PB_RETURN_IF(pb_state_find(t, &checkpoint));
-    PB_RETURN_IF(pb_state_require_room(t));
+    if (begins.checkpoints && !begins.checkpoint && !t->measuring) pb_beginning_describe(t, &begins, stderr);
     if (t->config->memory.timeline) PB_RETURN_IF(pb_fs_make_directories(t->config->memory.timeline));
-    t->run = larger((int64_t)time(NULL), earlier + 1);
+    t->run = larger((int64_t)time(NULL), begins.earlier + 1);
     pb_signals_catch();
-    return run(t, checkpoint);
+    return run(t, begins.checkpoint);
+}
+
+// Of `--check`: what the run would find, and whether every part's weights are those of its configuration.
+static pb_status look(pb_trainer *t) {
+    pb_beginning begins;
+    const pb_step_graph *step = pb_programs_any(&t->programs)->step;
+    const pb_module *const modules[] = {step->unet, step->clip};
+    static const pb_part parts[] = {PB_PART_UNET, PB_PART_TEXT_ENCODER};
+    for (int i = 0; i < 2; i++) {
+        if (!modules[i]) continue;
+        PB_RETURN_IF(pb_model_dir_weights(t->model, parts[i], t->config->variant, &t->sources[parts[i]]));
+        PB_RETURN_IF(pb_weights_check(modules[i], t->sources[parts[i]]));
+    }
+    PB_RETURN_IF(pb_output_look(t));
+    PB_RETURN_IF(pb_trainer_begin(t, &begins));
+    pb_beginning_describe(t, &begins, stdout);
+    return PB_OK;
 }
 
 static void deinit(pb_trainer *t) {
@@ -393,7 +410,7 @@ static pb_status train(pb_config *config, bool check, pb_train_report *report) {
     PB_TRY(plan(&t));
     name_skipped(&t);
     describe(&t, check ? stdout : stderr);
-    if (!check) PB_TRY(train_into(&t));
+    PB_TRY(check ? look(&t) : train_into(&t));
 fail:
     pb_progress_end(&t.progress);
     deinit(&t);

@@ -156,9 +156,50 @@ refused "not finite" wild learning_rate=1000 adam_weight_decay=1000 max_train_st
 mkdir elsewhere && ln -s elsewhere link
 refused "symbolic link" link
 [ -z "$(ls elsewhere)" ] || fail "something was written through a link"
-"$program" train base.yaml --check >check.log 2>&1 || fail "check: $(cat check.log)"
-grep -q "memory:" check.log || fail "check: $(cat check.log)"
-[ -e dreambooth-model ] && fail "check: something was written"
+
+# --check: what the run would do in output_dir and whether it could, with nothing written.
+check() { # CODE WORD OUT KEY=VALUE...
+    local code=0 wanted=$1 word=$2 sets=() before
+    shift 2
+    for set in "${@:2}"; do sets+=(--set "$set"); done
+    before=$(find . | sort)
+    "$program" train base.yaml --check --set "output_dir=$1" "${sets[@]}" >../check.log 2>&1 || code=$?
+    [ "$code" = "$wanted" ] && grep -q -- "$word" ../check.log || fail "check $*: $code: $(cat ../check.log)"
+    [ "$(find . | sort)" = "$before" ] || fail "check $*: something was written"
+}
+mkdir looked && mv model base.yaml again damaged whole looked && cp -r "$pictures" looked/photos && cd looked || exit 1
+check 0 "^memory:" unmade
+check 0 "starts afresh in unmade/deep, which will be made" unmade/deep
+check 0 "goes on from damaged/checkpoint-[0-9]*, after step [0-9]* of 20" damaged resume_from_checkpoint=latest max_train_steps=20
+check 0 "this run has done its 8 steps" whole resume_from_checkpoint=latest
+check 0 "checkpoints of an earlier run.*latest would go on" whole
+check 1 "would replace it" model
+mkdir mine && cp model/model_index.json mine
+check 1 "no run has left there" mine
+check 1 "is no folder" base.yaml
+check 1 "nothing can be written in\|left, but" /proc/none
+check 1 "output_dir: cannot look at base.yaml/deep" base.yaml/deep
+check 1 "no whole/checkpoint-5; there are checkpoint-6, checkpoint-3" whole resume_from_checkpoint=checkpoint-5
+check 1 "\`mixed_precision\` was no when the checkpoint was made, and is bf16" damaged resume_from_checkpoint=latest \
+    mixed_precision=bf16 max_train_steps=20
+check 1 "\`train_text_encoder\` was true when" again resume_from_checkpoint=checkpoint-6/ train_text_encoder=false
+rm photos/1.png
+check 1 "1.png is gone" again resume_from_checkpoint=checkpoint-6 instance_data_dir=photos
+cp -r model bare && rm bare/vae/*.safetensors
+check 1 "bare/vae has no weights" unmade pretrained_model_name_or_path=bare
+cp model/vae/*.safetensors bare/unet/diffusion_pytorch_model.safetensors
+check 1 "bare/unet" unmade pretrained_model_name_or_path=bare
+check 1 "variant: model has no weights named \`fp15\`, and none of another name" unmade variant=fp15
+mv bare/unet/diffusion_pytorch_model.safetensors bare/unet/diffusion_pytorch_model.fp16.safetensors
+check 1 "no weights named \`fp15\`, but has \`fp16\`" unmade pretrained_model_name_or_path=bare variant=fp15
+check 1 "revision: \`v2\` names a snapshot" unmade revision=v2
+check 0 "output:" unmade revision=main
+
+# What has changed since the checkpoint is said where it may change, and refused before anything else is done.
+train again resume_from_checkpoint=checkpoint-6 checkpointing_steps=7 max_train_steps=9 "instance_prompt=another" || fail "changed: $(cat again.log)"
+grep -q 'has changed: instance_prompt was "a photo of sks fox", max_train_steps was 8' again.log || fail "changed: $(cat again.log)"
+refused "was 32 when the checkpoint was made, and is 64" again resume_from_checkpoint=checkpoint-7 resolution=64
+grep -q "encoded" again.log && fail "it encoded the pictures before it compared: $(cat again.log)"
 
 [ "$failures" = 0 ] && echo "training runs: as promised"
 exit $((failures > 0))
