@@ -221,7 +221,9 @@ static pb_status make_class_pictures(pb_trainer *t, pb_rng *rng) {
                                          .sampler = PB_SAMPLER_MODEL,
                                          .steps = 50,
                                          .batch = (int)c->sample_batch_size,
-                                         .backend = t->limits.backend};
+                                         .backend = t->limits.backend,
+                                         .smaller = "for class pictures a smaller sample_batch_size, or "
+                                                    "prior_generation_precision: bf16,"};
     pb_progress_note(&t->progress, "making %lld class pictures in %s", (long long)missing, c->class_data_dir);
     PB_RETURN_IF(pb_generate_class_images(&options, c->class_data_dir, set->count, missing, rng, show_sampling, t));
     pb_progress_end(&t->progress);

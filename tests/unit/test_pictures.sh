@@ -55,6 +55,10 @@ expect 2 "--dtype" "$program" generate "$model" --prompt x -o "$work/x" --dtype 
 expect 2 "multiples of 4" "$program" generate "$model" --prompt x -o "$work/x" --size 30x32
 expect 2 "from 1 to 1000" "$program" generate "$model" --prompt x -o "$work/x" --steps 1001
 expect 1 "$work/none" "$program" generate "$work/none" --prompt x -o "$work/x"
+expect 1 "a smaller --batch or --size needs less" "$program" generate "$model" --prompt x -o "$work/x" \
+    --size 16384x16384 --n 8 --batch 8
+! grep -q "train_batch_size\|memory.device" "$work/err" || fail "generate says: $(cat "$work/err")"
+expect 2 'no weights named `fp16`' "$program" generate "$model" --prompt x -o "$work/x" --variant fp16
 [ ! -e "$work/x" ] || fail "a refused command leaves a folder"
 : >"$work/file"
 expect 1 "$work/file" "$program" generate "$model" --prompt x -o "$work/file"

@@ -147,6 +147,10 @@ for word in 'Not everything fits' 'Between two steps' 'Optimizer state' 'Moved i
 done
 plan words "${tiny[@]}" --explain
 grep -q 'What fits is not moved' words || fail "--explain of a resident step: $(cat words)"
+plan words --preset sd14 --machine rtx3090 --set train_batch_size=16 --set mixed_precision=fp16 \
+    --set memory.device=8GiB --explain
+[ "$(grep -cE '^  [0-9]+ (cheap ops|linear layers, convolutions and attentions) .*run again' words)" = 2 ] ||
+    fail "--explain does not tell cheap ops from linear layers: $(cat words)"
 
 # Every kind of instruction is printed, the same each time.
 large=(--preset sd14 --set train_batch_size=1 --set mixed_precision=fp16 --set resolution=256 --set memory.device=1GiB
