@@ -34,6 +34,7 @@ static void print_value(pb_text *text, const pb_config *config, const pb_config_
     const pb_maybe_real *maybe_real = field;
     const int64_t *number = field;
     switch (key->kind) {
+    case PB_CONFIG_PATH:
     case PB_CONFIG_STRING: print_string(text, *(const char *const *)field); return;
     case PB_CONFIG_BOOL: pb_text_append(text, *(const bool *)field ? "true" : "false"); return;
     case PB_CONFIG_INT: print_int(text, *number); return;

@@ -52,6 +52,7 @@ typedef struct pb_config {
     }                       \
     group;
 #define PB_STRING(name, initial, doc) const char *name;
+#define PB_PATH(name, initial, doc) const char *name;
 #define PB_BOOL(name, initial, doc) bool name;
 #define PB_INT(name, initial, low, high, doc) int64_t name;
 #define PB_MAYBE_INT(name, low, high, doc) pb_maybe_int name;

@@ -36,6 +36,9 @@ done
 # Nothing that a command cannot use is silently ignored, and nothing is written by a command that failed.
 for command in train plan inspect; do expect 2 '^pagebooth: error: .' $command; done
 [ "$(ls)" = "$(printf 'err\nout')" ] || { echo "failed: files were left: $(ls)" >&2; failures=1; }
+# Options of train_dreambooth.py.
+expect 2 'unknown option --instance_data_dir .*a key of the configuration is given as --set KEY=VALUE' train \
+    --instance_data_dir=x --learning_rate 1
 # A full disk under stdout is an error, too.
 if [ -w /dev/full ]; then
     code=0
