@@ -196,7 +196,7 @@ void pb_model_dir_close(pb_model_dir *model) {
     free(model);
 }
 
-static pb_status check_pipeline_class(const pb_model_dir *model) {
+pb_status pb_model_dir_trainable(const pb_model_dir *model) {
     const char *name;
     PB_RETURN_IF(pb_json_get_string(model->index, "_class_name", "StableDiffusionPipeline", model->path, &name));
     if (strncmp(name, "StableDiffusion", 15) == 0 && strncmp(name + 15, "3", 1) != 0 &&
@@ -207,7 +207,7 @@ static pb_status check_pipeline_class(const pb_model_dir *model) {
 }
 
 pb_status pb_model_dir_require(const pb_model_dir *model, pb_part part) {
-    PB_RETURN_IF(check_pipeline_class(model));
+    PB_RETURN_IF(pb_model_dir_trainable(model));
     const pb_model_part_dir *p = &model->parts[part];
     if (!p->present)
         return pb_error(PB_ERR_FORMAT, "%s has no %s: there is no such folder%s", model->path, pb_part_name(part),

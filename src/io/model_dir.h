@@ -32,6 +32,9 @@ typedef struct pb_model_dir {
 pb_status pb_model_dir_open(const char *path, const char *revision, pb_model_dir **model);
 void pb_model_dir_close(pb_model_dir *model);  // NULL is allowed
 
+// PB_ERR_UNSUPPORTED where it is a pipeline of another kind, by its model_index.json.
+pb_status pb_model_dir_trainable(const pb_model_dir *model);
+
 // PB_ERR_FORMAT naming the folder or the config that is missing; PB_ERR_UNSUPPORTED for a pipeline of another kind.
 pb_status pb_model_dir_require(const pb_model_dir *model, pb_part part);
 

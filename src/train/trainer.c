@@ -135,23 +135,30 @@ static void describe(const pb_trainer *t, FILE *file) {
     if (c->with_prior_preservation)
         fprintf(file, ", %lld of %lld of the class in %s", (long long)sets[PB_SIDE_CLASS].count,
                 (long long)c->num_class_images, sets[PB_SIDE_CLASS].folder);
-    fprintf(file, "\nsteps: %lld, %lld to an epoch, %lld pictures to a pass\n", (long long)t->max_steps,
-            (long long)pb_batching_steps(&t->batching), (long long)pb_batching_images(&t->batching, 0));
+    fprintf(file, "\nsteps: %lld, %lld to an epoch, %lld picture%s to a pass\n", (long long)t->max_steps,
+            (long long)pb_batching_steps(&t->batching), (long long)pb_batching_images(&t->batching, 0),
+            pb_batching_images(&t->batching, 0) == 1 ? "" : "s");
     const uint64_t *const bytes = t->programs.tier_bytes;
     fprintf(file,
             "trained: %.1fM parameters, computed in %s on %s\n"
             "memory: %.3f GiB on the device, %.3f GiB of the host, %.3f GiB on NVMe\n",
             (double)pb_step_graph_parameters(t->programs.items[0].step) / 1e6, pb_dtype_name(t->request.compute),
-            t->limits.machine.name, (double)bytes[PB_TIER_DEVICE] / 0x1p30, (double)bytes[PB_TIER_HOST] / 0x1p30,
+            strcmp(t->limits.machine.name, "this") ? t->limits.machine.name : "this machine",
+            (double)bytes[PB_TIER_DEVICE] / 0x1p30, (double)bytes[PB_TIER_HOST] / 0x1p30,
             (double)bytes[PB_TIER_NVME] / 0x1p30);
     describe_validation(t, file);
+}
+
+static void name_one_skipped(pb_trainer *t, const char *folder, const char *name) {
+    const char *path = pb_fs_join(t->arena, folder, name);
+    pb_progress_note(&t->progress, "skipped %s/%s: it is %s", folder, name,
+                     path && pb_fs_kind_of(path) == PB_FS_DIRECTORY ? "a folder" : "no picture");
 }
 
 static void name_skipped(pb_trainer *t) {
     for (int side = 0; side < PB_SIDES; side++)
         for (int64_t i = 0; i < t->data.set[side].skipped_count; i++)
-            pb_progress_note(&t->progress, "skipped %s/%s: it is no picture", t->data.set[side].folder,
-                             t->data.set[side].skipped[i]);
+            name_one_skipped(t, t->data.set[side].folder, t->data.set[side].skipped[i]);
 }
 
 // --- Setting up ---
@@ -367,23 +374,6 @@ static pb_status train_into(pb_trainer *t) {
     return run(t, begins.checkpoint);
 }
 
-// Of `--check`: what the run would find, and whether every part's weights are those of its configuration.
-static pb_status look(pb_trainer *t) {
-    pb_beginning begins;
-    const pb_step_graph *step = pb_programs_any(&t->programs)->step;
-    const pb_module *const modules[] = {step->unet, step->clip};
-    static const pb_part parts[] = {PB_PART_UNET, PB_PART_TEXT_ENCODER};
-    for (int i = 0; i < 2; i++) {
-        if (!modules[i]) continue;
-        PB_RETURN_IF(pb_model_dir_weights(t->model, parts[i], t->config->variant, &t->sources[parts[i]]));
-        PB_RETURN_IF(pb_weights_check(modules[i], t->sources[parts[i]]));
-    }
-    PB_RETURN_IF(pb_output_look(t));
-    PB_RETURN_IF(pb_trainer_begin(t, &begins));
-    pb_beginning_describe(t, &begins, stdout);
-    return PB_OK;
-}
-
 static void deinit(pb_trainer *t) {
     pb_metrics_close(t->metrics);
     pb_record_deinit(t);
@@ -412,7 +402,7 @@ static pb_status train(pb_config *config, bool check, pb_train_report *report) {
     PB_TRY(plan(&t));
     name_skipped(&t);
     describe(&t, check ? stdout : stderr);
-    PB_TRY(check ? look(&t) : train_into(&t));
+    PB_TRY(check ? pb_trainer_look(&t) : train_into(&t));
 fail:
     pb_progress_end(&t.progress);
     deinit(&t);

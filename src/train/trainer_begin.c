@@ -4,6 +4,7 @@
 #include "base/fs.h"
 #include "train/checkpoint.h"
 #include "train/trainer_parts.h"
+#include "train/weights.h"
 
 // Folders beside output_dir that the run writes in.
 static pb_status look_elsewhere(const pb_trainer *t) {
@@ -49,4 +50,35 @@ void pb_beginning_describe(const pb_trainer *t, const pb_beginning *b, FILE *fil
     else
         fprintf(file, "output: starts afresh in %s%s\n", folder,
                 pb_fs_kind_of(folder) == PB_FS_NONE ? ", which will be made" : "");
+}
+
+static pb_status try_pictures(const pb_trainer *t) {
+    for (int side = 0; side < PB_SIDES; side++) {
+        pb_picture_sizes sizes;
+        const pb_picture_set *set = &t->data.set[side];
+        PB_RETURN_IF(pb_picture_set_try(set, t->data.resolution, &sizes));
+        if (sizes.enlarged)
+            printf("pictures: %lld of %lld in %s are smaller than the resolution, %d, and will be enlarged; %s has %d "
+                   "pixels on its shorter side\n",
+                   (long long)sizes.enlarged, (long long)set->count, set->folder, t->data.resolution, sizes.smallest,
+                   sizes.side);
+    }
+    return PB_OK;
+}
+
+pb_status pb_trainer_look(pb_trainer *t) {
+    pb_beginning begins;
+    const pb_step_graph *step = pb_programs_any(&t->programs)->step;
+    const pb_module *const modules[] = {step->unet, step->clip};
+    static const pb_part parts[] = {PB_PART_UNET, PB_PART_TEXT_ENCODER};
+    PB_RETURN_IF(try_pictures(t));
+    for (int i = 0; i < 2; i++) {
+        if (!modules[i]) continue;
+        PB_RETURN_IF(pb_model_dir_weights(t->model, parts[i], t->config->variant, &t->sources[parts[i]]));
+        PB_RETURN_IF(pb_weights_check(modules[i], t->sources[parts[i]]));
+    }
+    PB_RETURN_IF(pb_output_look(t));
+    PB_RETURN_IF(pb_trainer_begin(t, &begins));
+    pb_beginning_describe(t, &begins, stdout);
+    return PB_OK;
 }

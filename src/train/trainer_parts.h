@@ -341,6 +341,9 @@ typedef struct pb_beginning {
     size_t checkpoints;     // that are there
 } pb_beginning;
 pb_status pb_trainer_begin(pb_trainer *t, pb_beginning *beginning);
+// Of `--check`, to stdout: that, with nothing made; whether every picture can be read, and the weights of the trained
+// parts are those of their configurations.
+pb_status pb_trainer_look(pb_trainer *t);
 void pb_beginning_describe(const pb_trainer *t, const pb_beginning *beginning, FILE *file);
 
 // --- Signals (trainer_signals.c) ---

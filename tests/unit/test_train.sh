@@ -3,7 +3,7 @@
 # continues bit for bit, and what is refused.
 # usage: test_train.sh PROGRAM SOURCE_DIR BUILD_DIR
 set -uo pipefail
-program=$1 pictures=$2/demo/blue-fox
+program=$1 source=$2 pictures=$2/demo/blue-fox
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
@@ -194,6 +194,24 @@ mv bare/unet/diffusion_pytorch_model.safetensors bare/unet/diffusion_pytorch_mod
 check 1 "no weights named \`fp15\`, but has \`fp16\`" unmade pretrained_model_name_or_path=bare variant=fp15
 check 1 "revision: \`v2\` names a snapshot" unmade revision=v2
 check 0 "output:" unmade revision=main
+
+# Photos as they come: --check reads them all.
+check 0 "photos are smaller than the resolution, 2048, and will be enlarged" unmade instance_data_dir=photos resolution=2048
+cp "$source"/tests/golden/images/{cmyk,exif_6,grey,rgb_progressive}.jpg "$source"/tests/golden/images/png_4_8.png photos
+touch photos/Thumbs.db photos/.DS_Store photos/._0.png && mkdir photos/more
+check 0 "skipped photos/more: it is a folder" unmade instance_data_dir=photos
+grep -q "^pictures: 9 of the subject" ../check.log || fail "photos: $(cat ../check.log)"
+: >photos/5.JPG
+check 1 "photos/5.JPG is no picture, whatever it is called" unmade instance_data_dir=photos
+head -c 300 "$source"/tests/golden/images/rgb_progressive.jpg >photos/5.JPG
+check 1 "photos/5.JPG" unmade instance_data_dir=photos
+printf '\0\0\0\030ftypheic\0\0\0\0mif1heic' >photos/5.JPG
+check 1 "photos/5.JPG: a HEIC picture; convert it" unmade instance_data_dir=photos
+rm photos/5.JPG
+check 1 "the same folder as instance_data_dir" unmade instance_data_dir=photos class_data_dir=./photos/ class_prompt=x \
+    with_prior_preservation=true
+mkdir nested && mv photos nested
+check 1 "its folders are not gone through" unmade instance_data_dir=nested
 
 # What has changed since the checkpoint is said where it may change, and refused before anything else is done.
 train again resume_from_checkpoint=checkpoint-6 checkpointing_steps=7 max_train_steps=9 "instance_prompt=another" || fail "changed: $(cat again.log)"
