@@ -71,7 +71,8 @@ static const char *value_text(const char *key, const pb_json *value, char room[3
         return !strcmp(value->string, "F16") ? "fp16" : !strcmp(value->string, "BF16") ? "bf16" : "no";
     for (size_t i = 0; i < sizeof truths / sizeof *truths; i++)
         if (!strcmp(key, truths[i])) return value->number != 0 ? "true" : "false";
-    if (!strcmp(key, "frozen_weights")) return pb_config_choice_name(key, (int)value->number);
+    if (!strcmp(key, "frozen_weights") || !strncmp(key, "optimizer.", 10))
+        return pb_config_choice_name(key, (int)value->number);
     snprintf(room, 32, "%.17g", value->number);
     return room;
 }
@@ -80,11 +81,12 @@ static pb_status changed(const char *path, const char *key, const pb_json *befor
     char rooms[2][32];
     if (!strcmp(key, picture_lists[PB_SIDE_INSTANCE])) return other_pictures(path, "instance_data_dir", before, now);
     if (!strcmp(key, picture_lists[PB_SIDE_CLASS])) return other_pictures(path, "class_data_dir", before, now);
-    if (!strcmp(key, "optimizer"))
-        return pb_error(PB_ERR_USAGE,
-                        "%s: `optimizer.states` or `optimizer.master` is not the same as when the checkpoint was "
-                        "made: %s",
-                        path, remedy);
+    if (!strcmp(key, "optimizer")) {  // [states, master]; one of them differs
+        const bool states = !before || before->count != 2 || !json_equal(before->first, now->first);
+        const pb_json *was = !before || before->count != 2 ? NULL : states ? before->first : before->first->next;
+        key = states ? "optimizer.states" : "optimizer.master";
+        return changed(path, key, was, states ? now->first : now->first->next);
+    }
     return pb_error(PB_ERR_USAGE, "%s: `%s` was %s when the checkpoint was made, and is %s: %s", path,
                     strcmp(key, "compute") ? key : "mixed_precision", value_text(key, before, rooms[0]),
                     value_text(key, now, rooms[1]), remedy);

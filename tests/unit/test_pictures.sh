@@ -2,13 +2,8 @@
 # pagebooth generate and tokenize from the command line, with the demo's model.
 # usage: test_pictures.sh PROGRAM SOURCE_DIR BUILD_DIR
 set -euo pipefail
-program=$1 model=$2/demo/emoji-sd
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-fail() {
-    echo "failed: $*" >&2
-    exit 1
-}
+. "$2/tests/prelude.sh"
+model=$source/demo/emoji-sd
 # expect CODE TEXT COMMAND...: its exit code and a text in its message
 expect() {
     local code=$1 text=$2 given=0
@@ -62,4 +57,4 @@ expect 2 'no weights named `fp16`' "$program" generate "$model" --prompt x -o "$
 [ ! -e "$work/x" ] || fail "a refused command leaves a folder"
 : >"$work/file"
 expect 1 "$work/file" "$program" generate "$model" --prompt x -o "$work/file"
-echo "pictures and ids"
+passed "pictures and ids"

@@ -3,16 +3,8 @@
 # signals, names and links that somebody has planted, weights that are not finite.
 # usage: test_surroundings.sh PROGRAM SOURCE_DIR BUILD_DIR
 set -uo pipefail
-program=$1 pictures=$2/demo/blue-fox
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+. "$2/tests/prelude.sh"
 cd "$work" || exit 1
-failures=0
-
-fail() {
-    echo "failed: $*" >&2
-    failures=$((failures + 1))
-}
 
 # says CODE WORD COMMAND...: the exit code, and a word of the only message.
 says() {
@@ -172,5 +164,4 @@ if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
         setpriv --reuid=65534 --clear-groups "$program" plan base.yaml --json
 fi
 
-[ "$failures" = 0 ] && echo "surroundings: survived"
-exit $((failures > 0))
+passed "surroundings: survived"

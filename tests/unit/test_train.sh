@@ -3,16 +3,8 @@
 # continues bit for bit, and what is refused.
 # usage: test_train.sh PROGRAM SOURCE_DIR BUILD_DIR
 set -uo pipefail
-program=$1 source=$2 pictures=$2/demo/blue-fox
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+. "$2/tests/prelude.sh"
 cd "$work" || exit 1
-failures=0
-
-fail() {
-    echo "failed: $*" >&2
-    failures=$((failures + 1))
-}
 
 # become OUT KEY=VALUE...: a run of the base configuration in place of this shell; its messages are in OUT.log. After
 # `become ... &` the process is the program's, and can be killed.
@@ -219,5 +211,4 @@ grep -q 'has changed: instance_prompt was "a photo of sks fox", max_train_steps 
 refused "was 32 when the checkpoint was made, and is 64" again resume_from_checkpoint=checkpoint-7 resolution=64
 grep -q "encoded" again.log && fail "it encoded the pictures before it compared: $(cat again.log)"
 
-[ "$failures" = 0 ] && echo "training runs: as promised"
-exit $((failures > 0))
+passed "training runs: as promised"
