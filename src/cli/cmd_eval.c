@@ -56,15 +56,17 @@ pb_status pb_command_eval(int argc, char **argv) {
 
     pb_model_dir *model = NULL;
     PB_RETURN_IF(pb_model_dir_open(path, NULL, &model));
-    const pb_status status = pb_evaluate(&(pb_eval_request){
-        .model = model,
-        .part = (pb_eval_part)part,
-        .variant = variant,
-        .dtype = dtypes[dtype],
-        .backend = computes,
-        .inputs = inputs,
-        .outputs = outputs,
-    });
+    pb_status status = pb_model_dir_require_variant(model, variant);
+    if (status == PB_OK)
+        status = pb_evaluate(&(pb_eval_request){
+            .model = model,
+            .part = (pb_eval_part)part,
+            .variant = variant,
+            .dtype = dtypes[dtype],
+            .backend = computes,
+            .inputs = inputs,
+            .outputs = outputs,
+        });
     pb_model_dir_close(model);
     return status;
 }

@@ -186,7 +186,8 @@ pb_status pb_command_generate(int argc, char **argv) {
     PB_RETURN_IF(read_arguments(&a, &r));
     PB_RETURN_IF(pb_model_dir_open(a.model, NULL, &model));
     r.options.model = model;
-    const pb_status status = generate(&r);
+    pb_status status = pb_model_dir_require_variant(model, a.variant);
+    if (status == PB_OK) status = generate(&r);
     pb_model_dir_close(model);
     return status;
 }

@@ -181,6 +181,24 @@ static pb_status describe_part(pb_text *text, const pb_model_dir *model, pb_part
     return PB_OK;
 }
 
+// What model_index.json names besides: of another kind of pipeline the part that matters may be there.
+static void other_parts(pb_text *text, const pb_model_dir *model) {
+    for (const pb_json *m = model->index ? model->index->first : NULL; m; m = m->next) {
+        const pb_json *class_name = m->type == PB_JSON_ARRAY && m->count == 2 ? m->first->next : NULL;
+        bool known = !class_name || class_name->type != PB_JSON_STRING;
+        for (pb_part part = 0; part < PB_PART_COUNT && !known; part++)
+            known = !strcmp(m->key, pb_part_name(part)) && model->parts[part].present;
+        if (known) continue;
+        pb_text_append(text, "  ");
+        append_name(text, m->key);
+        pb_text_append(text, ": ");
+        append_name(text, class_name->string);
+        pb_text_append(text, ", not looked into\n");
+    }
+    if (pb_model_dir_trainable(model) != PB_OK) pb_text_append(text, "  (%s)\n", pb_error_message());
+    pb_error_clear();
+}
+
 static pb_status describe_model(pb_text *text, const pb_model_dir *model, const char *variant, bool json,
                                 bool tensors) {
     const pb_json *class_name = pb_json_get(model->index, "_class_name");
@@ -205,7 +223,10 @@ static pb_status describe_model(pb_text *text, const pb_model_dir *model, const 
         if (json) pb_text_append(text, "}");
         first = false;
     }
-    if (json) pb_text_append(text, "}}\n");
+    if (json)
+        pb_text_append(text, "}}\n");
+    else
+        other_parts(text, model);
     return PB_OK;
 }
 
@@ -245,6 +266,7 @@ pb_status pb_command_inspect(int argc, char **argv) {
         PB_TRY(pb_inspect_checkpoint(&text, path, json, tensors));
     } else {
         PB_TRY(pb_model_dir_open(path, revision, &model));
+        PB_TRY(pb_model_dir_require_variant(model, variant));
         PB_TRY(describe_model(&text, model, variant, json, tensors));
     }
     if (text.failed) PB_FAIL(PB_ERR_MEMORY, "no memory for the list");

@@ -70,6 +70,12 @@ static pb_status unknown_option(const pb_command_line *line, const char *command
     snprintf(name, sizeof name, "%.*s", (int)bytes, argument);
     const char *nearest = pb_nearest_name(name, names, count);
     if (nearest) return pb_error(PB_ERR_USAGE, "unknown option %s: did you mean %s?", name, nearest);
+    for (int i = 0; i < line->option_count; i++)
+        if (!strcmp(line->options[i].name, "--set"))
+            return pb_error(PB_ERR_USAGE,
+                            "unknown option %s (`pagebooth help %s` lists those that there are; a key of the "
+                            "configuration is given as --set KEY=VALUE)",
+                            name, command);
     return pb_error(PB_ERR_USAGE, "unknown option %s (`pagebooth help %s` lists those that there are)", name, command);
 }
 

@@ -134,15 +134,23 @@ static void explain_updates(const explanation *e) {
 
 static void explain_recomputation(const explanation *e) {
     char seconds[32];
-    const pb_repeated *cheap = &e->work.cheap, *gradients = &e->work.gradients;
-    const pb_repeated *copies = &e->work.copies;
-    if (cheap->ops || gradients->ops || copies->ops) fprintf(e->file, "\nComputed twice\n");
+    const pb_repeated *cheap = &e->work.cheap, *gradients = &e->work.gradients, *copies = &e->work.copies;
+    const pb_repeated *dear = &e->work.contractions;
+    if (cheap->ops || gradients->ops || copies->ops || dear->ops) fprintf(e->file, "
+Computed twice
+");
     if (cheap->ops)
         fprintf(e->file,
                 "  %u cheap ops (norms, SiLU, GELU, concatenation) run again in the backward pass, for %s;\n"
-                "  %s of their results are not kept from the forward pass. %s are kept.\n",
-                cheap->ops, pb_seconds_text(cheap->seconds, seconds), size(cheap->bytes).text,
-                size(e->plan->kept_activations).text);
+                "  %s of their results are not kept from the forward pass.\n",
+                cheap->ops, pb_seconds_text(cheap->seconds, seconds), size(cheap->bytes).text);
+    if (dear->ops)
+        fprintf(e->file,
+                "  %u linear layers, convolutions and attentions run again as well, for %s;\n"
+                "  %s of their results are not kept either.\n",
+                dear->ops, pb_seconds_text(dear->seconds, seconds), size(dear->bytes).text);
+    if (cheap->ops || dear->ops)
+        fprintf(e->file, "  %s of activations are kept.\n", size(e->plan->kept_activations).text);
     if (gradients->ops)
         fprintf(e->file,
                 "  %u weights' gradients are made again just before their update in the next step, for %s;\n"

@@ -12,7 +12,7 @@
 #include "io/config_table.h"
 #include "io/yaml.h"
 
-enum { MOST_NOTES = 64, MOST_KEYS = 160 };
+enum { MOST_NOTES = 64, MOST_KEYS = 160, LEAST_BYTES = 4096 };  // LEAST_BYTES: of a size without a unit
 
 // Where a value comes from, for messages.
 typedef struct source {
@@ -70,6 +70,29 @@ static bool is_group(const char *name) {
     return false;
 }
 
+// Keys that people bring along from other scripts, by a part of their name, and what there is instead.
+static const char *elsewhere(const char *name) {
+    static const struct {
+        const char *part, *instead;
+    } strangers[] = {
+        {"lora", "there is no LoRA here: the whole model is trained"},
+        {"ema", "there is no EMA here"},
+        {"dataset", "pictures come from instance_data_dir, with one prompt, instance_prompt"},
+        {"train_data_dir", "pictures come from instance_data_dir, with one prompt, instance_prompt"},
+        {"caption", "one prompt, instance_prompt, is for all pictures"},
+        {"validation_epochs", "validation_steps counts optimizer steps"},
+        {"text_encoder_lr", "the text encoder has the UNet's learning_rate"},
+        {"prodigy", "the optimizer is AdamW"},
+        {"attention", "attention never holds its matrix of weights, and needs no other kind"},
+        {"flip", "pictures are never mirrored: a text or a parting would be"},
+        {"cache_dir", "HF_HUB_CACHE or HF_HOME say where the cache is"},
+    };
+    if (!strcmp(name, "rank")) return strangers[0].instead;
+    for (size_t i = 0; i < sizeof strangers / sizeof *strangers; i++)
+        if (strstr(name, strangers[i].part)) return strangers[i].instead;
+    return NULL;
+}
+
 static pb_status unknown_key(const source *from, const char *name) {
     const char *names[MOST_KEYS], *in_group = NULL;
     int count = 0;
@@ -81,6 +104,8 @@ static pb_status unknown_key(const source *from, const char *name) {
         if (dot && strcmp(dot + 1, name) == 0) in_group = k->key;
     }
     const char *nearest = in_group ? in_group : pb_nearest_name(name, names, count);
+    const char *instead = pb_name_distance(name, nearest ? nearest : "") > 1 ? elsewhere(name) : NULL;
+    if (instead) return fail(from, "unknown key `%.100s`: %s", name, instead);
     if (nearest) return fail(from, "unknown key `%.100s`: did you mean `%s`?", name, nearest);
     return fail(from, "unknown key `%.100s`; docs/configuration.md lists them all", name);
 }
@@ -101,8 +126,8 @@ static pb_status find_choice(const source *from, const pb_config_key *key, const
         names[count++] = c->name;
     }
     const char *nearest = pb_nearest_name(text, names, count);
-    return fail(from, "`%s` cannot be `%.100s`%s%s%s: it is one of %s", key->key, text,
-                nearest ? "; did you mean `" : "", nearest ? nearest : "", nearest ? "`?" : "", list);
+    return fail(from, "`%s` cannot be `%.100s`: it is one of %s%s%s%s", key->key, text, list,
+                nearest ? "; did you mean `" : "", nearest ? nearest : "", nearest ? "`?" : "");
 }
 
 // Bytes with a unit: "8GiB", "8 GiB", "8G" (powers of 1024), "8GB" (of 1000), "8589934592".
@@ -126,21 +151,45 @@ static bool parse_bytes(const char *text, int64_t *bytes) {
     return true;
 }
 
+// Behind what a value must be: a number or a truth in quotes is a text.
+static const char *quotes(const pb_yaml *node) {
+    return node->plain ? "" : " in quotes";
+}
+
 static pb_status set_int(const source *from, const pb_config_key *key, const pb_yaml *node, int64_t *value) {
     if (!pb_yaml_int(node, value) || (double)*value < key->low || (double)*value > key->high)
-        return fail(from, "`%s` must be a whole number from %.0f to %.0f%s, not `%.60s`", key->key, key->low, key->high,
+        return fail(from, "`%s` must be a whole number from %.0f to %.0f%s, not `%.60s`%s", key->key, key->low,
+                    key->high,
                     key->kind == PB_CONFIG_COUNT       ? ", or `auto`"
                     : key->kind == PB_CONFIG_MAYBE_INT ? ", or null"
                                                        : "",
-                    node->text);
+                    node->text, quotes(node));
     return PB_OK;
 }
 
 static pb_status set_real(const source *from, const pb_config_key *key, const pb_yaml *node, double *value) {
     if (!pb_yaml_double(node, value) || *value < key->low || *value > key->high)
-        return fail(from, "`%s` must be a number from %g to %g, not `%.60s`", key->key, key->low, key->high,
-                    node->text);
+        return fail(from, "`%s` must be a number from %g to %g, not `%.60s`%s", key->key, key->low, key->high,
+                    node->text, quotes(node));
     return PB_OK;
+}
+
+// A shell makes a directory of ~ and $NAME before a program sees them; nobody does that to a configuration, and a
+// folder called "~" is never what was meant.
+static pb_status set_path(pb_config *config, const source *from, const pb_config_key *key, const char *text) {
+    const char **field = (const char **)((char *)config + key->offset), *home = getenv("HOME");
+    *field = text;
+    if (text[0] == '$')
+        return fail(from,
+                    "`%s` cannot be `%.200s`: a configuration knows no variables; write what it stands for, or "
+                    "./%.200s if that is the name",
+                    key->key, text, text);
+    if (text[0] != '~') return PB_OK;
+    if (!home || !*home || (text[1] && text[1] != '/'))
+        return fail(from, "`%s` cannot be `%.200s`: only ~/ is known, where HOME is set; write the whole path",
+                    key->key, text);
+    *field = pb_arena_format(config->arena, "%s%s", home, text + 1);
+    return *field ? PB_OK : no_memory();
 }
 
 static pb_status set_scalar(pb_config *config, const source *from, const pb_config_key *key, const pb_yaml *node) {
@@ -148,9 +197,11 @@ static pb_status set_scalar(pb_config *config, const source *from, const pb_conf
     const pb_config_choice *choice = NULL;
     switch (key->kind) {
     case PB_CONFIG_STRING: *(const char **)field = node->text; return PB_OK;
+    case PB_CONFIG_PATH: return set_path(config, from, key, node->text);
     case PB_CONFIG_BOOL:
-        return pb_yaml_bool(node, field) ? PB_OK
-                                         : fail(from, "`%s` must be true or false, not `%.60s`", key->key, node->text);
+        return pb_yaml_bool(node, field)
+                   ? PB_OK
+                   : fail(from, "`%s` must be true or false, not `%.60s`%s", key->key, node->text, quotes(node));
     case PB_CONFIG_INT: return set_int(from, key, node, field);
     case PB_CONFIG_MAYBE_INT:
         ((pb_maybe_int *)field)->set = true;
@@ -164,8 +215,12 @@ static pb_status set_scalar(pb_config *config, const source *from, const pb_conf
         return strcmp(node->text, "auto") == 0 ? PB_OK : set_int(from, key, node, field);
     case PB_CONFIG_SIZE:
         *(int64_t *)field = strcmp(node->text, "auto") == 0 ? PB_SIZE_AUTO : 0;
-        if (*(int64_t *)field == PB_SIZE_AUTO || strcmp(node->text, "none") == 0 || parse_bytes(node->text, field))
-            return PB_OK;
+        if (*(int64_t *)field == PB_SIZE_AUTO || strcmp(node->text, "none") == 0) return PB_OK;
+        if (parse_bytes(node->text, field)) {
+            if (*(int64_t *)field >= LEAST_BYTES || node->text[strspn(node->text, "0123456789.")]) return PB_OK;
+            return fail(from, "`%s: %.60s` is in bytes: give it a unit, as in %.60sGiB", key->key, node->text,
+                        node->text);
+        }
         return fail(from, "`%s` must be a size (8GiB, 500MB), `auto` or `none`, not `%.60s`", key->key, node->text);
     case PB_CONFIG_ENUM:
         PB_RETURN_IF(find_choice(from, key, node->text, &choice));
@@ -183,7 +238,7 @@ static pb_status set_scalar(pb_config *config, const source *from, const pb_conf
 static pb_status reset(pb_config *config, const pb_config_key *key) {
     void *field = (char *)config + key->offset;
     if (strcmp(key->initial, "null") == 0) {
-        if (key->kind == PB_CONFIG_STRING) *(const char **)field = NULL;
+        if (key->kind == PB_CONFIG_STRING || key->kind == PB_CONFIG_PATH) *(const char **)field = NULL;
         if (key->kind == PB_CONFIG_MAYBE_INT) *(pb_maybe_int *)field = (pb_maybe_int){0};
         if (key->kind == PB_CONFIG_MAYBE_REAL) *(pb_maybe_real *)field = (pb_maybe_real){0};
         return PB_OK;

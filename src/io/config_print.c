@@ -34,6 +34,7 @@ static void print_value(pb_text *text, const pb_config *config, const pb_config_
     const pb_maybe_real *maybe_real = field;
     const int64_t *number = field;
     switch (key->kind) {
+    case PB_CONFIG_PATH:
     case PB_CONFIG_STRING: print_string(text, *(const char *const *)field); return;
     case PB_CONFIG_BOOL: pb_text_append(text, *(const bool *)field ? "true" : "false"); return;
     case PB_CONFIG_INT: print_int(text, *number); return;
@@ -66,6 +67,11 @@ static void print_value(pb_text *text, const pb_config *config, const pb_config_
     case PB_CONFIG_NAME: pb_text_append(text, "%s", *(const char *const *)field); return;
     default: return;
     }
+}
+
+void pb_config_print_value(const pb_config *config, const char *key, pb_text *text) {
+    for (int i = 0; i < pb_config_key_count; i++)
+        if (!strcmp(pb_config_keys[i].key, key)) print_value(text, config, &pb_config_keys[i]);
 }
 
 static bool has_effect(const pb_config_key *key) {

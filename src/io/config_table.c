@@ -41,6 +41,7 @@ static const pb_config_choice validation_schedulers[] = {{"DPMSolverMultistepSch
 #define PB_GROUP_BEGIN(group)
 #define PB_GROUP_END(group)
 #define PB_STRING(name, initial, doc)
+#define PB_PATH(name, initial, doc)
 #define PB_BOOL(name, initial, doc)
 #define PB_INT(name, initial, low, high, doc)
 #define PB_MAYBE_INT(name, low, high, doc)
@@ -60,6 +61,7 @@ const pb_config_key pb_config_keys[] = {
 #define PB_GROUP_BEGIN(group)
 #define PB_GROUP_END(group)
 #define PB_STRING(name, value, text) {.kind = PB_CONFIG_STRING, FIELD(name), .initial = #value, .doc = text},
+#define PB_PATH(name, value, text) {.kind = PB_CONFIG_PATH, FIELD(name), .initial = #value, .doc = text},
 #define PB_BOOL(name, value, text) {.kind = PB_CONFIG_BOOL, FIELD(name), .initial = #value, .doc = text},
 #define PB_INT(name, value, least, most, text) \
     {.kind = PB_CONFIG_INT, FIELD(name), .initial = #value, .low = least, .high = most, .doc = text},

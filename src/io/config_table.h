@@ -9,6 +9,7 @@
 typedef enum pb_config_kind {
     PB_CONFIG_SECTION,  // a heading; `key` is its title
     PB_CONFIG_STRING,
+    PB_CONFIG_PATH,
     PB_CONFIG_BOOL,
     PB_CONFIG_INT,
     PB_CONFIG_MAYBE_INT,

@@ -3,6 +3,7 @@
 #undef PB_GROUP_BEGIN
 #undef PB_GROUP_END
 #undef PB_STRING
+#undef PB_PATH
 #undef PB_BOOL
 #undef PB_INT
 #undef PB_MAYBE_INT

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/fs.h"
 #include "io/weights_names.h"
@@ -68,6 +69,48 @@ static const char *cache_folder(pb_arena *arena, const char *name) {
                  : pb_arena_format(arena, "%s/models--%s", cache, name);
 }
 
+// A path that leads nowhere: what it was taken for, and what to do.
+static pb_status no_model(pb_arena *arena, const char *path, const char *cache) {
+    char here[4096];
+    if (strstr(path, "://"))
+        return pb_error(PB_ERR_IO, "there is no model at %s: nothing is downloaded; name a directory", path);
+    if (*path == '/' || !getcwd(here, sizeof here)) return pb_error(PB_ERR_IO, "there is no model at %s", path);
+    const char *looked = *cache ? pb_arena_format(arena,
+                                                  ", nor in the cache at %s (nothing is downloaded: "
+                                                  "`huggingface-cli download %s` does that)",
+                                                  cache, path)
+                                : "";
+    if (!looked) return no_memory();
+    return pb_error(PB_ERR_IO, "there is no model at %s in %s%s", path, here, looked);
+}
+
+// What people take for a pipeline: a LoRA, one part of a pipeline, a folder around a single-file checkpoint.
+static pb_status no_pipeline(pb_model_dir *model) {
+    const char **names, *single = NULL;
+    size_t count;
+    bool lora = false, part = false;
+    PB_RETURN_IF(pb_fs_list(model->arena, model->path, &names, &count));
+    for (size_t i = 0; i < count; i++) {
+        lora = lora || !strcmp(names[i], "adapter_config.json") || strstr(names[i], "lora_weights");
+        part = part || !strcmp(names[i], "config.json") || !strcmp(names[i], "scheduler_config.json");
+        if (pb_name_is_weights(names[i])) single = names[i];
+    }
+    if (lora)
+        return pb_error(PB_ERR_UNSUPPORTED,
+                        "%s is a LoRA, which only adds to a model; merge it into its model once, in Python: "
+                        "pipe.load_lora_weights(LORA); pipe.fuse_lora(); pipe.save_pretrained(NEW)",
+                        model->path);
+    if (part)
+        return pb_error(PB_ERR_FORMAT, "%s is one part of a pipeline: name the directory that it lies in", model->path);
+    if (single)
+        return pb_error(PB_ERR_UNSUPPORTED,
+                        "%s is no pipeline directory: it has neither model_index.json nor unet/; is %s a single-file "
+                        "checkpoint? " PB_SINGLE_FILE_REMEDY,
+                        model->path, single);
+    return pb_error(PB_ERR_FORMAT, "%s is no pipeline directory: it has neither model_index.json nor unet/",
+                    model->path);
+}
+
 static pb_status resolve(pb_arena *arena, const char *path, const char *revision, const char **resolved) {
     const char *folder = path;
     pb_fs_kind kind;
@@ -78,19 +121,21 @@ static pb_status resolve(pb_arena *arena, const char *path, const char *revision
         folder = is_hub_name(path) ? cache_folder(arena, path) : "";
         if (!folder) return no_memory();
         if (pb_fs_kind_of(folder) == PB_FS_DIRECTORY) break;
-        return pb_error(PB_ERR_IO, "there is no model at %s%s%s", path, *folder ? ", nor in the cache at " : "",
-                        folder);
+        return no_model(arena, path, folder);
     default:
         if (pb_name_is_weights(path))
-            return pb_error(PB_ERR_UNSUPPORTED,
-                            "%s is a single file, not a pipeline directory; convert it once, in Python: "
-                            "StableDiffusionPipeline.from_single_file(FILE).save_pretrained(NEW)",
+            return pb_error(PB_ERR_UNSUPPORTED, "%s is a single file, not a pipeline directory; " PB_SINGLE_FILE_REMEDY,
                             path);
         return pb_error(PB_ERR_FORMAT, "%s is a file, not a pipeline directory", path);
     }
     const char *snapshots = pb_fs_join(arena, folder, "snapshots");
     if (!snapshots) return no_memory();
     if (pb_fs_kind_of(snapshots) == PB_FS_DIRECTORY) return find_snapshot(arena, folder, revision, resolved);
+    if (revision && *revision && strcmp(revision, "main") && strcmp(revision, pb_fs_base_name(folder)))
+        return pb_error(PB_ERR_USAGE,
+                        "revision: `%s` names a snapshot of a cached model, and %s is a plain directory, which has "
+                        "none: leave it out",
+                        revision, path);
     *resolved = pb_arena_string(arena, folder);
     return *resolved ? PB_OK : no_memory();
 }
@@ -137,8 +182,7 @@ pb_status pb_model_dir_open(const char *path, const char *revision, pb_model_dir
         PB_TRY(read_part(model, part));
         any = any || model->parts[part].present;
     }
-    if (!any)
-        PB_FAIL(PB_ERR_FORMAT, "%s is no pipeline directory: it has neither model_index.json nor unet/", model->path);
+    if (!any) PB_TRY(no_pipeline(model));
     *result = model;
     return PB_OK;
 fail:
@@ -152,7 +196,7 @@ void pb_model_dir_close(pb_model_dir *model) {
     free(model);
 }
 
-static pb_status check_pipeline_class(const pb_model_dir *model) {
+pb_status pb_model_dir_trainable(const pb_model_dir *model) {
     const char *name;
     PB_RETURN_IF(pb_json_get_string(model->index, "_class_name", "StableDiffusionPipeline", model->path, &name));
     if (strncmp(name, "StableDiffusion", 15) == 0 && strncmp(name + 15, "3", 1) != 0 &&
@@ -163,7 +207,7 @@ static pb_status check_pipeline_class(const pb_model_dir *model) {
 }
 
 pb_status pb_model_dir_require(const pb_model_dir *model, pb_part part) {
-    PB_RETURN_IF(check_pipeline_class(model));
+    PB_RETURN_IF(pb_model_dir_trainable(model));
     const pb_model_part_dir *p = &model->parts[part];
     if (!p->present)
         return pb_error(PB_ERR_FORMAT, "%s has no %s: there is no such folder%s", model->path, pb_part_name(part),
@@ -172,6 +216,23 @@ pb_status pb_model_dir_require(const pb_model_dir *model, pb_part part) {
         return pb_error(PB_ERR_FORMAT, "%s has no %s", p->path,
                         part == PB_PART_SCHEDULER ? "scheduler_config.json" : "config.json");
     return PB_OK;
+}
+
+pb_status pb_model_dir_require_variant(const pb_model_dir *model, const char *variant) {
+    bool has = false, any = false;
+    const char *other = NULL;
+    if (!variant || !*variant) return PB_OK;
+    for (pb_part part = 0; part < PB_PART_COUNT && !has; part++) {
+        const char **names, *stem = pb_part_weights_stem(part);
+        size_t count;
+        if (!stem || !model->parts[part].present) continue;
+        PB_RETURN_IF(pb_fs_list(model->arena, model->parts[part].path, &names, &count));
+        PB_RETURN_IF(pb_weights_has_variant(model->arena, names, count, stem, variant, &has, &other, &any));
+    }
+    if (has || !any) return PB_OK;  // without any weights, what is missing is said where they are opened
+    return pb_error(PB_ERR_USAGE, "variant: %s has no weights named `%s`, %s%s%s", model->path, variant,
+                    other ? "but has `" : "and none of another name: leave it out", other ? other : "",
+                    other ? "`" : "");
 }
 
 pb_status pb_model_dir_weights(const pb_model_dir *model, pb_part part, const char *variant, pb_weights **weights) {

@@ -25,15 +25,22 @@ typedef struct pb_model_dir {
 } pb_model_dir;
 
 // `path` is a pipeline directory, a folder of the hub's cache (models--ORG--NAME: the snapshot of `revision`, "main"
-// where that is NULL), or, where no such path exists, the name ORG/NAME of a model that lies in the hub's cache on this
-// machine (HF_HUB_CACHE, HF_HOME/hub, ~/.cache/huggingface/hub). Nothing is ever downloaded. Parts may be absent:
-// whoever needs one calls pb_model_dir_require. Errors: PB_ERR_IO, PB_ERR_FORMAT, PB_ERR_UNSUPPORTED (a single-file
-// checkpoint), PB_ERR_MEMORY.
+// where that is NULL; of a plain directory a revision is PB_ERR_USAGE, for it would change nothing), or, where no such
+// path exists, the name ORG/NAME of a model that lies in the hub's cache on this machine (HF_HUB_CACHE, HF_HOME/hub,
+// ~/.cache/huggingface/hub). Nothing is ever downloaded. Parts may be absent: whoever needs one calls
+// pb_model_dir_require. Errors: PB_ERR_IO, PB_ERR_FORMAT, PB_ERR_UNSUPPORTED (a single-file checkpoint), PB_ERR_MEMORY.
 pb_status pb_model_dir_open(const char *path, const char *revision, pb_model_dir **model);
 void pb_model_dir_close(pb_model_dir *model);  // NULL is allowed
 
+// PB_ERR_UNSUPPORTED where it is a pipeline of another kind, by its model_index.json.
+pb_status pb_model_dir_trainable(const pb_model_dir *model);
+
 // PB_ERR_FORMAT naming the folder or the config that is missing; PB_ERR_UNSUPPORTED for a pipeline of another kind.
 pb_status pb_model_dir_require(const pb_model_dir *model, pb_part part);
+
+// PB_ERR_USAGE where `variant` is given and no part has weights of it, naming one that there is: a misspelt variant
+// would otherwise be the plain weights. A single part may lack it, as in diffusers.
+pb_status pb_model_dir_require_variant(const pb_model_dir *model, const char *variant);
 
 // The weights of a part that has some. `variant` as in pb_weights_open.
 pb_status pb_model_dir_weights(const pb_model_dir *model, pb_part part, const char *variant, pb_weights **weights);

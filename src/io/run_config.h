@@ -52,6 +52,7 @@ typedef struct pb_config {
     }                       \
     group;
 #define PB_STRING(name, initial, doc) const char *name;
+#define PB_PATH(name, initial, doc) const char *name;
 #define PB_BOOL(name, initial, doc) bool name;
 #define PB_INT(name, initial, low, high, doc) int64_t name;
 #define PB_MAYBE_INT(name, low, high, doc) pb_maybe_int name;
@@ -95,6 +96,8 @@ pb_status pb_config_load(pb_arena *arena, const char *path, const char *const *s
 
 // As YAML that reads back to the same configuration; every key that has an effect, none that has not.
 void pb_config_print(const pb_config *config, pb_text *text);
+// The value of one key, as config.yaml has it; nothing for a key without effect.
+void pb_config_print_value(const pb_config *config, const char *key, pb_text *text);
 // Every key with its default and meaning, as Markdown.
 void pb_config_document(pb_text *text);
 

@@ -122,6 +122,23 @@ pb_status pb_weights_choose(pb_arena *arena, const char *folder, const char *con
                     variant && *variant ? "`" : "");
 }
 
+pb_status pb_weights_has_variant(pb_arena *arena, const char *const *names, size_t count, const char *stem,
+                                 const char *variant, bool *found, const char **other, bool *any) {
+    const char *chosen = NULL;
+    const size_t stem_bytes = strlen(stem);
+    PB_RETURN_IF(choose_named(arena, names, count, stem, variant, &chosen));
+    *found = chosen != NULL;
+    for (size_t i = 0; i < count; i++) {
+        const char *name = NULL;
+        bool no_memory = false;
+        if (strncmp(names[i], stem, stem_bytes) != 0 || !pb_name_is_weights(names[i])) continue;
+        *any = true;
+        if (pb_name_without_variant(arena, names[i], &name, &no_memory)) *other = name;
+        if (no_memory) return pb_error(PB_ERR_MEMORY, "no memory for a name");
+    }
+    return PB_OK;
+}
+
 static bool starts_with(const char *name, const char *begin) {
     return strncmp(name, begin, strlen(begin)) == 0;
 }

@@ -14,6 +14,9 @@
     "in Python: StableDiffusionPipeline.from_pretrained(OLD).save_pretrained(NEW), or from_single_file(FILE) for "   \
     ".ckpt"
 
+#define PB_SINGLE_FILE_REMEDY \
+    "convert it once, in Python: StableDiffusionPipeline.from_single_file(FILE).save_pretrained(NEW)"
+
 bool pb_name_ends_with(const char *name, const char *end);
 // Whether a file of this name holds weights or the index of some, in any format.
 bool pb_name_is_weights(const char *name);
@@ -26,6 +29,10 @@ const char *pb_name_without_variant(pb_arena *arena, const char *name, const cha
 // The file or index among a folder's names that pb_weights_open is to read.
 pb_status pb_weights_choose(pb_arena *arena, const char *folder, const char *const *names, size_t count,
                             const char *stem, const char *variant, const char **chosen);
+// Whether there is a file or index of STEM in that variant. *other: a variant that there is, left alone where there is
+// none; *any: whether STEM has weights at all.
+pb_status pb_weights_has_variant(pb_arena *arena, const char *const *names, size_t count, const char *stem,
+                                 const char *variant, bool *has, const char **other, bool *any);
 
 // In the arena or `name` itself; NULL when there is no memory.
 const char *pb_weight_canonical(pb_arena *arena, pb_part part, const char *name);

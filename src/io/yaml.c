@@ -34,6 +34,8 @@ static pb_status check_size(const char *text, size_t bytes, const char *name) {
     if (bytes > PB_YAML_BYTES)
         return pb_error(PB_ERR_FORMAT, "%s has %zu bytes; a configuration has at most %d", name, bytes, PB_YAML_BYTES);
     int brackets = 0;
+    if (bytes > 1 && (!memcmp(text, "\xff\xfe", 2) || !memcmp(text, "\xfe\xff", 2)))
+        return pb_error(PB_ERR_FORMAT, "%s is in UTF-16: save the file as UTF-8", name);
     for (size_t i = 0; i < bytes; i++) {
         if (text[i] == '\0') return pb_error(PB_ERR_FORMAT, "%s: byte %zu is NUL: this is no text", name, i);
         if (text[i] != '[' && text[i] != '{') continue;
@@ -145,7 +147,19 @@ static yaml_mark_t mark_of_byte(const char *text, size_t offset) {
 static const char *problem_at(const builder *b, yaml_mark_t mark) {
     if (b->parser.error == YAML_SCANNER_ERROR && mark.index < b->bytes && b->text[mark.index] == '\t')
         return "a tab: YAML is indented with spaces";
-    return b->parser.problem ? b->parser.problem : "no YAML";
+    const char *problem = b->parser.problem ? b->parser.problem : "no YAML";
+    static const struct {
+        const char *says, *means;
+    } plainly[] = {
+        {"mapping values are not allowed",
+         "a colon where there can be none: a text that has one needs quotes, and the line before a `key:`"},
+        {"could not find expected ':'", "a line before this one is no `key: value`"},
+        {"found unexpected end of stream", "a quote is opened and never closed"},
+        {"UTF-8", "no UTF-8: save the file as UTF-8"},
+    };
+    for (size_t i = 0; i < sizeof plainly / sizeof *plainly; i++)
+        if (strstr(problem, plainly[i].says)) return plainly[i].means;
+    return problem;
 }
 
 static pb_status parse_events(builder *b) {

@@ -2,13 +2,27 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/fs.h"
+
+// A file that is called one; what macOS leaves beside files ("._0.jpg") is not.
+static bool is_named_picture(const char *path) {
+    const char *name = pb_fs_base_name(path), *dot = strrchr(name, '.');
+    return dot && dot != name && *name != '.' &&
+           (!strcasecmp(dot, ".jpg") || !strcasecmp(dot, ".jpeg") || !strcasecmp(dot, ".png"));
+}
 
 static pb_status judge(const char *path, bool *is_picture) {
     pb_image_kind kind;
     *is_picture = false;
     PB_RETURN_IF(pb_image_sniff_file(path, &kind));
+    if (kind == PB_IMAGE_NONE && is_named_picture(path) && pb_fs_kind_of(path) == PB_FS_FILE)
+        return pb_error(
+            PB_ERR_FORMAT,
+            "%s is no picture, whatever it is called: empty or damaged? Copy it anew, or move it out of the "
+            "folder",
+            path);
     if (kind == PB_IMAGE_NONE) return PB_OK;
     if (kind != PB_IMAGE_JPEG && kind != PB_IMAGE_PNG)
         return pb_error(PB_ERR_UNSUPPORTED, "%s: a %s picture; convert it to PNG or JPEG, or move it out of the folder",
@@ -61,6 +75,29 @@ fail:
 pb_status pb_picture_set_load(pb_picture_set *set, int32_t resolution) {
     for (int64_t i = 0; i < set->count; i++) PB_RETURN_IF(load_picture(set, i, resolution));
     return PB_OK;
+}
+
+pb_status pb_picture_set_try(const pb_picture_set *set, int32_t resolution, pb_picture_sizes *sizes) {
+    pb_status status = PB_OK;
+    pb_image image = {0};
+    pb_arena *arena = pb_arena_create();
+    *sizes = (pb_picture_sizes){0};
+    if (!arena) return pb_error(PB_ERR_MEMORY, "no memory to read the pictures of %s", set->folder);
+    for (int64_t i = 0; i < set->count; i++) {
+        const char *path = pb_fs_join(arena, set->folder, set->names[i]);
+        if (!path) PB_FAIL(PB_ERR_MEMORY, "no memory to read the pictures of %s", set->folder);
+        PB_TRY(pb_image_load(path, NULL, &image));
+        const int32_t side = image.width < image.height ? image.width : image.height;
+        sizes->enlarged += side < resolution;
+        if (!sizes->smallest || side < sizes->side) {
+            sizes->smallest = set->names[i];
+            sizes->side = side;
+        }
+        pb_image_deinit(&image);
+    }
+fail:
+    pb_arena_destroy(arena);
+    return status;
 }
 
 void pb_picture_set_deinit(pb_picture_set *set) {

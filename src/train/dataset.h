@@ -19,12 +19,20 @@ typedef struct pb_picture_set {
 } pb_picture_set;
 
 // Lists the JPEG and PNG files of `folder`, in byte order of the names, by their content, not by their endings. What is
-// no picture is skipped, or refused where `strict`. A picture of another kind (WebP, HEIC, ...) is refused with the
-// remedy: a photo that is silently left out would be missed. `limit`: pictures at most, or 0. Texts live in `arena`.
-// Errors: PB_ERR_IO (no such folder), PB_ERR_FORMAT, PB_ERR_UNSUPPORTED.
+// no picture is skipped, or refused where `strict` or where its name says that it is one. A picture of another kind
+// (WebP, HEIC, ...) is refused with the remedy: a photo that is silently left out would be missed. `limit`: pictures at
+// most, or 0. Texts live in `arena`. Errors: PB_ERR_IO (no such folder), PB_ERR_FORMAT, PB_ERR_UNSUPPORTED.
 pb_status pb_picture_set_list(pb_arena *arena, const char *folder, int64_t limit, bool strict, pb_picture_set *set);
 // Reads every picture. Errors name the file.
 pb_status pb_picture_set_load(pb_picture_set *set, int32_t resolution);
+// Reads every picture and keeps none: whether pb_picture_set_load would. `smallest`: the name of the one with the
+// shortest side, `side` pixels; `enlarged`: how many have less than the resolution.
+typedef struct pb_picture_sizes {
+    const char *smallest;
+    int32_t side;
+    int64_t enlarged;
+} pb_picture_sizes;
+pb_status pb_picture_set_try(const pb_picture_set *set, int32_t resolution, pb_picture_sizes *sizes);
 void pb_picture_set_deinit(pb_picture_set *set);  // frees the images
 
 // What torchvision's ToTensor and Normalize([0.5], [0.5]) make of the size x size pixels at (top, left): floats in

@@ -45,7 +45,14 @@ static pb_status finish(network *n, const pb_generate_options *options, pb_part 
     pb_graph_mark_output(n->graph, n->output);
     PB_TRY(n->graph->status);
     PB_TRY(pb_compile(n->graph, options->backend, NULL, &n->program));
-    PB_TRY(pb_executor_create(options->backend, n->graph, n->program, NULL, &n->executor));
+    status = pb_executor_create(options->backend, n->graph, n->program, NULL, &n->executor);
+    if (status == PB_ERR_MEMORY)  // whose message is of the keys of a run
+        PB_FAIL(PB_ERR_MEMORY, "the device has no %.3f GiB of memory for the %s at this size: %s needs less",
+                (double)n->program->tier_bytes[PB_TIER_DEVICE] / 0x1p30, part == PB_PART_VAE ? "VAE" : "UNet",
+                options->smaller      ? options->smaller
+                : part == PB_PART_VAE ? "a smaller --size"
+                                      : "a smaller --batch or --size");
+    PB_TRY(status);
     PB_TRY(pb_model_dir_weights(options->model, part, options->variant, &weights));
     PB_TRY(pb_weights_load(n->module, weights, n->executor));
 fail:

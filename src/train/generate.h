@@ -20,6 +20,7 @@ typedef struct pb_generate_options {
     int width, height;          // in pixels; 0: what the UNet was made for
     int batch;                  // pictures that go through the UNet together, 1 or more
     const pb_backend *backend;  // NULL: the CPU's
+    const char *smaller;        // what needs less memory, for the message; NULL: --batch and --size
 } pb_generate_options;
 
 typedef struct pb_generator pb_generator;

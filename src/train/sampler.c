@@ -23,6 +23,12 @@ const char *pb_sampler_kind_name(pb_sampler_kind kind) {
     return names[kind];
 }
 
+pb_sampler_kind pb_sampler_kind_of_class(const char *class_name) {
+    for (int i = 1; i < KINDS; i++)
+        if (!strcmp(class_name, classes[i])) return (pb_sampler_kind)i;
+    return PB_SAMPLER_MODEL;
+}
+
 typedef enum spacing { LINSPACE, LEADING, TRAILING, SPACINGS } spacing;
 
 typedef struct settings {
@@ -112,11 +118,8 @@ static pb_status choose_kind(const settings *s, pb_sampler_kind *kind) {
     if (*kind != PB_SAMPLER_MODEL) return PB_OK;
     const char *class_name;
     PB_RETURN_IF(pb_json_get_string(s->config, "_class_name", "", s->name, &class_name));
-    for (int i = 1; i < KINDS; i++) {
-        if (strcmp(class_name, classes[i]) != 0) continue;
-        *kind = (pb_sampler_kind)i;
-        return PB_OK;
-    }
+    *kind = pb_sampler_kind_of_class(class_name);
+    if (*kind != PB_SAMPLER_MODEL) return PB_OK;
     return pb_error(PB_ERR_UNSUPPORTED, "%s: _class_name \"%s\" is not supported; choose ddim, pndm, euler or dpmpp2m",
                     s->name, class_name);
 }

@@ -26,6 +26,8 @@ typedef struct pb_sampler pb_sampler;
 // "ddim", "pndm", "euler", "dpmpp2m"; PB_ERR_USAGE with the choices otherwise.
 pb_status pb_sampler_kind_parse(const char *text, pb_sampler_kind *kind);
 const char *pb_sampler_kind_name(pb_sampler_kind kind);  // "model" for PB_SAMPLER_MODEL
+// That of a class of diffusers, "DDIMScheduler"; PB_SAMPLER_MODEL where it is none of ours.
+pb_sampler_kind pb_sampler_kind_of_class(const char *class_name);
 
 // `config` is scheduler_config.json's root, read as diffusers does it: for PB_SAMPLER_MODEL as StableDiffusionPipeline
 // loads it (which sets steps_offset to 1 and clip_sample to false), else as `Kind.from_config(pipe.scheduler.config)`:

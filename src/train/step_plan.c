@@ -150,7 +150,9 @@ void pb_step_plan_work(const pb_step_plan *plan, const pb_machine *machine, pb_s
     for (uint32_t n = 0; n < g->node_count; n++) {
         const pb_node *node = &g->nodes[n];
         if (!node->recompute) continue;
-        pb_repeated *again = node->phase == PB_PHASE_UPDATE ? &work->gradients : &work->cheap;
+        pb_repeated *again = node->phase == PB_PHASE_UPDATE             ? &work->gradients
+                             : pb_op_kind_of(node->op) == PB_KIND_CHEAP ? &work->cheap
+                                                                        : &work->contractions;
         again->ops++;
         again->seconds += pb_node_seconds(machine, g, n);
         for (int k = 0; k < PB_MAX_OUTPUTS; k++)

@@ -68,6 +68,7 @@ typedef struct pb_repeated {
 // Of the pass `program`, or of the one that updates.
 typedef struct pb_step_work {
     pb_repeated cheap;                           // forward ops, run again in the backward pass
+    pb_repeated contractions;                    // the same: linears, convolutions, attention
     pb_repeated gradients;                       // made again just before their update (graph/carry.h), of
     uint64_t carried;                            // so many bytes, which are kept instead
     pb_repeated copies;                          // working copies that are made again of their masters: elements' casts

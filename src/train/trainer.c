@@ -13,6 +13,7 @@
 #include "io/tokenizer.h"
 #include "train/checkpoint.h"
 #include "train/generate.h"
+#include "train/state_fixed.h"
 #include "train/trainer_parts.h"
 #include "train/weights.h"
 
@@ -70,6 +71,7 @@ fail:
 static pb_status open_model(pb_trainer *t) {
     const pb_config *c = t->config;
     PB_RETURN_IF(pb_model_dir_open(c->pretrained_model_name_or_path, c->revision, &t->model));
+    PB_RETURN_IF(pb_model_dir_require_variant(t->model, c->variant));
     PB_RETURN_IF(pb_architecture_read(t->model, &t->architecture));
     PB_RETURN_IF(pb_model_dir_require(t->model, PB_PART_SCHEDULER));
     const pb_model_part_dir *scheduler = &t->model->parts[PB_PART_SCHEDULER];
@@ -133,23 +135,30 @@ static void describe(const pb_trainer *t, FILE *file) {
     if (c->with_prior_preservation)
         fprintf(file, ", %lld of %lld of the class in %s", (long long)sets[PB_SIDE_CLASS].count,
                 (long long)c->num_class_images, sets[PB_SIDE_CLASS].folder);
-    fprintf(file, "\nsteps: %lld, %lld to an epoch, %lld pictures to a pass\n", (long long)t->max_steps,
-            (long long)pb_batching_steps(&t->batching), (long long)pb_batching_images(&t->batching, 0));
+    fprintf(file, "\nsteps: %lld, %lld to an epoch, %lld picture%s to a pass\n", (long long)t->max_steps,
+            (long long)pb_batching_steps(&t->batching), (long long)pb_batching_images(&t->batching, 0),
+            pb_batching_images(&t->batching, 0) == 1 ? "" : "s");
     const uint64_t *const bytes = t->programs.tier_bytes;
     fprintf(file,
             "trained: %.1fM parameters, computed in %s on %s\n"
             "memory: %.3f GiB on the device, %.3f GiB of the host, %.3f GiB on NVMe\n",
             (double)pb_step_graph_parameters(t->programs.items[0].step) / 1e6, pb_dtype_name(t->request.compute),
-            t->limits.machine.name, (double)bytes[PB_TIER_DEVICE] / 0x1p30, (double)bytes[PB_TIER_HOST] / 0x1p30,
+            strcmp(t->limits.machine.name, "this") ? t->limits.machine.name : "this machine",
+            (double)bytes[PB_TIER_DEVICE] / 0x1p30, (double)bytes[PB_TIER_HOST] / 0x1p30,
             (double)bytes[PB_TIER_NVME] / 0x1p30);
     describe_validation(t, file);
+}
+
+static void name_one_skipped(pb_trainer *t, const char *folder, const char *name) {
+    const char *path = pb_fs_join(t->arena, folder, name);
+    pb_progress_note(&t->progress, "skipped %s/%s: it is %s", folder, name,
+                     path && pb_fs_kind_of(path) == PB_FS_DIRECTORY ? "a folder" : "no picture");
 }
 
 static void name_skipped(pb_trainer *t) {
     for (int side = 0; side < PB_SIDES; side++)
         for (int64_t i = 0; i < t->data.set[side].skipped_count; i++)
-            pb_progress_note(&t->progress, "skipped %s/%s: it is no picture", t->data.set[side].folder,
-                             t->data.set[side].skipped[i]);
+            name_one_skipped(t, t->data.set[side].folder, t->data.set[side].skipped[i]);
 }
 
 // --- Setting up ---
@@ -193,6 +202,8 @@ static pb_status load_weights(pb_trainer *t, const char *checkpoint) {
     if (!checkpoint) return PB_OK;
     PB_RETURN_IF(pb_state_load(t, checkpoint));
     pb_progress_note(&t->progress, "goes on from %s", checkpoint);
+    const char *before = pb_fs_join(t->arena, checkpoint, "config.yaml");
+    if (before) pb_fixed_note_changes(t, before);
     return PB_OK;
 }
 
@@ -217,7 +228,9 @@ static pb_status make_class_pictures(pb_trainer *t, pb_rng *rng) {
                                          .sampler = PB_SAMPLER_MODEL,
                                          .steps = 50,
                                          .batch = (int)c->sample_batch_size,
-                                         .backend = t->limits.backend};
+                                         .backend = t->limits.backend,
+                                         .smaller = "for class pictures a smaller sample_batch_size, or "
+                                                    "prior_generation_precision: bf16,"};
     pb_progress_note(&t->progress, "making %lld class pictures in %s", (long long)missing, c->class_data_dir);
     PB_RETURN_IF(pb_generate_class_images(&options, c->class_data_dir, set->count, missing, rng, show_sampling, t));
     pb_progress_end(&t->progress);
@@ -345,23 +358,20 @@ static pb_status run(pb_trainer *t, const char *checkpoint) {
 // --- All of it ---
 
 static pb_status train_into(pb_trainer *t) {
-    int64_t earlier, finished;
-    const char *checkpoint;
+    pb_beginning begins;
     PB_RETURN_IF(pb_output_open(t));
     PB_RETURN_IF(pb_checkpoint_prune(t->config->output_dir, 0));
-    PB_RETURN_IF(pb_output_read_run(t, &earlier, &finished));
-    const char *resume = t->config->resume_from_checkpoint;
-    if (resume && !strcmp(resume, "latest") && finished >= t->max_steps) {
+    PB_RETURN_IF(pb_trainer_begin(t, &begins));
+    if (begins.nothing) {
         pb_progress_note(&t->progress, "%s: this run has done its %lld steps; nothing is left to do",
-                         t->config->output_dir, (long long)finished);
+                         t->config->output_dir, (long long)begins.step);
         return PB_OK;
     }
-    PB_RETURN_IF(pb_state_find(t, &checkpoint));
-    PB_RETURN_IF(pb_state_require_room(t));
+    if (begins.checkpoints && !begins.checkpoint && !t->measuring) pb_beginning_describe(t, &begins, stderr);
     if (t->config->memory.timeline) PB_RETURN_IF(pb_fs_make_directories(t->config->memory.timeline));
-    t->run = larger((int64_t)time(NULL), earlier + 1);
+    t->run = larger((int64_t)time(NULL), begins.earlier + 1);
     pb_signals_catch();
-    return run(t, checkpoint);
+    return run(t, begins.checkpoint);
 }
 
 static void deinit(pb_trainer *t) {
@@ -392,7 +402,7 @@ static pb_status train(pb_config *config, bool check, pb_train_report *report) {
     PB_TRY(plan(&t));
     name_skipped(&t);
     describe(&t, check ? stdout : stderr);
-    if (!check) PB_TRY(train_into(&t));
+    PB_TRY(check ? pb_trainer_look(&t) : train_into(&t));
 fail:
     pb_progress_end(&t.progress);
     deinit(&t);

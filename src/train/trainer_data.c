@@ -1,4 +1,5 @@
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "base/fs.h"
 #include "train/trainer_parts.h"
@@ -9,14 +10,24 @@ pb_status pb_training_data_list(pb_arena *arena, const pb_config *config, pb_tra
     pb_picture_set *instances = &data->set[PB_SIDE_INSTANCE], *classes = &data->set[PB_SIDE_CLASS];
     PB_RETURN_IF(pb_picture_set_list(arena, config->instance_data_dir, 0, config->strict_images, instances));
     if (!instances->count)
-        return pb_error(PB_ERR_FORMAT, "instance_data_dir: there is no JPEG or PNG picture in %s", instances->folder);
+        return pb_error(PB_ERR_FORMAT, "instance_data_dir: there is no JPEG or PNG picture in %s%s", instances->folder,
+                        instances->skipped_count ? ", only other things; its folders are not gone through" : "");
     if (!config->with_prior_preservation) return PB_OK;
     // Missing class pictures are made, and their folder with them.
     if (pb_fs_kind_of(config->class_data_dir) == PB_FS_NONE) {
         classes->folder = config->class_data_dir;
         return PB_OK;
     }
-    return pb_picture_set_list(arena, config->class_data_dir, config->num_class_images, config->strict_images, classes);
+    PB_RETURN_IF(
+        pb_picture_set_list(arena, config->class_data_dir, config->num_class_images, config->strict_images, classes));
+    struct stat photos, made;
+    if (classes->count >= config->num_class_images || stat(config->instance_data_dir, &photos) ||
+        stat(config->class_data_dir, &made) || photos.st_dev != made.st_dev || photos.st_ino != made.st_ino)
+        return PB_OK;
+    return pb_error(PB_ERR_USAGE,
+                    "class_data_dir is the same folder as instance_data_dir, %s: the pictures of the class that are "
+                    "missing would be made among those of the subject",
+                    config->instance_data_dir);
 }
 
 static bool cacheable(const pb_trainer *t, int side, int64_t picture) {

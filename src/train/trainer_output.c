@@ -12,8 +12,8 @@
 
 // --- The folder ---
 
-static pb_status take_lock(pb_trainer *t, const char *path) {
-    t->lock = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+static pb_status take_lock(pb_trainer *t, const char *path, int create) {
+    t->lock = open(path, O_RDWR | create | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (t->lock < 0) return pb_error(PB_ERR_IO, "cannot open the lock %s: %s", path, strerror(errno));
     // The system lets go of it when the process ends, however it ends, so a stale one cannot be left.
     if (!flock(t->lock, LOCK_EX | LOCK_NB)) return PB_OK;
@@ -25,7 +25,23 @@ static pb_status take_lock(pb_trainer *t, const char *path) {
                     t->config->output_dir);
 }
 
-pb_status pb_output_open(pb_trainer *t) {
+// A pipeline that no run of this program has left here: somebody's model, which the result would replace.
+static pb_status refuse_foreign_model(pb_trainer *t, const char *folder) {
+    static const char *const traces[] = {"run.json", "metrics.jsonl", "config.yaml"};
+    const char *index = pb_fs_join(t->arena, folder, "model_index.json");
+    bool ours = !index || pb_fs_kind_of(index) == PB_FS_NONE;
+    for (size_t i = 0; i < sizeof traces / sizeof *traces && !ours; i++) {
+        const char *trace = pb_fs_join(t->arena, folder, traces[i]);
+        ours = !trace || pb_fs_kind_of(trace) != PB_FS_NONE;
+    }
+    if (ours) return PB_OK;
+    return pb_error(PB_ERR_USAGE,
+                    "output_dir: %s holds a model that no run has left there, and the result would replace it: name "
+                    "another folder",
+                    folder);
+}
+
+static pb_status judge_folder(pb_trainer *t) {
     const char *folder = t->config->output_dir;
     struct stat info, model;
     // With a slash behind it a link would be what it leads to.
@@ -33,19 +49,35 @@ pb_status pb_output_open(pb_trainer *t) {
     while (bytes > 1 && folder[bytes - 1] == '/') bytes--;
     const char *name = pb_arena_string_n(t->arena, folder, bytes);
     if (!name) return pb_error(PB_ERR_MEMORY, "no memory to open %s", folder);
-    if (!lstat(name, &info) && !S_ISDIR(info.st_mode))
+    if (lstat(name, &info)) return PB_OK;  // what is in the way is said where it is made
+    if (!S_ISDIR(info.st_mode))
         return pb_error(PB_ERR_IO, "output_dir: %s is %s; name a folder", folder,
                         S_ISLNK(info.st_mode) ? "a symbolic link" : "no folder");
-    PB_RETURN_IF(pb_fs_make_directories(folder));
-    if (!stat(folder, &info) && !stat(t->model->path, &model) && info.st_dev == model.st_dev &&
-        info.st_ino == model.st_ino)
+    if (!stat(t->model->path, &model) && info.st_dev == model.st_dev && info.st_ino == model.st_ino)
         return pb_error(PB_ERR_USAGE,
                         "output_dir: %s is the model that is to be trained: the result would replace it; name another "
                         "folder",
                         folder);
-    const char *path = pb_fs_join(t->arena, folder, ".lock");
+    return refuse_foreign_model(t, folder);
+}
+
+pb_status pb_output_open(pb_trainer *t) {
+    const char *folder = t->config->output_dir, *path = pb_fs_join(t->arena, folder, ".lock");
     if (!path) return pb_error(PB_ERR_MEMORY, "no memory to open %s", folder);
-    return take_lock(t, path);
+    PB_RETURN_IF(judge_folder(t));
+    PB_RETURN_IF(pb_fs_make_directories(folder));
+    return take_lock(t, path, O_CREAT);
+}
+
+pb_status pb_output_look(pb_trainer *t) {
+    const char *folder = t->config->output_dir, *path = pb_fs_join(t->arena, folder, ".lock");
+    if (!path) return pb_error(PB_ERR_MEMORY, "no memory to look at %s", folder);
+    PB_RETURN_IF(judge_folder(t));
+    PB_RETURN_IF(pb_fs_require_writable(folder, "output_dir"));
+    if (pb_fs_kind_of(path) == PB_FS_NONE) return PB_OK;
+    PB_RETURN_IF(take_lock(t, path, 0));
+    pb_output_close(t);
+    return PB_OK;
 }
 
 void pb_output_close(pb_trainer *t) {
@@ -168,19 +200,19 @@ fail:
 
 static const pb_part parts[] = {PB_PART_UNET, PB_PART_TEXT_ENCODER, PB_PART_VAE};
 
-pb_status pb_output_require_room(const pb_trainer *t) {
-    uint64_t bytes = 0;
+pb_status pb_output_require_room(const pb_trainer *t, uint64_t *bytes) {
+    *bytes = 0;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         pb_weights *weights;
         PB_RETURN_IF(pb_model_dir_weights(t->model, parts[i], t->config->variant, &weights));
         for (size_t k = 0; k < weights->count; k++) {
             const pb_safetensors_entry *e = weights->items[k].entry;
             const pb_dtype dtype = target_dtype(t, e);
-            bytes += dtype == e->dtype ? e->bytes : e->elements * pb_dtype_size(dtype);
+            *bytes += dtype == e->dtype ? e->bytes : e->elements * pb_dtype_size(dtype);
         }
         pb_weights_close(weights);
     }
-    return pb_fs_require_space(t->config->output_dir, bytes, "the finished pipeline");
+    return pb_fs_require_space(t->config->output_dir, *bytes, "the finished pipeline");
 }
 
 pb_status pb_output_write_model(pb_trainer *t) {

@@ -2,6 +2,8 @@
 #ifndef PB_TRAIN_TRAINER_PARTS_H
 #define PB_TRAIN_TRAINER_PARTS_H
 
+#include <stdio.h>
+
 #include "exec/executor.h"
 #include "io/run_config.h"
 #include "io/model_dir.h"
@@ -304,16 +306,19 @@ void pb_validation_deinit(pb_trainer *t);
 double pb_validation_seconds(const pb_trainer *t);  // that one time's pictures are predicted to take
 
 // --- The output folder (trainer_output.c) ---
-// Makes it, refuses links, takes the lock: a second process gets PB_ERR_IO at once.
+// Makes it, refuses links, the model that is trained and models from elsewhere, takes the lock: a second process gets
+// PB_ERR_IO at once.
 pb_status pb_output_open(pb_trainer *t);
+// The same with nothing made or written: whether it could be.
+pb_status pb_output_look(pb_trainer *t);
 void pb_output_close(pb_trainer *t);
 // run.json: which run the folder's files are of, and whether it came to its end.
 pb_status pb_output_read_run(pb_trainer *t, int64_t *run, int64_t *finished_steps);
 pb_status pb_output_write_run(pb_trainer *t, bool finished);
 // config.yaml: the configuration that was run.
 pb_status pb_output_write_config(pb_trainer *t, const char *path);
-// The trained pipeline, and, before anything is made, whether there is room for it.
-pb_status pb_output_require_room(const pb_trainer *t);
+// The trained pipeline, and, before anything is made, whether there is room for its *bytes.
+pb_status pb_output_require_room(const pb_trainer *t, uint64_t *bytes);
 pb_status pb_output_write_model(pb_trainer *t);
 
 // --- Checkpoints (trainer_state.c) ---
@@ -323,8 +328,26 @@ pb_status pb_state_require_room(pb_trainer *t);
 pb_status pb_state_save(pb_trainer *t);
 // What resume_from_checkpoint asks for: *path is NULL where the run is to start afresh.
 pb_status pb_state_find(pb_trainer *t, const char **path);
-// Before the draws are made: PB_ERR_USAGE where the checkpoint is of another kind of run.
+// Before anything is made that takes time, and again when it is loaded: PB_ERR_USAGE where the checkpoint is of another
+// kind of run. *step: the step that it is of.
+pb_status pb_state_compare(pb_trainer *t, const char *checkpoint, int64_t *step);
+// Before the draws are made.
 pb_status pb_state_load(pb_trainer *t, const char *path);
+
+// --- Before the first step (trainer_begin.c) ---
+// What this run does in its output_dir: *nothing where it has been done; *checkpoint to go on from, or NULL. Writes
+// nothing. Refuses what could not be written later on: no room, no permission.
+typedef struct pb_beginning {
+    bool nothing;
+    const char *checkpoint;
+    int64_t earlier, step;  // the last run there, 0 for none; the checkpoint's step
+    size_t checkpoints;     // that are there
+} pb_beginning;
+pb_status pb_trainer_begin(pb_trainer *t, pb_beginning *beginning);
+// Of `--check`, to stdout: that, with nothing made; whether every picture can be read, and the weights of the trained
+// parts are those of their configurations.
+pb_status pb_trainer_look(pb_trainer *t);
+void pb_beginning_describe(const pb_trainer *t, const pb_beginning *beginning, FILE *file);
 
 // --- Signals (trainer_signals.c) ---
 void pb_signals_catch(void);

@@ -1,4 +1,5 @@
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -7,35 +8,12 @@
 #include "base/parallel.h"
 #include "train/checkpoint.h"
 #include "train/saved_state.h"
+#include "train/state_fixed.h"
 #include "train/state_values.h"
 
 enum { STATE_LIMIT = 1 << 26 };
 
 // --- trainer.json ---
-
-// What must be the same for a resumed run to be the continuation of the one that was interrupted.
-static void append_fixed(const pb_trainer *t, pb_text *text) {
-    const pb_config *c = t->config;
-    pb_text_append(text, "{\"compute\": \"%s\", \"train_text_encoder\": %d, \"with_prior_preservation\": %d, ",
-                   pb_dtype_name(t->request.compute), c->train_text_encoder, c->with_prior_preservation);
-    pb_text_append(text, "\"optimizer\": [%d, %d], ", (int)c->optimizer.states, (int)c->optimizer.master);
-    pb_text_append(text, "\"frozen_weights\": %d, ", (int)c->frozen_weights);
-    pb_text_append(text, "\"train_batch_size\": %" PRId64 ", \"gradient_accumulation_steps\": %" PRId64 ", ",
-                   c->train_batch_size, c->gradient_accumulation_steps);
-    pb_text_append(text, "\"resolution\": %" PRId64 ", \"center_crop\": %d, \"offset_noise\": %d", c->resolution,
-                   c->center_crop, c->offset_noise);
-    static const char *const sides[] = {"instance pictures", "class pictures"};
-    for (int side = 0; side < PB_SIDES; side++) {
-        const pb_picture_set *set = &t->data.set[side];
-        pb_text_append(text, ", \"%s\": [", sides[side]);
-        for (int64_t i = 0; i < set->count; i++) {
-            if (i) pb_text_append(text, ", ");
-            pb_text_append_json_string(text, set->names[i], strlen(set->names[i]));
-        }
-        pb_text_append(text, "]");
-    }
-    pb_text_append(text, "}");
-}
 
 static pb_status append_draws(const pb_trainer *t, pb_text *text) {
     const size_t bytes = pb_draws_state_bytes(t->draws);
@@ -57,7 +35,7 @@ static pb_status save_json(const pb_trainer *t, const char *path) {
     pb_text_append_json_number(&text, t->loss_scale.scale);
     pb_text_append(&text, ",\n  \"good_steps\": %" PRId64 ",\n  \"rounding_seed\": %" PRId64 ",\n  \"fixed\": ",
                    t->loss_scale.good_steps, t->rounding_seed);
-    append_fixed(t, &text);
+    pb_fixed_append(t, &text);
     pb_text_append(&text, ",\n  \"draws\": \"");
     PB_TRY(append_draws(t, &text));
     pb_text_append(&text, "\"\n}\n");
@@ -125,17 +103,31 @@ static uint64_t checkpoint_bytes(const pb_trainer *t, const pb_state_values *val
     return state + OTHER;
 }
 
+// Without a swap file: the checkpoints that will be there at once, one more while the oldest is still kept; and at the
+// end the result beside those that stay. What is there already has its room.
+static pb_status require_portable_room(pb_trainer *t, uint64_t each, uint64_t result) {
+    uint64_t more;
+    char what[96];
+    const uint64_t planned = (uint64_t)(t->max_steps / t->config->checkpointing_steps);
+    PB_RETURN_IF(more_checkpoints(t, &more));
+    PB_RETURN_IF(pb_fs_require_space(t->config->output_dir, each, "a checkpoint"));
+    const uint64_t most = (more + (planned > more)) * each, last = more * each + result;
+    snprintf(what, sizeof what, "the run, with %" PRIu64 " checkpoints at once,", more + (planned > more));
+    return pb_fs_require_space(t->config->output_dir, most > last ? most : last, what);
+}
+
 pb_status pb_state_require_room(pb_trainer *t) {
     pb_state_values values;
+    uint64_t result;
     if (t->measuring) return PB_OK;
-    PB_RETURN_IF(pb_output_require_room(t));
+    PB_RETURN_IF(pb_output_require_room(t, &result));
     if (t->max_steps < t->config->checkpointing_steps) return PB_OK;
     pb_status status = pb_state_values_list(&t->programs, &values);
     const bool swap = status == PB_OK && is_swap(t, &values);
     if (swap && values.swapped)
         status = require_room(t, &values);
     else if (status == PB_OK)
-        status = pb_fs_require_space(t->config->output_dir, checkpoint_bytes(t, &values, swap), "a checkpoint");
+        status = require_portable_room(t, checkpoint_bytes(t, &values, swap), result);
     pb_state_values_deinit(&values);
     return status;
 }
@@ -187,16 +179,33 @@ fail:
 
 // --- Resuming ---
 
+// A name that no checkpoint in output_dir has: those that there are.
+static pb_status no_such_checkpoint(pb_trainer *t, const char *wanted) {
+    pb_checkpoint_entry *entries;
+    size_t count;
+    char list[256] = "";
+    PB_RETURN_IF(pb_checkpoint_list(t->arena, t->config->output_dir, &entries, &count));
+    for (size_t i = 0; i < count; i++) {
+        const size_t used = strlen(list);
+        snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", pb_fs_base_name(entries[i].path));
+    }
+    return pb_error(PB_ERR_IO, "resume_from_checkpoint: there is no %s/%s; %s%s, or `latest`, the newest of them",
+                    t->config->output_dir, wanted, count ? "there are " : "it can be the name of a checkpoint there",
+                    list);
+}
+
 pb_status pb_state_find(pb_trainer *t, const char **path) {
     const char *wanted = t->config->resume_from_checkpoint;
     *path = NULL;
     if (!wanted || !*wanted) return PB_OK;
     if (strcmp(wanted, "latest")) {
         // As diffusers takes it: a name within output_dir, whatever folder is written before it.
-        *path = pb_fs_join(t->arena, t->config->output_dir, pb_fs_base_name(wanted));
+        size_t bytes = strlen(wanted);
+        while (bytes > 1 && wanted[bytes - 1] == '/') bytes--;
+        const char *name = pb_arena_string_n(t->arena, wanted, bytes);
+        if (name) *path = pb_fs_join(t->arena, t->config->output_dir, name = pb_fs_base_name(name));
         if (!*path) return pb_error(PB_ERR_MEMORY, "no memory to find a checkpoint");
-        if (pb_fs_kind_of(*path) != PB_FS_DIRECTORY)
-            return pb_error(PB_ERR_IO, "resume_from_checkpoint: there is no %s", *path);
+        if (pb_fs_kind_of(*path) != PB_FS_DIRECTORY) return no_such_checkpoint(t, name);
         return pb_checkpoint_verify(*path);
     }
     pb_checkpoint_entry *entries;
@@ -211,37 +220,6 @@ pb_status pb_state_find(pb_trainer *t, const char **path) {
     pb_error_clear();
     if (!*path) pb_progress_note(&t->progress, "no checkpoint in %s: starting afresh", t->config->output_dir);
     return PB_OK;
-}
-
-static bool json_equal(const pb_json *a, const pb_json *b) {
-    if (a->type != b->type || a->count != b->count) return false;
-    if (a->type == PB_JSON_STRING)
-        return a->string_bytes == b->string_bytes && !memcmp(a->string, b->string, a->string_bytes);
-    if (a->type == PB_JSON_NUMBER) return a->number == b->number;
-    const pb_json *y = b->first;
-    for (const pb_json *x = a->first; x; x = x->next, y = y->next)
-        if (!json_equal(x, y)) return false;
-    return true;
-}
-
-static pb_status compare_fixed(const pb_trainer *t, const pb_json *saved, const char *path) {
-    pb_text text = {0};
-    const pb_json *now;
-    append_fixed(t, &text);
-    pb_status status = text.failed ? pb_error(PB_ERR_MEMORY, "no memory to compare %s", path)
-                                   : pb_json_parse(t->arena, text.data, text.bytes, path, &now);
-    for (const pb_json *item = status == PB_OK ? now->first : NULL; item; item = item->next) {
-        const pb_json *before = pb_json_get(saved, item->key);
-        // A checkpoint that is older than a choice was made with the first one.
-        if (before ? json_equal(before, item) : item->type == PB_JSON_NUMBER && !item->integer) continue;
-        status = pb_error(PB_ERR_USAGE,
-                          "%s: `%s` is not the same as when the checkpoint was made; undo the change, or start "
-                          "afresh in another output_dir",
-                          path, item->key);
-        break;
-    }
-    pb_text_deinit(&text);
-    return status;
 }
 
 static int hex_digit(char c) {
@@ -263,16 +241,30 @@ static pb_status restore_draws(pb_trainer *t, const char *hex, const char *path)
     return status;
 }
 
-static pb_status load_json(pb_trainer *t, const char *path) {
+static pb_status read_json(pb_trainer *t, const char *path, const pb_json **root, const pb_json **fixed) {
     char *text;
     size_t bytes;
+    PB_RETURN_IF(pb_fs_read_file(t->arena, path, STATE_LIMIT, &text, &bytes));
+    PB_RETURN_IF(pb_json_parse(t->arena, text, bytes, path, root));
+    if (!(*fixed = pb_json_get(*root, "fixed"))) return pb_error(PB_ERR_FORMAT, "%s: `fixed` is missing", path);
+    return PB_OK;
+}
+
+pb_status pb_state_compare(pb_trainer *t, const char *checkpoint, int64_t *step) {
+    const pb_json *root, *fixed;
+    const char *path = pb_fs_join(t->arena, checkpoint, "trainer.json");
+    if (!path) return pb_error(PB_ERR_MEMORY, "no memory to resume");
+    PB_RETURN_IF(read_json(t, path, &root, &fixed));
+    PB_RETURN_IF(pb_json_get_int(root, "step", 0, INT64_MAX, 0, path, step));
+    return pb_fixed_compare(t, fixed, path);
+}
+
+static pb_status load_json(pb_trainer *t, const char *path) {
     const pb_json *root, *fixed;
     const char *draws;
     int64_t threads;
-    PB_RETURN_IF(pb_fs_read_file(t->arena, path, STATE_LIMIT, &text, &bytes));
-    PB_RETURN_IF(pb_json_parse(t->arena, text, bytes, path, &root));
-    if (!(fixed = pb_json_get(root, "fixed"))) return pb_error(PB_ERR_FORMAT, "%s: `fixed` is missing", path);
-    PB_RETURN_IF(compare_fixed(t, fixed, path));
+    PB_RETURN_IF(read_json(t, path, &root, &fixed));
+    PB_RETURN_IF(pb_fixed_compare(t, fixed, path));
     PB_RETURN_IF(pb_json_get_int(root, "run", 0, INT64_MAX, 0, path, &t->run));
     PB_RETURN_IF(pb_json_get_int(root, "step", 0, INT64_MAX, 0, path, &t->step));
     PB_RETURN_IF(pb_json_get_int(root, "threads", 1, INT32_MAX, 1, path, &threads));

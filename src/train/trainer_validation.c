@@ -13,18 +13,6 @@
 enum { SAMPLING_STEPS = 25, TEXT_ROOM = 32 };
 static const double guidance = 7.5;
 
-static pb_sampler_kind sampler_of(const char *scheduler) {
-    static const struct {
-        const char *name;
-        pb_sampler_kind kind;
-    } classes[] = {{"DDIMScheduler", PB_SAMPLER_DDIM},
-                   {"PNDMScheduler", PB_SAMPLER_PNDM},
-                   {"EulerDiscreteScheduler", PB_SAMPLER_EULER}};
-    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
-        if (!strcmp(scheduler, classes[i].name)) return classes[i].kind;
-    return PB_SAMPLER_DPMPP2M;
-}
-
 // A link would lead the pictures elsewhere.
 static pb_status make_folder(const char *folder) {
     struct stat info;
@@ -93,7 +81,7 @@ pb_status pb_validation_init(pb_trainer *t) {
     PB_RETURN_IF(pb_denoise_init(d));
     PB_RETURN_IF(lay_out_texts(t));
     const pb_model_part_dir *scheduler = &t->model->parts[PB_PART_SCHEDULER];
-    PB_RETURN_IF(pb_sampler_create(sampler_of(t->config->validation_scheduler), scheduler->config,
+    PB_RETURN_IF(pb_sampler_create(pb_sampler_kind_of_class(t->config->validation_scheduler), scheduler->config,
                                    scheduler->config_path, SAMPLING_STEPS, (size_t)d->batch * (size_t)d->elements,
                                    &d->sampler));
     PB_RETURN_IF(pb_model_dir_weights(t->model, PB_PART_VAE, t->config->variant, &v->vae));

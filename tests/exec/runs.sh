@@ -1,8 +1,7 @@
-# For tests that compare whole training runs of the tiny model: sourced by them. Wants $program, $source and $work (a
-# folder of the test's own, with the log of its last command in $work/log).
-
+# Sourced by the scripts that compare whole training runs of the tiny model: the prelude, the model in $work/model, and
+# what they do with runs, whose last log is in $work/log. $scratch_room: KiB that $work shall have, in memory if it can be.
+. "$2/tests/prelude.sh"
 "$program" init --preset tiny --seed 1 "$work/model" >/dev/null || exit 1
-failures=0
 
 # Becomes a run of the tiny model; what is common to all of them comes first.
 begin_run() {  # --set KEY=VALUE...

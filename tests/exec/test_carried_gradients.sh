@@ -4,10 +4,7 @@
 # pictures; and where the run is killed and resumed. Links that are said to be slow make the planner choose that way.
 # usage: test_carried_gradients.sh PROGRAM SOURCE_DIR BUILD_DIR
 set -uo pipefail
-program=$1 source=$2
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-. "$source/tests/exec/runs.sh"
+. "$2/tests/exec/runs.sh"
 cases=0
 
 cat >"$work/slow.yaml" <<'END'

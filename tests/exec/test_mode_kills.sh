@@ -3,12 +3,11 @@
 # one that is killed (kill -9) at random moments and goes on at a random budget each time. No checkpoint is lost.
 # usage: test_mode_kills.sh PROGRAM SOURCE_DIR BUILD_DIR [KILLS of each format]
 set -uo pipefail
-program=$1 source=$2 wanted=${4:-2}
-memory=/dev/shm
-[ -w "$memory" ] && [ "$(df -k --output=avail "$memory" | tail -1)" -gt 400000 ] || memory=${TMPDIR:-/tmp}
-work=$(mktemp -d -p "$memory") swap=$(mktemp -d)
+wanted=${4:-2}
+scratch_room=400000
+. "$2/tests/exec/runs.sh"
+swap=$(mktemp -d)
 trap 'rm -rf "$work" "$swap"' EXIT
-. "$source/tests/exec/runs.sh"
 RANDOM=13
 all_kills=0 losses=0
 modes=(

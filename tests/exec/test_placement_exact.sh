@@ -5,10 +5,8 @@
 # usage: test_placement_exact.sh PROGRAM SOURCE_DIR BUILD_DIR [all]
 #   all: more budgets, random ones, and more kills (`make faults`).
 set -uo pipefail
-program=$1 source=$2 extent=${4:-short}
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-. "$source/tests/exec/runs.sh"
+extent=${4:-short}
+. "$2/tests/exec/runs.sh"
 cases=0 paged=0
 
 train() {  # output directory, then --set KEY=VALUE...

@@ -5,12 +5,11 @@
 # hands it over to its checkpoints, the other, with the swap file on another file system, copies it.
 # usage: test_random_kills.sh PROGRAM SOURCE_DIR BUILD_DIR [KILLS]
 set -uo pipefail
-program=$1 source=$2 wanted=${4:-10}
-memory=/dev/shm
-[ -w "$memory" ] && [ "$(df -k --output=avail "$memory" | tail -1)" -gt 400000 ] || memory=${TMPDIR:-/tmp}
-work=$(mktemp -d -p "$memory" pagebooth-kills.XXXXXX) swap=$(mktemp -d)
+wanted=${4:-10}
+scratch_room=400000
+. "$2/tests/exec/runs.sh"
+swap=$(mktemp -d)
 trap 'rm -rf "$work" "$swap"' EXIT
-. "$source/tests/exec/runs.sh"
 RANDOM=11
 kills=0 runs=0 losses=0 swapped=0
 

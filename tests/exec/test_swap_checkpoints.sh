@@ -4,10 +4,7 @@
 # named; and nobody's file goes missing under a run that still reads it.
 # usage: test_swap_checkpoints.sh PROGRAM SOURCE_DIR BUILD_DIR
 set -uo pipefail
-program=$1 source=$2
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-. "$source/tests/exec/runs.sh"
+. "$2/tests/exec/runs.sh"
 cases=0
 nvme="memory.device=8MiB memory.host=14MiB memory.placement=nvme memory.nvme=$work/swap"
 smaller="memory.device=7MiB memory.host=16MiB memory.placement=nvme memory.nvme=$work/other"

@@ -4,10 +4,7 @@
 # that is stopped in the middle of them goes on to the same end; where they do not fit, the run is refused beforehand.
 # usage: test_validation.sh PROGRAM SOURCE_DIR BUILD_DIR
 set -uo pipefail
-program=$1 source=$2
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-. "$source/tests/exec/runs.sh"
+. "$2/tests/exec/runs.sh"
 cases=0
 wanted=(--set "validation_prompt=a picture of a fox" --set validation_steps=2 --set num_validation_images=3)
 

@@ -2,10 +2,9 @@
 # Training allocates nothing after its first step: not the program, not its libraries (alloc_count.c counts).
 # usage: test_allocations.sh PROGRAM SOURCE_DIR BUILD_DIR
 set -euo pipefail
-program=$1 source=$2 shim=$3/tests/fault/alloc_count.so
+shim=$3/tests/fault/alloc_count.so
 [ -f "$shim" ] || { echo "skipped: no preload libraries in a build with sanitizers"; exit 77; }
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+. "$2/tests/prelude.sh"
 "$program" init --preset tiny --seed 1 "$work/model" >/dev/null
 
 # name, further keys: each run must report no allocation in steps 2 to 6.

@@ -7,16 +7,14 @@
 #   all: every operation with every fault, which takes an hour or two (`make faults`). Else: of calls that follow one another on
 #   the same file the one in the middle, with one fault after the other.
 set -euo pipefail
-program=$1 source=$2 shim=$3/tests/fault/io_fault.so
+shim=$3/tests/fault/io_fault.so
 [ -f "$shim" ] || { echo "skipped: no preload libraries in a build with sanitizers"; exit 77; }
 extent=${4:-short} budget=${5:-resident}
 # In memory where there is room: a disk's fsync is most of the time, and what is tested is the order of calls.
-memory=/dev/shm
-[ -w "$memory" ] && [ "$(df -k --output=avail "$memory" | tail -1)" -gt 200000 ] || memory=${TMPDIR:-/tmp}
-work=$(mktemp -d -p "$memory")
-trap 'rm -rf "$work"' EXIT
+scratch_room=200000
+. "$2/tests/prelude.sh"
 "$program" init --preset tiny --seed 1 "$work/model" >/dev/null
-failures=0 cases=0
+cases=0
 
 train() {  # output directory
     local memory=()

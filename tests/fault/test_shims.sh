@@ -4,8 +4,7 @@
 set -euo pipefail
 shims=$3/tests/fault
 [ -f "$shims/io_fault.so" ] || { echo "skipped: no preload libraries in a build with sanitizers"; exit 77; }
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+. "$2/tests/prelude.sh"
 
 expect() {  # what, wanted, got
     [ "$2" = "$3" ] || { printf 'failed: %s\nwanted:\n%s\ngot:\n%s\n' "$1" "$2" "$3" >&2; exit 1; }

@@ -123,6 +123,7 @@ static bool clone_for_real(void *context, pb_store_call *call, long *result) {
 }
 
 static void test_clone(void *data) {
+    CHECK_OK(pb_fs_remove(scratch_path("run")));  // another test's, whose generations would be gone on with
     pb_store *store = open_with_commits(NULL, data);
     const char *path = new_directory("clone");
     const pb_status status = pb_store_clone(store, path);

@@ -2,16 +2,9 @@
 # pagebooth bench --profile writes a profile that reads back, leaves nothing else, and says what is wrong with a command.
 # usage: test_bench_profile.sh PROGRAM SOURCE_DIR BUILD_DIR
 set -euo pipefail
-program=$1 build=$3
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+. "$2/tests/prelude.sh"
+build=$3
 cd "$work"
-failures=0
-
-fail() {
-    echo "failed: $*" >&2
-    failures=$((failures + 1))
-}
 
 "$program" bench --profile first.yaml --nvme store --quick --resolution 64 >out
 "$program" bench --profile second.yaml --quick --resolution 64 >/dev/null
@@ -39,5 +32,4 @@ code=0
 "$program" bench --profile x.yaml --resolution 100 >out 2>&1 || code=$?
 [ "$code" = 2 ] && grep -q 'multiple of 64' out || fail "--resolution 100: $code $(cat out)"
 [ ! -e x.yaml ] || fail "x.yaml was written"
-[ "$failures" = 0 ] && cat read
-exit $((failures > 0))
+passed "$(cat read)"

@@ -2,11 +2,8 @@
 # What every command has in common: help, version, exit codes, messages; and that README names every command.
 # usage: test_command_line.sh PROGRAM SOURCE_DIR BUILD_DIR
 set -euo pipefail
-program=$1 source=$2
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+. "$2/tests/prelude.sh"
 cd "$work"
-failures=0
 
 # expect CODE PATTERN ARGUMENT...: the exit code, and a pattern that stdout or stderr has.
 expect() {
@@ -14,8 +11,7 @@ expect() {
     shift 2
     "$program" "$@" >out 2>err </dev/null || code=$?
     [ "$code" = "$wanted" ] && grep -qE -- "$pattern" out err && return
-    echo "failed: pagebooth $*: exit code $code (wanted $wanted), and no '$pattern' in: $(cat out err)" >&2
-    failures=$((failures + 1))
+    fail "pagebooth $*: exit code $code (wanted $wanted), and no '$pattern' in: $(cat out err)"
 }
 
 expect 0 '^pagebooth [0-9]+\.[0-9]+\.[0-9]+$' --version
@@ -26,21 +22,23 @@ expect 2 'unknown command `trian`: did you mean `train`\?' trian
 expect 2 'unknown command `xyzzy`' xyzzy
 expect 2 'unknown command `xyzzy`' help xyzzy
 commands=$("$program" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z]*\) .*/\1/p')
-[ "$(wc -w <<<"$commands")" -ge 7 ] || { echo "failed: only these commands: $commands" >&2; failures=1; }
+[ "$(wc -w <<<"$commands")" -ge 7 ] || fail "only these commands: $commands"
 for command in $commands; do
     expect 0 "^Usage: pagebooth $command" help $command
     expect 0 "^Usage: pagebooth $command" $command --help
     expect 2 '^pagebooth: error: unknown option --hepl: did you mean --help' $command --hepl
-    grep -q "pagebooth $command" "$source/README.md" || { echo "failed: README.md lacks $command" >&2; failures=1; }
+    grep -q "pagebooth $command" "$source/README.md" || fail "README.md lacks $command"
 done
 # Nothing that a command cannot use is silently ignored, and nothing is written by a command that failed.
 for command in train plan inspect; do expect 2 '^pagebooth: error: .' $command; done
-[ "$(ls)" = "$(printf 'err\nout')" ] || { echo "failed: files were left: $(ls)" >&2; failures=1; }
+[ "$(ls)" = "$(printf 'err\nout')" ] || fail "files were left: $(ls)"
+# Options of train_dreambooth.py.
+expect 2 'unknown option --instance_data_dir .*a key of the configuration is given as --set KEY=VALUE' train \
+    --instance_data_dir=x --learning_rate 1
 # A full disk under stdout is an error, too.
 if [ -w /dev/full ]; then
     code=0
     "$program" --help >/dev/full 2>err || code=$?
-    [ "$code" = 1 ] && grep -q 'standard output' err || { echo "failed: /dev/full: $code $(cat err)" >&2; failures=1; }
+    [ "$code" = 1 ] && grep -q 'standard output' err || fail "/dev/full: $code $(cat err)"
 fi
-[ "$failures" = 0 ] && echo "$(wc -w <<<"$commands") commands"
-exit $((failures > 0))
+passed "$(wc -w <<<"$commands") commands"

@@ -97,7 +97,7 @@ static void test_mistakes(void) {
     CHECK(fails("memory: 8GiB\n", "group of keys"));
     CHECK(fails("<<: {seed: 1}\n", "unknown key `<<`"));
     CHECK(fails("mixed_precision: fp61\n",
-                "`mixed_precision` cannot be `fp61`; did you mean `fp16`?: it is one of no, fp16, bf16"));
+                "`mixed_precision` cannot be `fp61`: it is one of no, fp16, bf16; did you mean `fp16`?"));
     CHECK(fails("lr_scheduler: cosinus\n", "cosine_with_restarts, polynomial, constant, constant_with_warmup"));
     CHECK(fails("seed: abc\n", "run.yaml:1:1: `seed` must be a whole number from 0 to 4294967295, or null, not `abc`"));
     CHECK(fails("seed: \"7\"\n", "whole number") && fails("seed: -1\n", "whole number") &&
@@ -120,6 +120,35 @@ static void test_mistakes(void) {
     CHECK(fails("seed: 1\nseed: 2\n", "run.yaml:2:1: the key `seed` is there twice"));
     CHECK(fails("push_to_hub: true\n", "network") && fails("optimizer: {states: 4bit}\n", "8bit"));
     CHECK(fails("class_labels_conditioning: timesteps\n", "cannot be set"));
+}
+
+// What somebody brings along from Python, a shell, Windows or another script.
+static void test_habits(void) {
+    CHECK(fails("learning_rate: \"5e-6\"\n", "not `5e-6` in quotes") && fails("seed: '7'\n", "`7` in quotes"));
+    CHECK(fails("center_crop: 'true'\n", "not `true` in quotes"));
+    CHECK(fails("memory: {device: 8}\n", "run.yaml:1:10: `memory.device: 8` is in bytes: give it a unit, as in 8GiB"));
+    CHECK(fails("rank: 4\n", "no LoRA") && fails("lora_rank: 4\n", "no LoRA") && fails("use_ema: true\n", "no EMA"));
+    CHECK(fails("train_data_dir: x\n", "instance_data_dir") && fails("dataset_name: x\n", "instance_prompt"));
+    CHECK(fails("gradient_checkpoint: true\n", "did you mean `gradient_checkpointing`?"));
+    CHECK(fails("class_prompt: a photo: of dog\n", "run.yaml:1:22: a colon where there can be none"));
+    CHECK(fails("seed 1\nresolution: 64\n", "the line before a `key:`") &&
+          fails("seed: 1\nresolution 64\n", "`key: value`"));
+    CHECK(fails("class_prompt: \"open\n", "never closed"));
+    CHECK(fails("class_prompt: caf\xe9\n", "save the file as UTF-8"));
+    static const char wide[] = "\xff\xfes\0e\0e\0d\0:\0 \0001\0";
+    CHECK_OK(pb_config_init(arena, &config));
+    CHECK(pb_config_read(&config, wide, sizeof wide - 1, "run.yaml") == PB_ERR_FORMAT &&
+          strstr(pb_error_message(), "run.yaml is in UTF-16: save the file as UTF-8"));
+    CHECK_OK(read_text("\xef\xbb\xbfseed: 1\r\nclass_prompt: a 'b' \"c\" {d} \xc3\xbc\r\n"));
+    CHECK(config.seed.value == 1 && !strcmp(config.class_prompt, "a 'b' \"c\" {d} \xc3\xbc"));
+    // Paths as shells know them.
+    CHECK(setenv("HOME", "/home/me", 1) == 0);
+    CHECK_OK(read_text("output_dir: ~/out\ninstance_data_dir: \"~\"\nclass_data_dir: ./~/x\ninstance_prompt: ~/x\n"));
+    CHECK(!strcmp(config.output_dir, "/home/me/out") && !strcmp(config.instance_data_dir, "/home/me"));
+    CHECK(!strcmp(config.class_data_dir, "./~/x") && !strcmp(config.instance_prompt, "~/x"));
+    CHECK(fails("output_dir: ~you/out\n", "only ~/ is known") && fails("output_dir: $OUT\n", "knows no variables"));
+    CHECK(unsetenv("HOME") == 0);
+    CHECK(fails("memory: {nvme: ~/swap}\n", "where HOME is set"));
 }
 
 static bool optimizer_fails(const char *text, const char *part) {
@@ -248,6 +277,7 @@ int main(void) {
     test_defaults();
     test_reading();
     test_mistakes();
+    test_habits();
     test_inert();
     test_optimizer();
     test_set();

@@ -3,11 +3,7 @@
 # with, and the program asks for no library of CUDA's when it starts, so that it runs where there is none.
 # usage: test_cuda_build.sh PROGRAM SOURCE_DIR BUILD_DIR
 set -euo pipefail
-failures=0
-fail() {
-    echo "failed: $*" >&2
-    failures=$((failures + 1))
-}
+. "$2/tests/prelude.sh"
 
 needed=$(readelf -dW "$1" | grep NEEDED)
 grep -q libc <<<"$needed" || fail "the libraries that $1 needs were not read"
@@ -18,9 +14,7 @@ if [ ! -e "$3/cuda/command.txt" ]; then
     exit 77
 fi
 
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
-cat >"$folder/many.cu" <<'END'
+cat >"$work/many.cu" <<'END'
 __global__ void many_values(float *x) {
     float value[64];
     for (int i = 0; i < 64; i++) value[i] = x[threadIdx.x * 64 + i];
@@ -30,10 +24,9 @@ __global__ void many_values(float *x) {
 }
 END
 command=$(cat "$3/cuda/command.txt")
-$command -c "$folder/many.cu" -o "$folder/many.o" >"$folder/log" 2>&1 || fail "a kernel that fits: $(cat "$folder/log")"
-if $command -maxrregcount=32 -c "$folder/many.cu" -o "$folder/many.o" >"$folder/log" 2>&1; then
+$command -c "$work/many.cu" -o "$work/many.o" >"$work/log" 2>&1 || fail "a kernel that fits: $(cat "$work/log")"
+if $command -maxrregcount=32 -c "$work/many.cu" -o "$work/many.o" >"$work/log" 2>&1; then
     fail "a kernel that spills compiles"
 fi
-grep -qi spill "$folder/log" || fail "a kernel that spills fails for another reason: $(cat "$folder/log")"
-[ "$failures" = 0 ] && echo "a spilling kernel is refused; nothing of CUDA is needed to start"
-exit $((failures > 0))
+grep -qi spill "$work/log" || fail "a kernel that spills fails for another reason: $(cat "$work/log")"
+passed "a spilling kernel is refused; nothing of CUDA is needed to start"

@@ -2,13 +2,8 @@
 # The rules that the tree is kept by: who may include whom, file names, sizes, white space, calls that must not be.
 # usage: test_house.sh PROGRAM SOURCE_DIR BUILD_DIR
 set -euo pipefail
-cd "$2"
-failures=0
-
-fail() {
-    echo "failed: $*" >&2
-    failures=$((failures + 1))
-}
+. "$2/tests/prelude.sh"
+cd "$source"
 
 # Reads lines from stdin; every one is a failure of the rule named.
 none_of() {
@@ -88,5 +83,4 @@ if grep -q '^PB_SANITIZE:STRING=$' "$3/CMakeCache.txt"; then
     none_of "the program imports" < <(grep -xE "$calls" <<<"$imports")
 fi
 
-[ "$failures" = 0 ] && echo "the house is in order: $(wc -w <<<"$sources") C files, $bytes bytes in the tree"
-exit $((failures > 0))
+passed "the house is in order: $(wc -w <<<"$sources") C files, $bytes bytes in the tree"

@@ -2,13 +2,8 @@
 # pagebooth generate and tokenize from the command line, with the demo's model.
 # usage: test_pictures.sh PROGRAM SOURCE_DIR BUILD_DIR
 set -euo pipefail
-program=$1 model=$2/demo/emoji-sd
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-fail() {
-    echo "failed: $*" >&2
-    exit 1
-}
+. "$2/tests/prelude.sh"
+model=$source/demo/emoji-sd
 # expect CODE TEXT COMMAND...: its exit code and a text in its message
 expect() {
     local code=$1 text=$2 given=0
@@ -55,7 +50,11 @@ expect 2 "--dtype" "$program" generate "$model" --prompt x -o "$work/x" --dtype 
 expect 2 "multiples of 4" "$program" generate "$model" --prompt x -o "$work/x" --size 30x32
 expect 2 "from 1 to 1000" "$program" generate "$model" --prompt x -o "$work/x" --steps 1001
 expect 1 "$work/none" "$program" generate "$work/none" --prompt x -o "$work/x"
+expect 1 "a smaller --batch or --size needs less" "$program" generate "$model" --prompt x -o "$work/x" \
+    --size 16384x16384 --n 8 --batch 8
+! grep -q "train_batch_size\|memory.device" "$work/err" || fail "generate says: $(cat "$work/err")"
+expect 2 'no weights named `fp16`' "$program" generate "$model" --prompt x -o "$work/x" --variant fp16
 [ ! -e "$work/x" ] || fail "a refused command leaves a folder"
 : >"$work/file"
 expect 1 "$work/file" "$program" generate "$model" --prompt x -o "$work/file"
-echo "pictures and ids"
+passed "pictures and ids"

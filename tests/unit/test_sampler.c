@@ -1,8 +1,9 @@
-// test: links=train,base
+// test: links=train,io,base
 // The samplers against diffusers' with a model that is a formula (tests/golden/samplers.txt).
 #include <stdlib.h>
 
 #include "check.h"
+#include "io/config_table.h"
 #include "train/sampler.h"
 
 enum { COUNT = 6 };
@@ -113,6 +114,14 @@ int main(void) {
     pb_sampler_kind kind;
     CHECK(pb_sampler_kind_parse("eular", &kind) == PB_ERR_USAGE && strstr(pb_error_message(), "euler"));
     CHECK(strcmp(pb_sampler_kind_name(PB_SAMPLER_DPMPP2M), "dpmpp2m") == 0);
+    // What a configuration may name, there is: PB_SAMPLER_MODEL would be another sampler in silence.
+    int schedulers = 0;
+    for (int i = 0; i < pb_config_key_count; i++) {
+        if (strcmp(pb_config_keys[i].key, "validation_scheduler") != 0) continue;
+        for (const pb_config_choice *c = pb_config_keys[i].choices; c->name; c++, schedulers++)
+            CHECK_THAT(pb_sampler_kind_of_class(c->name) != PB_SAMPLER_MODEL, "%s", c->name);
+    }
+    CHECK(schedulers == PB_SAMPLER_DPMPP2M);
     pb_arena_destroy(arena);
     return CHECK_DONE();
 }

@@ -3,16 +3,8 @@
 # signals, names and links that somebody has planted, weights that are not finite.
 # usage: test_surroundings.sh PROGRAM SOURCE_DIR BUILD_DIR
 set -uo pipefail
-program=$1 pictures=$2/demo/blue-fox
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+. "$2/tests/prelude.sh"
 cd "$work" || exit 1
-failures=0
-
-fail() {
-    echo "failed: $*" >&2
-    failures=$((failures + 1))
-}
 
 # says CODE WORD COMMAND...: the exit code, and a word of the only message.
 says() {
@@ -135,6 +127,25 @@ says 1 'tensor "a\\x1b\[2J"' "$program" inspect names.safetensors
 says 1 "^pagebooth: error: instance_prompt: the text is not UTF-8" \
     "$program" train base.yaml --set $'instance_prompt=\xff' --set output_dir=latin
 
+# What people take for a pipeline.
+mkdir lora single && cp model/unet/*.safetensors lora/pytorch_lora_weights.safetensors
+cp model/unet/*.safetensors single/v1-5-pruned.safetensors
+says 1 "lora is a LoRA" "$program" inspect lora
+says 1 "from_single_file(FILE)" "$program" train base.yaml --check --set pretrained_model_name_or_path=single
+says 1 "from_single_file(FILE)" "$program" generate single/v1-5-pruned.safetensors --prompt x -o pictures
+says 1 "model/unet is one part of a pipeline: name the directory that it lies in" "$program" inspect model/unet
+says 1 "there is no model at CompVis/sd in $PWD, nor in the cache.*huggingface-cli download CompVis/sd" \
+    "$program" train base.yaml --check --set pretrained_model_name_or_path=CompVis/sd
+says 1 "nothing is downloaded; name a directory" \
+    "$program" train base.yaml --check --set pretrained_model_name_or_path=https://example.org/model
+mkdir flux && cp -r model/text_encoder model/vae flux
+echo '{"_class_name": "FluxPipeline", "transformer": ["diffusers", "FluxTransformer2DModel"]}' >flux/model_index.json
+says 1 "is a FluxPipeline; this program trains" "$program" train base.yaml --check --set pretrained_model_name_or_path=flux
+"$program" inspect flux >out || fail "inspect flux"
+grep -q "transformer: FluxTransformer2DModel, not looked into" out && grep -q "(flux is a FluxPipeline; this program" out ||
+    fail "inspect flux: $(cat out)"
+"$program" inspect model | grep -q "not looked\|this program" && fail "inspect model: $("$program" inspect model)"
+
 # A model that cannot make pictures.
 cp -r model channels && sed -i 's/"out_channels": 3/"out_channels": 1/' channels/vae/config.json
 says 1 "pictures have 3 channels" "$program" generate channels --prompt x --steps 1 -o pictures
@@ -153,5 +164,4 @@ if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
         setpriv --reuid=65534 --clear-groups "$program" plan base.yaml --json
 fi
 
-[ "$failures" = 0 ] && echo "surroundings: survived"
-exit $((failures > 0))
+passed "surroundings: survived"
