@@ -203,8 +203,6 @@ static pb_status check_timesteps(const pb_sampler *s, const settings *set) {
 static pb_status build(pb_sampler *s, const settings *set) {
     const int T = s->noise.timesteps;
     const bool by_sigma = s->kind == PB_SAMPLER_EULER || s->kind == PB_SAMPLER_DPMPP2M;
-    if (s->kind == PB_SAMPLER_PNDM && set->zero_snr)
-        return pb_error(PB_ERR_UNSUPPORTED, "%s: pndm cannot begin at rescale_betas_zero_snr", set->name);
     if (s->steps < 1 || s->steps > T) return pb_error(PB_ERR_USAGE, "the number of steps must be from 1 to %d", T);
     float *const points = pb_arena_array(s->arena, (size_t)s->steps + 1, sizeof *points);
     s->timesteps = pb_arena_array(s->arena, (size_t)s->steps + 1 + PB_RUNGE_KUTTA_CALLS, sizeof *s->timesteps);
@@ -245,7 +243,7 @@ pb_status pb_sampler_create(pb_sampler_kind kind, const pb_json *config, const c
     *s = (pb_sampler){.arena = arena, .kind = kind, .steps = steps, .count = count};
     PB_TRY(choose_kind(&set, &s->kind));
     PB_TRY(read_settings(s->kind, &set));
-    PB_TRY(pb_noise_schedule_init(arena, config, name, &s->noise));
+    PB_TRY(pb_noise_schedule_init(arena, config, name, s->kind != PB_SAMPLER_PNDM, &s->noise));
     PB_TRY(build(s, &set));
     *sampler = s;
     return PB_OK;

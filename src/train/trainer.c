@@ -73,7 +73,7 @@ static pb_status open_model(pb_trainer *t) {
     PB_RETURN_IF(pb_architecture_read(t->model, &t->architecture));
     PB_RETURN_IF(pb_model_dir_require(t->model, PB_PART_SCHEDULER));
     const pb_model_part_dir *scheduler = &t->model->parts[PB_PART_SCHEDULER];
-    PB_RETURN_IF(pb_noise_schedule_init(t->arena, scheduler->config, scheduler->config_path, &t->noise));
+    PB_RETURN_IF(pb_noise_schedule_init(t->arena, scheduler->config, scheduler->config_path, true, &t->noise));
     const pb_unet_config *unet = &t->architecture.unet;
     if (unet->in_channels != t->architecture.vae.latent_channels || unet->out_channels != unet->in_channels)
         return pb_error(PB_ERR_UNSUPPORTED,

@@ -103,8 +103,6 @@ int main(void) {
                   "lambda_min_clipped");
     check_refused(arena, PB_SAMPLER_EULER, "{\"final_sigmas_type\": \"one\"}", 5, PB_ERR_UNSUPPORTED,
                   "final_sigmas_type");
-    check_refused(arena, PB_SAMPLER_PNDM, "{\"rescale_betas_zero_snr\": true}", 5, PB_ERR_UNSUPPORTED,
-                  "rescale_betas_zero_snr");
     check_refused(arena, PB_SAMPLER_DDIM, "{\"prediction_type\": \"sample\"}", 5, PB_ERR_UNSUPPORTED,
                   "prediction_type");
     check_refused(arena, PB_SAMPLER_PNDM, "{}", 3, PB_ERR_USAGE, "skip_prk_steps");
