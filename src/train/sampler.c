@@ -117,8 +117,8 @@ static pb_status choose_kind(const settings *s, pb_sampler_kind *kind) {
         *kind = (pb_sampler_kind)i;
         return PB_OK;
     }
-    return pb_error(PB_ERR_UNSUPPORTED, "%s: _class_name \"%s\" is not supported; choose ddim, pndm, euler or dpmpp2m",
-                    s->name, class_name);
+    return pb_error(PB_ERR_UNSUPPORTED, "%s: _class_name \"%s\" is not supported (ddim, pndm, euler, dpmpp2m)", s->name,
+                    class_name);
 }
 
 // The points of numpy's linspace, arange times a ratio, or arange downwards, from the highest; returns how many (where
@@ -241,8 +241,10 @@ pb_status pb_sampler_create(pb_sampler_kind kind, const pb_json *config, const c
     pb_arena *const arena = pb_arena_create();
     if (!arena || !(s = pb_arena_alloc(arena, sizeof *s))) PB_FAIL(PB_ERR_MEMORY, "out of memory");
     *s = (pb_sampler){.arena = arena, .kind = kind, .steps = steps, .count = count};
-    PB_TRY(choose_kind(&set, &s->kind));
-    PB_TRY(read_settings(s->kind, &set));
+    if ((status = choose_kind(&set, &s->kind)) == PB_OK) status = read_settings(s->kind, &set);
+    if (status == PB_ERR_UNSUPPORTED && set.own)
+        pb_error_context(status, "the model's own sampler is not one that can be used here; ddim is (--sampler ddim)");
+    PB_TRY(status);
     PB_TRY(pb_noise_schedule_init(arena, config, name, s->kind != PB_SAMPLER_PNDM, &s->noise));
     PB_TRY(build(s, &set));
     *sampler = s;
