@@ -108,17 +108,16 @@ static pb_status read_settings(pb_sampler_kind kind, settings *s) {
     return PB_OK;
 }
 
-static pb_status choose_kind(const settings *s, pb_sampler_kind *kind) {
+static pb_status choose_kind(const settings *s, const char *class_name, pb_sampler_kind *kind) {
     if (*kind != PB_SAMPLER_MODEL) return PB_OK;
-    const char *class_name;
-    PB_RETURN_IF(pb_json_get_string(s->config, "_class_name", "", s->name, &class_name));
+    if (!class_name) PB_RETURN_IF(pb_json_get_string(s->config, "_class_name", "", s->name, &class_name));
     for (int i = 1; i < KINDS; i++) {
         if (strcmp(class_name, classes[i]) != 0) continue;
         *kind = (pb_sampler_kind)i;
         return PB_OK;
     }
-    return pb_error(PB_ERR_UNSUPPORTED, "%s: _class_name \"%s\" is not supported (ddim, pndm, euler, dpmpp2m)", s->name,
-                    class_name);
+    return pb_error(PB_ERR_UNSUPPORTED, "%s: the scheduler \"%s\" is not supported (ddim, pndm, euler, dpmpp2m)",
+                    s->name, class_name);
 }
 
 // The points of numpy's linspace, arange times a ratio, or arange downwards, from the highest; returns how many (where
@@ -233,15 +232,15 @@ static pb_status build(pb_sampler *s, const settings *set) {
     return complete ? PB_OK : pb_error(PB_ERR_MEMORY, "out of memory for the sampler");
 }
 
-pb_status pb_sampler_create(pb_sampler_kind kind, const pb_json *config, const char *name, int steps, size_t count,
-                            pb_sampler **sampler) {
+pb_status pb_sampler_create(pb_sampler_kind kind, const char *class_name, const pb_json *config, const char *name,
+                            int steps, size_t count, pb_sampler **sampler) {
     pb_status status = PB_OK;
     pb_sampler *s = NULL;
     settings set = {.config = config, .name = name, .own = kind == PB_SAMPLER_MODEL};
     pb_arena *const arena = pb_arena_create();
     if (!arena || !(s = pb_arena_alloc(arena, sizeof *s))) PB_FAIL(PB_ERR_MEMORY, "out of memory");
     *s = (pb_sampler){.arena = arena, .kind = kind, .steps = steps, .count = count};
-    if ((status = choose_kind(&set, &s->kind)) == PB_OK) status = read_settings(s->kind, &set);
+    if ((status = choose_kind(&set, class_name, &s->kind)) == PB_OK) status = read_settings(s->kind, &set);
     if (status == PB_ERR_UNSUPPORTED && set.own)
         pb_error_context(status, "the model's own sampler is not one that can be used here; ddim is (--sampler ddim)");
     PB_TRY(status);

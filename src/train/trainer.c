@@ -206,8 +206,8 @@ static pb_status show_sampling(void *context, int64_t done, int64_t total) {
 static pb_sampler_kind class_picture_sampler(pb_trainer *t, int steps) {
     const pb_model_part_dir *const scheduler = &t->model->parts[PB_PART_SCHEDULER];
     pb_sampler *sampler = NULL;
-    const pb_status status =
-        pb_sampler_create(PB_SAMPLER_MODEL, scheduler->config, scheduler->config_path, steps, 1, &sampler);
+    const pb_status status = pb_sampler_create(PB_SAMPLER_MODEL, scheduler->class_name, scheduler->config,
+                                               scheduler->config_path, steps, 1, &sampler);
     pb_sampler_destroy(sampler);
     if (status != PB_ERR_UNSUPPORTED) return PB_SAMPLER_MODEL;
     pb_progress_note(&t->progress, "class pictures will be sampled with DDIM: %s", pb_error_message());

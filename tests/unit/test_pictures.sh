@@ -53,11 +53,21 @@ cp -r "$model" "$work/other"
 for edit in 's/"_class_name": "[A-Za-z]*"/"_class_name": "UniPCMultistepScheduler"/' \
     's/"_class_name": "[A-Za-z]*"/"_class_name": "EulerDiscreteScheduler", "use_karras_sigmas": true/'; do
     sed "$edit" "$model/scheduler/scheduler_config.json" >"$work/other/scheduler/scheduler_config.json"
+    class=$(sed -n 's/.*"_class_name": "\([A-Za-z]*\)".*/\1/p' "$work/other/scheduler/scheduler_config.json")
+    sed "s/DDIMScheduler/$class/" "$model/model_index.json" >"$work/other/model_index.json"
     expect 1 "--sampler ddim" "$program" generate "$work/other" "${settings[@]}" -o "$work/x"
     [ ! -e "$work/x" ] || fail "a refused command leaves a folder"
     "$program" generate "$work/other" "${settings[@]}" --sampler ddim -o "$work/x" >/dev/null
     rm -r "$work/x"
 done
+# The class in model_index.json is the one that counts, as for diffusers.
+cp "$model/model_index.json" "$work/other"
+sed 's/"_class_name": "[A-Za-z]*"/"_class_name": "PNDMScheduler"/' "$model/scheduler/scheduler_config.json" \
+    >"$work/other/scheduler/scheduler_config.json"
+"$program" generate "$work/other" "${settings[@]}" -o "$work/x" --save-latents "$work/x.safetensors" >/dev/null
+"$program" generate "$model" "${settings[@]}" -o "$work/own" --save-latents "$work/own.safetensors" >/dev/null
+cmp "$work/x.safetensors" "$work/own.safetensors" || fail "scheduler_config.json goes before model_index.json"
+rm -r "$work/x"
 # A sample_size below 64 from before diffusers 0.9 means 64, of latents.
 size_of() { od -An -tx1 -j16 -N8 "$1" | tr -d ' \n'; }
 sed 's/"_diffusers_version": "[^"]*"/"_diffusers_version": "0.8.1"/' "$model/unet/config.json" >"$work/other/unet/config.json"

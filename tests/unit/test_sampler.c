@@ -31,7 +31,7 @@ static void check_run(FILE *file, const pb_json *config) {
     pb_sampler_kind kind = PB_SAMPLER_MODEL;
     if (strcmp(name, "model") != 0) CHECK_OK(pb_sampler_kind_parse(name, &kind));
     pb_sampler *sampler = NULL;
-    CHECK_OK(pb_sampler_create(kind, config, "scheduler_config.json", steps, COUNT, &sampler));
+    CHECK_OK(pb_sampler_create(kind, NULL, config, "scheduler_config.json", steps, COUNT, &sampler));
     CHECK(kind == PB_SAMPLER_MODEL || pb_sampler_kind_of(sampler) == kind);
     CHECK_THAT(pb_sampler_calls(sampler) == calls, "%s %d: %d calls", name, steps, pb_sampler_calls(sampler));
     CHECK(fabsf(pb_sampler_init_sigma(sampler) - sigma) <= 1e-6f * sigma);
@@ -83,7 +83,8 @@ static void check_golden(pb_arena *arena) {
 static void check_refused(pb_arena *arena, pb_sampler_kind kind, const char *json, int steps, pb_status status,
                           const char *field) {
     pb_sampler *sampler = NULL;
-    CHECK_THAT(pb_sampler_create(kind, parse(arena, json), "scheduler_config.json", steps, COUNT, &sampler) == status,
+    CHECK_THAT(pb_sampler_create(kind, NULL, parse(arena, json), "scheduler_config.json", steps, COUNT, &sampler) ==
+                   status,
                "%s", json);
     CHECK_THAT(strstr(pb_error_message(), field), "\"%s\" does not name %s", pb_error_message(), field);
 }
@@ -92,7 +93,7 @@ int main(void) {
     pb_arena *const arena = pb_arena_create();
     check_golden(arena);
     check_refused(arena, PB_SAMPLER_MODEL, "{\"_class_name\": \"LMSDiscreteScheduler\"}", 5, PB_ERR_UNSUPPORTED,
-                  "_class_name");
+                  "LMSDiscreteScheduler");
     check_refused(arena, PB_SAMPLER_EULER, "{\"use_karras_sigmas\": true}", 5, PB_ERR_UNSUPPORTED, "use_karras_sigmas");
     check_refused(arena, PB_SAMPLER_EULER, "{\"timestep_spacing\": \"odd\"}", 5, PB_ERR_UNSUPPORTED,
                   "timestep_spacing");

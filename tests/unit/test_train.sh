@@ -141,7 +141,7 @@ train prior with_prior_preservation=true class_data_dir=class "class_prompt=a fo
 [ "$(ls class/*.jpg | wc -l)" = 3 ] || fail "prior: not 3 class pictures"
 # Where the model's own sampler is not one of ours, by another one, which is said.
 cp -r model ancestral && sed -i 's/"_class_name": "[A-Za-z]*"/"_class_name": "EulerAncestralDiscreteScheduler"/' \
-    ancestral/scheduler/scheduler_config.json
+    ancestral/scheduler/scheduler_config.json && sed -i s/PNDMScheduler/EulerAncestralDiscreteScheduler/ ancestral/model_index.json
 train ancestors pretrained_model_name_or_path=ancestral with_prior_preservation=true class_data_dir=class2 \
     "class_prompt=a fox" num_class_images=1 max_train_steps=1 || fail "ancestors: $(cat ancestors.log)"
 grep -q "DDIM: .*EulerAncestral" ancestors.log || fail "ancestors: $(cat ancestors.log)"
