@@ -31,7 +31,8 @@ typedef struct settings {
     bool own;  // the model's own scheduler, as the pipeline loads it
     spacing spacing;
     int64_t offset;  // steps_offset
-    bool zero_snr, clip, alpha_to_one, skip_runge_kutta, sigma_min_last, euler_last, lower_order_last;
+    bool karras, zero_snr, clip, alpha_to_one, skip_runge_kutta, sigma_min_last, euler_last, lower_order_last;
+    bool cosine;  // beta_schedule squaredcos_cap_v2
     double clip_range;
 } settings;
 
@@ -42,7 +43,6 @@ static pb_status refuse_others(const settings *s, pb_sampler_kind kind) {
         unsigned kinds;
         const char *flag;
     } flags[] = {{1u << PB_SAMPLER_DDIM | 1u << PB_SAMPLER_DPMPP2M, "thresholding"},
-                 {1u << PB_SAMPLER_EULER | 1u << PB_SAMPLER_DPMPP2M, "use_karras_sigmas"},
                  {1u << PB_SAMPLER_EULER | 1u << PB_SAMPLER_DPMPP2M, "use_exponential_sigmas"},
                  {1u << PB_SAMPLER_EULER | 1u << PB_SAMPLER_DPMPP2M, "use_beta_sigmas"},
                  {1u << PB_SAMPLER_DPMPP2M, "use_lu_lambdas"},
@@ -99,6 +99,15 @@ static pb_status read_settings(pb_sampler_kind kind, settings *s) {
     PB_RETURN_IF(pb_json_get_bool(s->config, "set_alpha_to_one", kind == PB_SAMPLER_DDIM, s->name, &s->alpha_to_one));
     PB_RETURN_IF(pb_json_get_bool(s->config, "skip_prk_steps", false, s->name, &s->skip_runge_kutta));
     PB_RETURN_IF(pb_json_get_bool(s->config, "rescale_betas_zero_snr", false, s->name, &s->zero_snr));
+    PB_RETURN_IF(pb_json_get_bool(s->config, "use_karras_sigmas", false, s->name, &s->karras));
+    PB_RETURN_IF(pb_json_get_string(s->config, "beta_schedule", "linear", s->name, &text));
+    s->cosine = strcmp(text, "squaredcos_cap_v2") == 0;
+    static const char *const limits[] = {"sigma_min", "sigma_max"};
+    for (int i = 0; i < 2 && by_sigma && s->karras; i++) {
+        const pb_json *const limit = pb_json_get(s->config, limits[i]);
+        if (limit && limit->type != PB_JSON_NULL)
+            return pb_error(PB_ERR_UNSUPPORTED, "%s: %s beside use_karras_sigmas is not supported", s->name, limits[i]);
+    }
     PB_RETURN_IF(pb_json_get_bool(s->config, "lower_order_final", true, s->name, &s->lower_order_last));
     PB_RETURN_IF(pb_json_get_bool(s->config, "euler_at_final", false, s->name, &s->euler_last));
     PB_RETURN_IF(pb_json_get_string(s->config, "final_sigmas_type", "zero", s->name, &text));
@@ -167,6 +176,27 @@ static pb_status arrange_pndm(pb_sampler *s, const float *points, int count) {
     return PB_OK;
 }
 
+// Karras et al. 2022, formula (5), from `high` to `low`; and the timesteps, in between those of `all` in log(sigma).
+// Those of dpmpp2m are whole numbers: rounded, but for the cosine schedule cut off, as diffusers does it.
+static void set_karras(pb_sampler *s, const settings *set, const float *all, double high, double low) {
+    enum { RHO = 7 };
+    const int T = s->noise.timesteps;
+    const double high_root = pow(high, 1.0 / RHO), low_root = pow(low, 1.0 / RHO);
+    s->calls = s->steps;
+    for (int i = 0; i < s->calls; i++) {
+        const double ramp = s->calls > 1 ? (double)i / (s->calls - 1) : 0;
+        const double sigma = pow(high_root + ramp * (low_root - high_root), RHO), log_sigma = log(fmax(sigma, 1e-10));
+        int below = 0;
+        for (int t = 1; t < T - 1; t++)
+            if (log_sigma >= (double)logf(all[t])) below = t;
+        const double from = (double)logf(all[below]), to = (double)logf(all[below + 1]);
+        const double part = fmin(fmax((from - log_sigma) / (from - to), 0), 1);
+        const double t = (1 - part) * below + part * (below + 1);
+        s->timesteps[i] = (float)(s->kind == PB_SAMPLER_EULER ? t : set->cosine ? trunc(t) : rint(t));
+        s->sigmas[i] = (float)sigma;
+    }
+}
+
 // sqrt((1 - a) / a) at the timesteps, in between by numpy's interp, in double; then the last.
 static pb_status set_sigmas(pb_sampler *s, const settings *set) {
     const int T = s->noise.timesteps;
@@ -184,6 +214,12 @@ static pb_status set_sigmas(pb_sampler *s, const settings *set) {
         const double slope = below < T - 1 ? (double)all[below + 1] - (double)all[below] : 0;
         s->sigmas[i] = (float)(slope * (t - below) + (double)all[below]);
         highest = fmaxf(highest, s->sigmas[i]);
+    }
+    if (set->karras && T > 1) {
+        const bool whole_range = s->kind == PB_SAMPLER_DPMPP2M;
+        set_karras(s, set, all, (double)(whole_range ? all[T - 1] : s->sigmas[0]),
+                   (double)(whole_range ? all[0] : s->sigmas[s->calls - 1]));
+        highest = s->sigmas[0];
     }
     s->sigmas[s->calls] = set->sigma_min_last ? all[0] : 0;
     if (s->kind != PB_SAMPLER_EULER) return PB_OK;

@@ -35,6 +35,9 @@ CONFIGS = [
          lower_order_final=False, final_sigmas_type="sigma_min"),
     dict(_class_name="PNDMScheduler", beta_schedule="squaredcos_cap_v2", num_train_timesteps=100, skip_prk_steps=True,
          timestep_spacing="linspace"),
+    dict(_class_name="DPMSolverMultistepScheduler", **SD, use_karras_sigmas=True, skip_prk_steps=True),
+    dict(_class_name="EulerDiscreteScheduler", **SD, timestep_spacing="trailing", use_karras_sigmas=True,
+         prediction_type="v_prediction", skip_prk_steps=True),
 ]
 
 

@@ -51,7 +51,7 @@ cmp "$work/three/picture-002.png" "$work/again/picture-002.png" || fail "--batch
 # The model's own scheduler may be one that we do not have, or have options that we do not; the message says what to do.
 cp -r "$model" "$work/other"
 for edit in 's/"_class_name": "[A-Za-z]*"/"_class_name": "UniPCMultistepScheduler"/' \
-    's/"_class_name": "[A-Za-z]*"/"_class_name": "EulerDiscreteScheduler", "use_karras_sigmas": true/'; do
+    's/"_class_name": "[A-Za-z]*"/"_class_name": "EulerDiscreteScheduler", "use_beta_sigmas": true/'; do
     sed "$edit" "$model/scheduler/scheduler_config.json" >"$work/other/scheduler/scheduler_config.json"
     class=$(sed -n 's/.*"_class_name": "\([A-Za-z]*\)".*/\1/p' "$work/other/scheduler/scheduler_config.json")
     sed "s/DDIMScheduler/$class/" "$model/model_index.json" >"$work/other/model_index.json"

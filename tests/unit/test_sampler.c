@@ -37,8 +37,10 @@ static void check_run(FILE *file, const pb_json *config) {
     CHECK(fabsf(pb_sampler_init_sigma(sampler) - sigma) <= 1e-6f * sigma);
     for (int i = 0; i < calls; i++) {
         CHECK(fscanf(file, "%f", &expected) == 1);
-        CHECK_THAT(pb_sampler_timestep(sampler, i) == expected, "%s %d: timestep %d is %g, not %g", name, steps, i,
-                   (double)pb_sampler_timestep(sampler, i), (double)expected);
+        // Those between two whole ones come of logarithms, which libraries round in different ways.
+        const float room = expected == truncf(expected) ? 0 : 3e-6f * expected;
+        CHECK_THAT(fabsf(pb_sampler_timestep(sampler, i) - expected) <= room, "%s %d: timestep %d is %g, not %g", name,
+                   steps, i, (double)pb_sampler_timestep(sampler, i), (double)expected);
     }
     sample(sampler, x);
     sample(sampler, again);  // nothing is left over from the first time
@@ -76,7 +78,7 @@ static void check_golden(pb_arena *arena) {
             runs++;
         }
     }
-    CHECK(configs == 9 && runs > 200);
+    CHECK(configs == 11 && runs > 200);
     fclose(file);
 }
 
@@ -94,7 +96,9 @@ int main(void) {
     check_golden(arena);
     check_refused(arena, PB_SAMPLER_MODEL, "{\"_class_name\": \"LMSDiscreteScheduler\"}", 5, PB_ERR_UNSUPPORTED,
                   "LMSDiscreteScheduler");
-    check_refused(arena, PB_SAMPLER_EULER, "{\"use_karras_sigmas\": true}", 5, PB_ERR_UNSUPPORTED, "use_karras_sigmas");
+    check_refused(arena, PB_SAMPLER_EULER, "{\"use_beta_sigmas\": true}", 5, PB_ERR_UNSUPPORTED, "use_beta_sigmas");
+    check_refused(arena, PB_SAMPLER_EULER, "{\"use_karras_sigmas\": true, \"sigma_min\": 0.1}", 5, PB_ERR_UNSUPPORTED,
+                  "sigma_min");
     check_refused(arena, PB_SAMPLER_EULER, "{\"timestep_spacing\": \"odd\"}", 5, PB_ERR_UNSUPPORTED,
                   "timestep_spacing");
     check_refused(arena, PB_SAMPLER_DPMPP2M, "{\"solver_order\": 3}", 5, PB_ERR_UNSUPPORTED, "solver_order");
