@@ -170,6 +170,13 @@ const char *pb_weight_canonical(pb_arena *arena, pb_part part, const char *name)
                                         : name;
 }
 
+// Of a text encoder: a constant that old versions saved, and what stands beside it in files that were cut from a whole
+// CLIP model. None of it reaches the hidden states, and transformers passes over it, too.
 bool pb_weight_is_ignored(pb_part part, const char *name) {
-    return part == PB_PART_TEXT_ENCODER && pb_name_ends_with(name, "embeddings.position_ids");
+    static const char *const others[] = {"text_projection.", "logit_scale", "logit_bias", "vision_model.",
+                                         "visual_projection."};
+    if (part != PB_PART_TEXT_ENCODER) return false;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (starts_with(name, others[i])) return true;
+    return pb_name_ends_with(name, "embeddings.position_ids");
 }

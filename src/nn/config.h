@@ -19,6 +19,7 @@ typedef struct pb_unet_config {
     int heads[PB_MAX_LEVELS];             // attention_head_dim, which is a count of heads (diffusers issue 2011)
     int layers_per_block[PB_MAX_LEVELS];  // at most PB_MAX_LAYERS
     int transformer_layers[PB_MAX_LEVELS];
+    bool mid_block;      // false: mid_block_type null, as in distilled models
     bool mid_attention;  // UNetMidBlock2DCrossAttn; else one ResNet block (UNetMidBlock2D)
     int cross_attention_dim;
     int norm_groups;

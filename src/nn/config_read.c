@@ -56,7 +56,7 @@ static const pb_fixed_field unet_fixed[] = {
     {"encoder_hid_dim_type", "null"},
     {"mid_block_only_cross_attention", "null|false"},
     {"mid_block_scale_factor", "1"},
-    {"mid_block_type", "\"UNetMidBlock2DCrossAttn\"|\"UNetMidBlock2D\""},
+    {"mid_block_type", "\"UNetMidBlock2DCrossAttn\"|\"UNetMidBlock2D\"|null"},
     {"num_attention_heads", "null"},
     {"num_class_embeds", "null"},
     {"only_cross_attention", "false"},
@@ -79,9 +79,11 @@ static pb_status read_unet_attention(const pb_config_file *file, pb_unet_config 
     PB_RETURN_IF(pb_config_ints(file, "attention_head_dim", levels, 1, MAX_HEADS, 8, c->heads));
     PB_RETURN_IF(pb_config_ints(file, "transformer_layers_per_block", levels, 1, MAX_TRANSFORMER_LAYERS, 1,
                                 c->transformer_layers));
+    const pb_json *type = pb_json_get(file->json, "mid_block_type");
     const char *mid;
     PB_RETURN_IF(pb_json_get_string(file->json, "mid_block_type", "UNetMidBlock2DCrossAttn", file->name, &mid));
-    c->mid_attention = !strcmp(mid, "UNetMidBlock2DCrossAttn");
+    c->mid_block = !type || type->type != PB_JSON_NULL;
+    c->mid_attention = c->mid_block && !strcmp(mid, "UNetMidBlock2DCrossAttn");
     for (int i = 0; i < levels; i++) {
         const bool in_mid = c->mid_attention && i == levels - 1;
         if (c->down_attention[i] || c->up_attention[levels - 1 - i] || in_mid)

@@ -97,6 +97,7 @@ static pb_vid build_down_block(builder *b, int level, pb_vid x, skip_stack *skip
 
 static pb_vid build_mid_block(builder *b, pb_vid x) {
     const int last = b->config->levels - 1;
+    if (!b->config->mid_block) return x;
     x = build_resnet(b, "mid_block.resnets.0", x, b->config->channels[last]);
     if (!b->config->mid_attention) return x;
     x = build_transformer(b, "mid_block.attentions.0", x, last);

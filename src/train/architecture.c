@@ -1,8 +1,21 @@
 #include "train/architecture.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "nn/preset.h"
+
+// Configurations from before diffusers 0.9 may have a sample_size of 32 where the model was made for 64, which
+// StableDiffusionPipeline puts right when it loads them.
+static pb_status correct_sample_size(const pb_model_part_dir *unet, pb_unet_config *config) {
+    enum { SMALLEST = 64, FIRST_RIGHT = 9 };
+    const pb_json *size = pb_json_get(unet->config, "sample_size");
+    const char *version;
+    PB_RETURN_IF(pb_json_get_string(unet->config, "_diffusers_version", "", unet->config_path, &version));
+    if (!size || size->type != PB_JSON_NUMBER || strncmp(version, "0.", 2) != 0) return PB_OK;
+    if (atoi(version + 2) < FIRST_RIGHT && config->sample_size < SMALLEST) config->sample_size = SMALLEST;
+    return PB_OK;
+}
 
 pb_status pb_architecture_read(const pb_model_dir *model, pb_architecture *a) {
     static const pb_part needed[] = {PB_PART_UNET, PB_PART_TEXT_ENCODER, PB_PART_VAE};
@@ -11,6 +24,7 @@ pb_status pb_architecture_read(const pb_model_dir *model, pb_architecture *a) {
     const pb_model_part_dir *unet = &model->parts[PB_PART_UNET], *clip = &model->parts[PB_PART_TEXT_ENCODER];
     const pb_model_part_dir *vae = &model->parts[PB_PART_VAE];
     PB_RETURN_IF(pb_unet_config_read(unet->config, unet->config_path, &a->unet));
+    PB_RETURN_IF(correct_sample_size(unet, &a->unet));
     PB_RETURN_IF(pb_clip_config_read(clip->config, clip->config_path, &a->clip));
     PB_RETURN_IF(pb_vae_config_read(vae->config, vae->config_path, &a->vae));
     if (a->vae.in_channels != 3 || a->vae.out_channels != 3)

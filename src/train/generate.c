@@ -196,8 +196,8 @@ pb_status pb_generator_create(const pb_generate_options *options, pb_generator *
     PB_TRY(set_extent(g));
     const pb_model_part_dir *const scheduler = &options->model->parts[PB_PART_SCHEDULER];
     PB_TRY(pb_denoise_init(d));
-    PB_TRY(pb_sampler_create(options->sampler, scheduler->config, scheduler->config_path, options->steps,
-                             (size_t)d->batch * (size_t)d->elements, &d->sampler));
+    PB_TRY(pb_sampler_create(options->sampler, scheduler->class_name, scheduler->config, scheduler->config_path,
+                             options->steps, (size_t)d->batch * (size_t)d->elements, &d->sampler));
     PB_TRY(encode_texts(g, &tokens));
     PB_TRY(build_unet(g, tokens));
     PB_TRY(build_decoder(g));

@@ -79,7 +79,7 @@ static pb_status read_betas(const pb_json *config, const char *name, int count, 
     return PB_OK;
 }
 
-pb_status pb_noise_schedule_init(pb_arena *arena, const pb_json *config, const char *name,
+pb_status pb_noise_schedule_init(pb_arena *arena, const pb_json *config, const char *name, bool rescales,
                                  pb_noise_schedule *schedule) {
     int64_t count;
     bool zero_snr;
@@ -95,7 +95,7 @@ pb_status pb_noise_schedule_init(pb_arena *arena, const pb_json *config, const c
     float *const alphas_cumprod = pb_arena_array(arena, (size_t)count, sizeof *alphas_cumprod);
     if (!betas || !alphas_cumprod) return pb_error(PB_ERR_MEMORY, "out of memory for the noise schedule");
     PB_RETURN_IF(read_betas(config, name, (int)count, betas));
-    if (zero_snr) rescale_to_zero_snr(betas, (int)count, alphas_cumprod);
+    if (zero_snr && rescales) rescale_to_zero_snr(betas, (int)count, alphas_cumprod);
     accumulate(betas, (int)count, alphas_cumprod);
     *schedule =
         (pb_noise_schedule){.timesteps = (int)count, .v_prediction = velocity, .alphas_cumprod = alphas_cumprod};

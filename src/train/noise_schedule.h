@@ -17,9 +17,11 @@ typedef struct pb_noise_schedule {
 } pb_noise_schedule;
 
 // `config` is the root of scheduler_config.json, `name` its path for messages. beta_schedule linear, scaled_linear or
-// squaredcos_cap_v2, or trained_betas; rescale_betas_zero_snr. Keys that are absent have DDPMScheduler's defaults.
+// squaredcos_cap_v2, or trained_betas; rescale_betas_zero_snr, unless `rescales` is false: not every scheduler of
+// diffusers knows it. Keys that are absent have DDPMScheduler's defaults.
 // Errors: PB_ERR_FORMAT, PB_ERR_UNSUPPORTED (naming the field), PB_ERR_MEMORY.
-pb_status pb_noise_schedule_init(pb_arena *arena, const pb_json *config, const char *name, pb_noise_schedule *schedule);
+pb_status pb_noise_schedule_init(pb_arena *arena, const pb_json *config, const char *name, bool rescales,
+                                 pb_noise_schedule *schedule);
 
 // Over one image's `count` elements, with a = alphas_cumprod[t] rounded to `dtype` (the latents' type):
 //   add:      sqrt(a) * sample + sqrt(1 - a) * noise

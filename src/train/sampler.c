@@ -37,7 +37,8 @@ typedef struct settings {
     bool own;  // the model's own scheduler, as the pipeline loads it
     spacing spacing;
     int64_t offset;  // steps_offset
-    bool zero_snr, clip, alpha_to_one, skip_runge_kutta, sigma_min_last, euler_last, lower_order_last;
+    bool karras, zero_snr, clip, alpha_to_one, skip_runge_kutta, sigma_min_last, euler_last, lower_order_last;
+    bool cosine;  // beta_schedule squaredcos_cap_v2
     double clip_range;
 } settings;
 
@@ -48,7 +49,6 @@ static pb_status refuse_others(const settings *s, pb_sampler_kind kind) {
         unsigned kinds;
         const char *flag;
     } flags[] = {{1u << PB_SAMPLER_DDIM | 1u << PB_SAMPLER_DPMPP2M, "thresholding"},
-                 {1u << PB_SAMPLER_EULER | 1u << PB_SAMPLER_DPMPP2M, "use_karras_sigmas"},
                  {1u << PB_SAMPLER_EULER | 1u << PB_SAMPLER_DPMPP2M, "use_exponential_sigmas"},
                  {1u << PB_SAMPLER_EULER | 1u << PB_SAMPLER_DPMPP2M, "use_beta_sigmas"},
                  {1u << PB_SAMPLER_DPMPP2M, "use_lu_lambdas"},
@@ -105,6 +105,15 @@ static pb_status read_settings(pb_sampler_kind kind, settings *s) {
     PB_RETURN_IF(pb_json_get_bool(s->config, "set_alpha_to_one", kind == PB_SAMPLER_DDIM, s->name, &s->alpha_to_one));
     PB_RETURN_IF(pb_json_get_bool(s->config, "skip_prk_steps", false, s->name, &s->skip_runge_kutta));
     PB_RETURN_IF(pb_json_get_bool(s->config, "rescale_betas_zero_snr", false, s->name, &s->zero_snr));
+    PB_RETURN_IF(pb_json_get_bool(s->config, "use_karras_sigmas", false, s->name, &s->karras));
+    PB_RETURN_IF(pb_json_get_string(s->config, "beta_schedule", "linear", s->name, &text));
+    s->cosine = strcmp(text, "squaredcos_cap_v2") == 0;
+    static const char *const limits[] = {"sigma_min", "sigma_max"};
+    for (int i = 0; i < 2 && by_sigma && s->karras; i++) {
+        const pb_json *const limit = pb_json_get(s->config, limits[i]);
+        if (limit && limit->type != PB_JSON_NULL)
+            return pb_error(PB_ERR_UNSUPPORTED, "%s: %s beside use_karras_sigmas is not supported", s->name, limits[i]);
+    }
     PB_RETURN_IF(pb_json_get_bool(s->config, "lower_order_final", true, s->name, &s->lower_order_last));
     PB_RETURN_IF(pb_json_get_bool(s->config, "euler_at_final", false, s->name, &s->euler_last));
     PB_RETURN_IF(pb_json_get_string(s->config, "final_sigmas_type", "zero", s->name, &text));
@@ -114,14 +123,14 @@ static pb_status read_settings(pb_sampler_kind kind, settings *s) {
     return PB_OK;
 }
 
-static pb_status choose_kind(const settings *s, pb_sampler_kind *kind) {
+static pb_status choose_kind(const settings *s, const char *class_name, pb_sampler_kind *kind) {
     if (*kind != PB_SAMPLER_MODEL) return PB_OK;
-    const char *class_name;
-    PB_RETURN_IF(pb_json_get_string(s->config, "_class_name", "", s->name, &class_name));
+    if (!class_name) PB_RETURN_IF(pb_json_get_string(s->config, "_class_name", "", s->name, &class_name));
     *kind = pb_sampler_kind_of_class(class_name);
     if (*kind != PB_SAMPLER_MODEL) return PB_OK;
-    return pb_error(PB_ERR_UNSUPPORTED, "%s: _class_name \"%s\" is not supported; choose ddim, pndm, euler or dpmpp2m",
-                    s->name, class_name);
+    return pb_error(PB_ERR_UNSUPPORTED,
+                    "%s: the scheduler \"%s\" is not supported; choose ddim, pndm, euler or dpmpp2m", s->name,
+                    class_name);
 }
 
 // The points of numpy's linspace, arange times a ratio, or arange downwards, from the highest; returns how many (where
@@ -171,6 +180,27 @@ static pb_status arrange_pndm(pb_sampler *s, const float *points, int count) {
     return PB_OK;
 }
 
+// Karras et al. 2022, formula (5), from `high` to `low`; and the timesteps, in between those of `all` in log(sigma).
+// Those of dpmpp2m are whole numbers: rounded, but for the cosine schedule cut off, as diffusers does it.
+static void set_karras(pb_sampler *s, const settings *set, const float *all, double high, double low) {
+    enum { RHO = 7 };
+    const int T = s->noise.timesteps;
+    const double high_root = pow(high, 1.0 / RHO), low_root = pow(low, 1.0 / RHO);
+    s->calls = s->steps;
+    for (int i = 0; i < s->calls; i++) {
+        const double ramp = s->calls > 1 ? (double)i / (s->calls - 1) : 0;
+        const double sigma = pow(high_root + ramp * (low_root - high_root), RHO), log_sigma = log(fmax(sigma, 1e-10));
+        int below = 0;
+        for (int t = 1; t < T - 1; t++)
+            if (log_sigma >= (double)logf(all[t])) below = t;
+        const double from = (double)logf(all[below]), to = (double)logf(all[below + 1]);
+        const double part = fmin(fmax((from - log_sigma) / (from - to), 0), 1);
+        const double t = (1 - part) * below + part * (below + 1);
+        s->timesteps[i] = (float)(s->kind == PB_SAMPLER_EULER ? t : set->cosine ? trunc(t) : rint(t));
+        s->sigmas[i] = (float)sigma;
+    }
+}
+
 // sqrt((1 - a) / a) at the timesteps, in between by numpy's interp, in double; then the last.
 static pb_status set_sigmas(pb_sampler *s, const settings *set) {
     const int T = s->noise.timesteps;
@@ -189,6 +219,12 @@ static pb_status set_sigmas(pb_sampler *s, const settings *set) {
         s->sigmas[i] = (float)(slope * (t - below) + (double)all[below]);
         highest = fmaxf(highest, s->sigmas[i]);
     }
+    if (set->karras && T > 1) {
+        const bool whole_range = s->kind == PB_SAMPLER_DPMPP2M;
+        set_karras(s, set, all, (double)(whole_range ? all[T - 1] : s->sigmas[0]),
+                   (double)(whole_range ? all[0] : s->sigmas[s->calls - 1]));
+        highest = s->sigmas[0];
+    }
     s->sigmas[s->calls] = set->sigma_min_last ? all[0] : 0;
     if (s->kind != PB_SAMPLER_EULER) return PB_OK;
     s->init_sigma = set->spacing == LEADING ? sqrtf(highest * highest + 1) : highest;
@@ -206,8 +242,6 @@ static pb_status check_timesteps(const pb_sampler *s, const settings *set) {
 static pb_status build(pb_sampler *s, const settings *set) {
     const int T = s->noise.timesteps;
     const bool by_sigma = s->kind == PB_SAMPLER_EULER || s->kind == PB_SAMPLER_DPMPP2M;
-    if (s->kind == PB_SAMPLER_PNDM && set->zero_snr)
-        return pb_error(PB_ERR_UNSUPPORTED, "%s: pndm cannot begin at rescale_betas_zero_snr", set->name);
     if (s->steps < 1 || s->steps > T) return pb_error(PB_ERR_USAGE, "the number of steps must be from 1 to %d", T);
     float *const points = pb_arena_array(s->arena, (size_t)s->steps + 1, sizeof *points);
     s->timesteps = pb_arena_array(s->arena, (size_t)s->steps + 1 + PB_RUNGE_KUTTA_CALLS, sizeof *s->timesteps);
@@ -238,17 +272,19 @@ static pb_status build(pb_sampler *s, const settings *set) {
     return complete ? PB_OK : pb_error(PB_ERR_MEMORY, "out of memory for the sampler");
 }
 
-pb_status pb_sampler_create(pb_sampler_kind kind, const pb_json *config, const char *name, int steps, size_t count,
-                            pb_sampler **sampler) {
+pb_status pb_sampler_create(pb_sampler_kind kind, const char *class_name, const pb_json *config, const char *name,
+                            int steps, size_t count, pb_sampler **sampler) {
     pb_status status = PB_OK;
     pb_sampler *s = NULL;
     settings set = {.config = config, .name = name, .own = kind == PB_SAMPLER_MODEL};
     pb_arena *const arena = pb_arena_create();
     if (!arena || !(s = pb_arena_alloc(arena, sizeof *s))) PB_FAIL(PB_ERR_MEMORY, "out of memory");
     *s = (pb_sampler){.arena = arena, .kind = kind, .steps = steps, .count = count};
-    PB_TRY(choose_kind(&set, &s->kind));
-    PB_TRY(read_settings(s->kind, &set));
-    PB_TRY(pb_noise_schedule_init(arena, config, name, &s->noise));
+    if ((status = choose_kind(&set, class_name, &s->kind)) == PB_OK) status = read_settings(s->kind, &set);
+    if (status == PB_ERR_UNSUPPORTED && set.own)
+        pb_error_context(status, "the model's own sampler is not one that can be used here; ddim is (--sampler ddim)");
+    PB_TRY(status);
+    PB_TRY(pb_noise_schedule_init(arena, config, name, s->kind != PB_SAMPLER_PNDM, &s->noise));
     PB_TRY(build(s, &set));
     *sampler = s;
     return PB_OK;

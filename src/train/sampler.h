@@ -14,7 +14,7 @@
 #include "base/json.h"
 
 typedef enum pb_sampler_kind {
-    PB_SAMPLER_MODEL,  // what `_class_name` of the model's scheduler_config.json says
+    PB_SAMPLER_MODEL,  // what model_index.json or `_class_name` of the model's scheduler_config.json says
     PB_SAMPLER_DDIM,
     PB_SAMPLER_PNDM,
     PB_SAMPLER_EULER,
@@ -35,8 +35,10 @@ pb_sampler_kind pb_sampler_kind_of_class(const char *class_name);
 // `count` is the number of latent elements of a step (the whole batch).
 // Errors: PB_ERR_USAGE (steps below 1 or above num_train_timesteps, or too few for the Runge-Kutta start),
 // PB_ERR_FORMAT, PB_ERR_UNSUPPORTED (the field is named), PB_ERR_MEMORY.
-pb_status pb_sampler_create(pb_sampler_kind kind, const pb_json *config, const char *name, int steps, size_t count,
-                            pb_sampler **sampler);
+// `class_name` is the scheduler's for PB_SAMPLER_MODEL: model_index.json says it, and diffusers takes its word against
+// the `_class_name` of `config`, which is taken where it is NULL.
+pb_status pb_sampler_create(pb_sampler_kind kind, const char *class_name, const pb_json *config, const char *name,
+                            int steps, size_t count, pb_sampler **sampler);
 void pb_sampler_destroy(pb_sampler *sampler);  // NULL is allowed
 
 pb_sampler_kind pb_sampler_kind_of(const pb_sampler *sampler);

@@ -75,7 +75,7 @@ static pb_status open_model(pb_trainer *t) {
     PB_RETURN_IF(pb_architecture_read(t->model, &t->architecture));
     PB_RETURN_IF(pb_model_dir_require(t->model, PB_PART_SCHEDULER));
     const pb_model_part_dir *scheduler = &t->model->parts[PB_PART_SCHEDULER];
-    PB_RETURN_IF(pb_noise_schedule_init(t->arena, scheduler->config, scheduler->config_path, &t->noise));
+    PB_RETURN_IF(pb_noise_schedule_init(t->arena, scheduler->config, scheduler->config_path, true, &t->noise));
     const pb_unet_config *unet = &t->architecture.unet;
     if (unet->in_channels != t->architecture.vae.latent_channels || unet->out_channels != unet->in_channels)
         return pb_error(PB_ERR_UNSUPPORTED,
@@ -213,20 +213,34 @@ static pb_status show_sampling(void *context, int64_t done, int64_t total) {
     return pb_signals_caught() ? pb_error(PB_ERR_INTERRUPTED, "interrupted while class pictures were made") : PB_OK;
 }
 
+// The model's own, or DDIM where we do not have that: few models differ from their scheduler's neighbours in 50 steps.
+static pb_sampler_kind class_picture_sampler(pb_trainer *t, int steps) {
+    const pb_model_part_dir *const scheduler = &t->model->parts[PB_PART_SCHEDULER];
+    pb_sampler *sampler = NULL;
+    const pb_status status = pb_sampler_create(PB_SAMPLER_MODEL, scheduler->class_name, scheduler->config,
+                                               scheduler->config_path, steps, 1, &sampler);
+    pb_sampler_destroy(sampler);
+    if (status != PB_ERR_UNSUPPORTED) return PB_SAMPLER_MODEL;
+    pb_progress_note(&t->progress, "class pictures will be sampled with DDIM: %s", pb_error_message());
+    pb_error_clear();
+    return PB_SAMPLER_DDIM;
+}
+
 // Draws from the run's generator, before the first epoch, as diffusers does it.
 static pb_status make_class_pictures(pb_trainer *t, pb_rng *rng) {
     const pb_config *c = t->config;
     pb_picture_set *set = &t->data.set[PB_SIDE_CLASS];
     const int64_t missing = c->with_prior_preservation ? c->num_class_images - set->count : 0;
     if (missing <= 0) return PB_OK;
+    enum { STEPS = 50 };
     const pb_generate_options options = {.model = t->model,
                                          .variant = c->variant,
                                          .dtype = c->prior_generation_precision,
                                          .prompt = c->class_prompt,
                                          .negative = "",
                                          .guidance = 7.5,
-                                         .sampler = PB_SAMPLER_MODEL,
-                                         .steps = 50,
+                                         .sampler = class_picture_sampler(t, STEPS),
+                                         .steps = STEPS,
                                          .batch = (int)c->sample_batch_size,
                                          .backend = t->limits.backend,
                                          .smaller = "for class pictures a smaller sample_batch_size, or "

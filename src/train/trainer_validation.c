@@ -81,9 +81,9 @@ pb_status pb_validation_init(pb_trainer *t) {
     PB_RETURN_IF(pb_denoise_init(d));
     PB_RETURN_IF(lay_out_texts(t));
     const pb_model_part_dir *scheduler = &t->model->parts[PB_PART_SCHEDULER];
-    PB_RETURN_IF(pb_sampler_create(pb_sampler_kind_of_class(t->config->validation_scheduler), scheduler->config,
-                                   scheduler->config_path, SAMPLING_STEPS, (size_t)d->batch * (size_t)d->elements,
-                                   &d->sampler));
+    PB_RETURN_IF(pb_sampler_create(pb_sampler_kind_of_class(t->config->validation_scheduler), scheduler->class_name,
+                                   scheduler->config, scheduler->config_path, SAMPLING_STEPS,
+                                   (size_t)d->batch * (size_t)d->elements, &d->sampler));
     PB_RETURN_IF(pb_model_dir_weights(t->model, PB_PART_VAE, t->config->variant, &v->vae));
     PB_RETURN_IF(pb_weights_check(decode->decoder, v->vae));
     v->folder = pb_fs_join(t->arena, t->config->output_dir, "validation");

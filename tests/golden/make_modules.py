@@ -80,7 +80,7 @@ def main():
     torch.set_num_threads(1)
     torch.manual_seed(20)
     out = pathlib.Path(sys.argv[1])
-    for name in ("sd1", "sd2", "sdxl"):
+    for name in ("sd1", "sd2", "sdxl", "distilled"):
         (out / name).mkdir(parents=True, exist_ok=True)
     # Convolutions as projections, one head count for all, three levels: 9 x 11 becomes 5 x 6 and 3 x 3.
     unet(out / "sd1", (2, 4, 9, 11), 7, block_out_channels=(8, 12, 12), layers_per_block=1, attention_head_dim=2,
@@ -103,6 +103,10 @@ def main():
          cross_attention_dim=8, use_linear_projection=True, transformer_layers_per_block=(1, 2),
          down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
          addition_embed_type="text_time", addition_time_embed_dim=4, projection_class_embeddings_input_dim=34)
+    # Without a middle, as in distilled models (BK-SDM-Tiny and its kin).
+    unet(out / "distilled", (2, 4, 6, 5), 4, block_out_channels=(8, 12), layers_per_block=1, attention_head_dim=2,
+         cross_attention_dim=8, mid_block_type=None, down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"))
 
 
 main()

@@ -35,6 +35,9 @@ CONFIGS = [
          lower_order_final=False, final_sigmas_type="sigma_min"),
     dict(_class_name="PNDMScheduler", beta_schedule="squaredcos_cap_v2", num_train_timesteps=100, skip_prk_steps=True,
          timestep_spacing="linspace"),
+    dict(_class_name="DPMSolverMultistepScheduler", **SD, use_karras_sigmas=True, skip_prk_steps=True),
+    dict(_class_name="EulerDiscreteScheduler", **SD, timestep_spacing="trailing", use_karras_sigmas=True,
+         prediction_type="v_prediction", skip_prk_steps=True),
 ]
 
 
@@ -66,6 +69,5 @@ for config in CONFIGS:
     own._internal_dict = FrozenDict(patched)
     for steps in (1, 2, 5, 20, 50):
         run("model", own, steps)
-        for name, cls in KINDS.items():
-            if name != "pndm" or not config.get("rescale_betas_zero_snr"):
-                run(name, cls.from_config(own.config), steps)
+        for name, cls in KINDS.items():  # PNDM does not know rescale_betas_zero_snr and passes over it
+            run(name, cls.from_config(own.config), steps)

@@ -4,7 +4,7 @@
 
 static const char *const cases[][2] = {
     {"sd1", "text_encoder"}, {"sd1", "vae_encoder"}, {"sd1", "vae_decoder"}, {"sd1", "unet"},  {"sd2", "text_encoder"},
-    {"sd2", "vae_encoder"},  {"sd2", "vae_decoder"}, {"sd2", "unet"},        {"sdxl", "unet"},
+    {"sd2", "vae_encoder"},  {"sd2", "vae_decoder"}, {"sd2", "unet"},        {"sdxl", "unet"}, {"distilled", "unet"},
 };
 
 int main(void) {

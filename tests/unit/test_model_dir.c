@@ -49,14 +49,18 @@ static bool weights_fail(const char *name, pb_part part, const char *variant, pb
 static void test_names(void) {
     make_dir("te");
     MAKE_TENSORS("te/model.safetensors", PB_F32, "text_model.embeddings.token_embedding.weight",
-                 "text_model.embeddings.position_ids", "text_projection.weight");
+                 "text_model.embeddings.position_ids", "text_projection.weight", "logit_scale",
+                 "vision_model.pre_layrnorm.bias", "text_model.text_projection.weight");
     pb_weights *w = open_weights("te", PB_PART_TEXT_ENCODER, NULL);
     if (!w) return;
-    CHECK(w->count == 3 && w->elements == 6 && w->bytes == 24 && w->dtype == PB_F32);
+    CHECK(w->count == 6 && w->elements == 12 && w->bytes == 48 && w->dtype == PB_F32);
     CHECK(pb_weights_find(w, "text_model.embeddings.token_embedding.weight") &&
           pb_weights_find(w, "text_projection.weight"));
     CHECK(pb_weights_find(w, "text_model.embeddings.position_ids")->ignored &&
-          !pb_weights_find(w, "text_projection.weight")->ignored);
+          pb_weights_find(w, "text_projection.weight")->ignored && pb_weights_find(w, "logit_scale")->ignored &&
+          pb_weights_find(w, "vision_model.pre_layrnorm.bias")->ignored);
+    CHECK(!pb_weights_find(w, "text_model.embeddings.token_embedding.weight")->ignored &&
+          !pb_weights_find(w, "text_model.text_projection.weight")->ignored);
     CHECK(!pb_weights_find(w, "embeddings.token_embedding.weight"));
     pb_weights_close(w);
 

@@ -56,7 +56,6 @@ static const refusal unet_refusals[] = {
     {"only_cross_attention", "[false, true, false, false]", PB_ERR_UNSUPPORTED, NULL},
     {"dual_cross_attention", "true", PB_ERR_UNSUPPORTED, NULL},
     {"resnet_time_scale_shift", "\"scale_shift\"", PB_ERR_UNSUPPORTED, NULL},
-    {"mid_block_type", "null", PB_ERR_UNSUPPORTED, NULL},
     {"mid_block_type", "\"UNetMidBlock2DSimpleCrossAttn\"", PB_ERR_UNSUPPORTED, NULL},
     {"mid_block_scale_factor", "1.5", PB_ERR_UNSUPPORTED, NULL},
     {"act_fn", "\"gelu\"", PB_ERR_UNSUPPORTED, NULL},
@@ -179,7 +178,9 @@ static void check_values(void) {
     CHECK(u.cross_attention_dim == 768 && u.norm_groups == 32 && u.norm_eps == 1e-5f && u.flip_sin_to_cos);
     CHECK(u.addition_input_dim == 0 && u.sample_size == 64 && !u.linear_projection);
     CHECK_OK(read_edited(read_unet, "unet", "mid_block_type", "\"UNetMidBlock2D\"", &u));
-    CHECK(!u.mid_attention);
+    CHECK(u.mid_block && !u.mid_attention);
+    CHECK_OK(read_edited(read_unet, "unet", "mid_block_type", "null", &u));
+    CHECK(!u.mid_block && !u.mid_attention);
     pb_clip_config c;
     CHECK_OK(read_edited(read_clip, "text_encoder", "hidden_act", "\"gelu\"", &c));
     CHECK(c.hidden == 768 && c.layers == 12 && c.heads == 12 && c.vocabulary == 49408 && !c.quick_gelu);

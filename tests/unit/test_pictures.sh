@@ -43,6 +43,33 @@ cmp "$work/three/picture-002.png" "$work/again/picture-002.png" || fail "--batch
 "$program" generate "$model" "${settings[@]}" --sampler euler --size 32x48 -o "$work/one" >/dev/null
 [ "$(ls "$work/one")" = picture-000.png ] || fail "a grid of one"
 
+# The model's own scheduler may be one that we do not have, or have options that we do not; the message says what to do.
+cp -r "$model" "$work/other"
+for edit in 's/"_class_name": "[A-Za-z]*"/"_class_name": "UniPCMultistepScheduler"/' \
+    's/"_class_name": "[A-Za-z]*"/"_class_name": "EulerDiscreteScheduler", "use_beta_sigmas": true/'; do
+    sed "$edit" "$model/scheduler/scheduler_config.json" >"$work/other/scheduler/scheduler_config.json"
+    class=$(sed -n 's/.*"_class_name": "\([A-Za-z]*\)".*/\1/p' "$work/other/scheduler/scheduler_config.json")
+    sed "s/DDIMScheduler/$class/" "$model/model_index.json" >"$work/other/model_index.json"
+    expect 1 "--sampler ddim" "$program" generate "$work/other" "${settings[@]}" -o "$work/x"
+    [ ! -e "$work/x" ] || fail "a refused command leaves a folder"
+    "$program" generate "$work/other" "${settings[@]}" --sampler ddim -o "$work/x" >/dev/null
+    rm -r "$work/x"
+done
+# The class in model_index.json is the one that counts, as for diffusers.
+cp "$model/model_index.json" "$work/other"
+sed 's/"_class_name": "[A-Za-z]*"/"_class_name": "PNDMScheduler"/' "$model/scheduler/scheduler_config.json" \
+    >"$work/other/scheduler/scheduler_config.json"
+"$program" generate "$work/other" "${settings[@]}" -o "$work/x" --save-latents "$work/x.safetensors" >/dev/null
+"$program" generate "$model" "${settings[@]}" -o "$work/own" --save-latents "$work/own.safetensors" >/dev/null
+cmp "$work/x.safetensors" "$work/own.safetensors" || fail "scheduler_config.json goes before model_index.json"
+rm -r "$work/x"
+# A sample_size below 64 from before diffusers 0.9 means 64, of latents.
+size_of() { od -An -tx1 -j16 -N8 "$1" | tr -d ' \n'; }
+sed 's/"_diffusers_version": "[^"]*"/"_diffusers_version": "0.8.1"/' "$model/unet/config.json" >"$work/other/unet/config.json"
+"$program" generate "$work/other" --prompt x --steps 1 --sampler ddim -o "$work/old" >/dev/null
+[ "$(size_of "$work/old/picture-000.png")" = 0000010000000100 ] || fail "sample_size of before diffusers 0.9"
+[ "$(size_of "$work/one/picture-000.png")" = 0000002000000030 ] || fail "--size"
+
 expect 2 "--prompt" "$program" generate "$model" -o "$work/x"
 expect 2 "-o DIR" "$program" generate "$model" --prompt x
 expect 2 "dpmpp2m" "$program" generate "$model" --prompt x -o "$work/x" --sampler dpm

@@ -32,14 +32,16 @@ static void check_run(FILE *file, const pb_json *config) {
     pb_sampler_kind kind = PB_SAMPLER_MODEL;
     if (strcmp(name, "model") != 0) CHECK_OK(pb_sampler_kind_parse(name, &kind));
     pb_sampler *sampler = NULL;
-    CHECK_OK(pb_sampler_create(kind, config, "scheduler_config.json", steps, COUNT, &sampler));
+    CHECK_OK(pb_sampler_create(kind, NULL, config, "scheduler_config.json", steps, COUNT, &sampler));
     CHECK(kind == PB_SAMPLER_MODEL || pb_sampler_kind_of(sampler) == kind);
     CHECK_THAT(pb_sampler_calls(sampler) == calls, "%s %d: %d calls", name, steps, pb_sampler_calls(sampler));
     CHECK(fabsf(pb_sampler_init_sigma(sampler) - sigma) <= 1e-6f * sigma);
     for (int i = 0; i < calls; i++) {
         CHECK(fscanf(file, "%f", &expected) == 1);
-        CHECK_THAT(pb_sampler_timestep(sampler, i) == expected, "%s %d: timestep %d is %g, not %g", name, steps, i,
-                   (double)pb_sampler_timestep(sampler, i), (double)expected);
+        // Those between two whole ones come of logarithms, which libraries round in different ways.
+        const float room = expected == truncf(expected) ? 0 : 3e-6f * expected;
+        CHECK_THAT(fabsf(pb_sampler_timestep(sampler, i) - expected) <= room, "%s %d: timestep %d is %g, not %g", name,
+                   steps, i, (double)pb_sampler_timestep(sampler, i), (double)expected);
     }
     sample(sampler, x);
     sample(sampler, again);  // nothing is left over from the first time
@@ -77,14 +79,15 @@ static void check_golden(pb_arena *arena) {
             runs++;
         }
     }
-    CHECK(configs == 9 && runs > 200);
+    CHECK(configs == 11 && runs > 200);
     fclose(file);
 }
 
 static void check_refused(pb_arena *arena, pb_sampler_kind kind, const char *json, int steps, pb_status status,
                           const char *field) {
     pb_sampler *sampler = NULL;
-    CHECK_THAT(pb_sampler_create(kind, parse(arena, json), "scheduler_config.json", steps, COUNT, &sampler) == status,
+    CHECK_THAT(pb_sampler_create(kind, NULL, parse(arena, json), "scheduler_config.json", steps, COUNT, &sampler) ==
+                   status,
                "%s", json);
     CHECK_THAT(strstr(pb_error_message(), field), "\"%s\" does not name %s", pb_error_message(), field);
 }
@@ -93,8 +96,10 @@ int main(void) {
     pb_arena *const arena = pb_arena_create();
     check_golden(arena);
     check_refused(arena, PB_SAMPLER_MODEL, "{\"_class_name\": \"LMSDiscreteScheduler\"}", 5, PB_ERR_UNSUPPORTED,
-                  "_class_name");
-    check_refused(arena, PB_SAMPLER_EULER, "{\"use_karras_sigmas\": true}", 5, PB_ERR_UNSUPPORTED, "use_karras_sigmas");
+                  "LMSDiscreteScheduler");
+    check_refused(arena, PB_SAMPLER_EULER, "{\"use_beta_sigmas\": true}", 5, PB_ERR_UNSUPPORTED, "use_beta_sigmas");
+    check_refused(arena, PB_SAMPLER_EULER, "{\"use_karras_sigmas\": true, \"sigma_min\": 0.1}", 5, PB_ERR_UNSUPPORTED,
+                  "sigma_min");
     check_refused(arena, PB_SAMPLER_EULER, "{\"timestep_spacing\": \"odd\"}", 5, PB_ERR_UNSUPPORTED,
                   "timestep_spacing");
     check_refused(arena, PB_SAMPLER_DPMPP2M, "{\"solver_order\": 3}", 5, PB_ERR_UNSUPPORTED, "solver_order");
@@ -104,8 +109,6 @@ int main(void) {
                   "lambda_min_clipped");
     check_refused(arena, PB_SAMPLER_EULER, "{\"final_sigmas_type\": \"one\"}", 5, PB_ERR_UNSUPPORTED,
                   "final_sigmas_type");
-    check_refused(arena, PB_SAMPLER_PNDM, "{\"rescale_betas_zero_snr\": true}", 5, PB_ERR_UNSUPPORTED,
-                  "rescale_betas_zero_snr");
     check_refused(arena, PB_SAMPLER_DDIM, "{\"prediction_type\": \"sample\"}", 5, PB_ERR_UNSUPPORTED,
                   "prediction_type");
     check_refused(arena, PB_SAMPLER_PNDM, "{}", 3, PB_ERR_USAGE, "skip_prk_steps");

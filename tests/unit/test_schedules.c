@@ -13,7 +13,7 @@ static const float root_error = 5e-7f;
 static pb_status read_schedule(pb_arena *arena, const char *json, pb_noise_schedule *schedule) {
     const pb_json *root;
     PB_RETURN_IF(pb_json_parse(arena, json, strlen(json), "scheduler_config.json", &root));
-    return pb_noise_schedule_init(arena, root, "scheduler_config.json", schedule);
+    return pb_noise_schedule_init(arena, root, "scheduler_config.json", true, schedule);
 }
 
 static float read_bits(FILE *file) {

@@ -131,6 +131,14 @@ done
 train prior with_prior_preservation=true class_data_dir=class "class_prompt=a fox" num_class_images=3 max_train_steps=2 ||
     fail "prior: $(cat prior.log)"
 [ "$(ls class/*.jpg | wc -l)" = 3 ] || fail "prior: not 3 class pictures"
+# Where the model's own sampler is not one of ours, by another one, which is said.
+cp -r model ancestral && sed -i 's/"_class_name": "[A-Za-z]*"/"_class_name": "EulerAncestralDiscreteScheduler"/' \
+    ancestral/scheduler/scheduler_config.json && sed -i s/PNDMScheduler/EulerAncestralDiscreteScheduler/ ancestral/model_index.json
+train ancestors pretrained_model_name_or_path=ancestral with_prior_preservation=true class_data_dir=class2 \
+    "class_prompt=a fox" num_class_images=1 max_train_steps=1 || fail "ancestors: $(cat ancestors.log)"
+grep -q "DDIM: .*EulerAncestral" ancestors.log || fail "ancestors: $(cat ancestors.log)"
+grep -q EulerAncestral ancestors/scheduler/scheduler_config.json || fail "ancestors: the result has another scheduler"
+[ "$(ls class2/*.jpg | wc -l)" = 1 ] || fail "ancestors: not 1 class picture"
 
 # What cannot work is refused before anything is written.
 mkdir stray && cp "$pictures"/0.png stray && echo text >stray/notes.txt
