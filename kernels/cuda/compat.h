@@ -6,6 +6,7 @@
 //   launch(op, kernel, grid, threads, shared bytes, stream, arguments...)   pb_status
 //   SHARED(type, name, count)         an array in shared memory
 //   DYNAMIC_SHARED(type, name)        the bytes that the launch asked for, 16-byte aligned
+//   GRID_CONSTANT                     of a kernel's const argument: read where it lies, never copied, at any index
 #ifndef PB_KERNELS_CUDA_COMPAT_H
 #define PB_KERNELS_CUDA_COMPAT_H
 
@@ -35,6 +36,7 @@ struct pb_bf16 {
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#define GRID_CONSTANT __grid_constant__
 #define SHARED(type, name, count) __shared__ type name[count]
 #define DYNAMIC_SHARED(type, name)               \
     extern __shared__ uint4 pb_dynamic_shared[]; \

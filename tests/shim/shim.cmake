@@ -27,7 +27,7 @@ foreach(source ${shim_tests})
   pb_test_program(${source})
   get_filename_component(name ${source} NAME_WE)
   pb_test_support(objects ${shim_support})
-  target_sources(${name} PRIVATE ${objects})
+  target_sources(${name} PRIVATE ${objects} ${PROJECT_SOURCE_DIR}/kernels/cuda/cuda_together.c)
   # What the cases of tests/ops are made with.
   target_link_libraries(${name} PRIVATE pb_cpu pb_ref pb_quant pb_base)
   add_test(NAME ${name} COMMAND ${name})

@@ -15,6 +15,7 @@ extern "C" {
 #define __global__
 #define __device__
 #define __launch_bounds__(...)
+#define GRID_CONSTANT
 #define __forceinline__ inline
 
 struct dim3 {
