@@ -49,7 +49,7 @@ static void check_resident(void) {
                    (unsigned long long)(a.kernels - b.kernels), kernels);
         CHECK_THAT(a.graphs - b.graphs == RUN_STEPS - 1, "%llu launches of graphs",
                    (unsigned long long)(a.graphs - b.graphs));
-        CHECK_THAT(updates > 0 && a.together - b.together == updates - 1, "%llu of %u updates joined the first",
+        CHECK_THAT(a.together - b.together == (updates ? updates - 1 : 0), "%llu of %u updates joined the first",
                    (unsigned long long)(a.together - b.together), updates);
         free(expected);
         free(result);

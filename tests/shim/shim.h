@@ -93,6 +93,23 @@ static inline void multiply_matrices(const uint32_t (&left)[4], uint32_t right0,
     shim_multiply(std::is_same<T, pb_f16>::value, left, right, sums);
 }
 
+template <typename T>
+static inline void multiply_half_matrices(uint32_t left0, uint32_t left1, uint32_t right, float (&sums)[4]) {
+    const uint32_t left[4] = {left0, left1, 0, 0};
+    multiply_matrices<T>(left, right, 0, sums);
+}
+
+// Asynchronous copies; waits are known by their places, as barriers are.
+void shim_copy_async(void *to, const void *from, int bytes);  // NULL: zeros
+void commit_copies();
+void shim_wait_copies(int groups, const char *file, int line);
+template <int BYTES> static inline void copy_async(void *to, const void *from, bool is_there) {
+    shim_copy_async(to, is_there ? from : nullptr, BYTES);
+}
+template <int GROUPS> static inline void wait_copies(const char *file = __builtin_FILE(), int line = __builtin_LINE()) {
+    shim_wait_copies(GROUPS, file, line);
+}
+
 static inline pb_status set_zero(const char *, void *memory, size_t bytes, void *) {
     memset(memory, 0, bytes);
     return PB_OK;
