@@ -11,7 +11,9 @@ constexpr float LOG2_E = 1.44269504f, LN_2 = 0.69314718f;
 // A tile of keys travels while the tile of values before it is used, and the other way round: both are copied
 // asynchronously, into one place each.
 template <typename T, int EIGHTHS>
-__global__ void __launch_bounds__(MMA_WARPS * 32, EIGHTHS <= 5 ? 4 : EIGHTHS <= 10 ? 3 : 2)
+__global__ void __launch_bounds__(MMA_WARPS * 32, EIGHTHS <= 5    ? 4
+                                                  : EIGHTHS <= 10 ? 3
+                                                                  : 2)
     attention_mma(attention_shape s, const void *q_data, const void *k_data, const void *v_data, void *y, float *lse) {
     DYNAMIC_SHARED(uint16_t, k_tile);
     uint16_t *v_tile = k_tile + MMA_TILE * MMA_STRIDE<EIGHTHS>;
@@ -84,9 +86,9 @@ __global__ void __launch_bounds__(MMA_WARPS * 32, EIGHTHS <= 5 ? 4 : EIGHTHS <= 
 // A third of the blocks, or half, own queries and make dq; the others own keys. Where a head's registers allow it
 // (SPLIT is false) these make dk and dv at once, else there are blocks for each. So the scores are formed two or three
 // times, seven or eight products of tiles where five would do with atomics, and the sums are in the same order in every
-// run. What the softmax left of a query is in registers where the block owns it, and else staged with the queries.
-// COLUMNS are staged at a time, into one of two places, while the other one is used; the second holds the block's own
-// rows first.
+// run. Blocks that own keys come first: in cross attention they are few and have all queries to go through. What the
+// softmax left of a query is in registers where the block owns it, and else staged with the queries. COLUMNS are staged
+// at a time, into one of two places, while the other one is used; the second holds the block's own rows first.
 template <typename T, int EIGHTHS, int COLUMNS, bool SPLIT>
 __global__ void __launch_bounds__(MMA_WARPS * 32, 2)
     attention_gradient_mma(attention_shape s, attention_gradient_in in, const float *delta, void *dq, void *dk,
@@ -94,7 +96,7 @@ __global__ void __launch_bounds__(MMA_WARPS * 32, 2)
     constexpr int EIGHTS = COLUMNS / 8;
     constexpr int TILE = COLUMNS * MMA_STRIDE<EIGHTHS>, PLACE = 2 * TILE + 4 * COLUMNS;  // of two tiles, lse and delta
     DYNAMIC_SHARED(uint16_t, shared);
-    const bool of_query = blockIdx.z == 0, of_value = SPLIT && blockIdx.z == 2;
+    const bool of_query = blockIdx.z == gridDim.z - 1, of_value = SPLIT && blockIdx.z == 1;
     const head_matrix q = head_of(s, in.q, s.queries), k = head_of(s, in.k, s.keys);
     const head_matrix dy = head_of(s, in.dy, s.queries), v = head_of(s, in.v, s.keys);
     const head_matrix rows = pick(of_query, q, k), columns = pick(of_query, k, q);

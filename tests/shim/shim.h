@@ -63,6 +63,20 @@ template <typename T> static inline T __shfl_xor_sync(unsigned mask, T x, int st
     return theirs;
 }
 
+static inline unsigned __ballot_sync(unsigned mask, bool x) {
+    (void)mask;
+    unsigned all = 0;
+    for (unsigned lane = 0; lane < 32; lane++) {
+        bool theirs;
+        shim_shuffle(&x, &theirs, sizeof x, lane);
+        all |= (unsigned)theirs << lane;
+    }
+    return all;
+}
+static inline int __ffs(int x) {
+    return __builtin_ffs(x);
+}
+
 // Shared arrays are static, which is per block because blocks run one after the other; they are filled anew for each.
 bool shim_shared(void *memory, size_t bytes);
 void *shim_dynamic_shared(void);
