@@ -161,8 +161,14 @@ extern "C" pb_status pb_cuda_attention_own(const pb_kernel_args *args, void *str
     });
 }
 
+// delta, and where parts of dk and dv begin.
+static int64_t delta_floats(const pb_kernel_args *args) {
+    return divide_up(pb_shape_count(args->in[5].shape), 64) * 64;
+}
+
 extern "C" uint64_t pb_cuda_attention_own_bwd_workspace(const pb_kernel_args *args) {
-    return (uint64_t)pb_shape_count(args->in[5].shape) * sizeof(float);
+    const attention_shape s = attention_shape_of(args->attr, &args->in[1], &args->in[2], 1, 1);
+    return (uint64_t)(delta_floats(args) + attention_part_floats(s)) * sizeof(float);
 }
 
 // in: dy q k v y lse   out: dq dk dv
@@ -182,7 +188,8 @@ extern "C" pb_status pb_cuda_attention_own_bwd(const pb_kernel_args *args, void 
                             dim3((unsigned)divide_up((int64_t)s.queries * lanes, warps * 32), heads), warps * 32, 0,
                             stream, s, from, lanes, delta));
         if (attention_mma_has(s) && are_aligned(&out[0], &out[1], &out[2]))
-            return attention_gradient_mma_launch(s, from, delta, out[0].data, out[1].data, out[2].data, stream);
+            return attention_gradient_mma_launch(s, from, delta, delta + delta_floats(args), out[0].data, out[1].data,
+                                                 out[2].data, stream);
         const int64_t most = s.queries > s.keys ? s.queries : s.keys;
         return launch("attention_bwd", attention_gradient<CHUNKS>, dim3((unsigned)divide_up(most, rows), heads, 3),
                       warps * 32, attention_shared(s, warps), stream, s, from, static_cast<const float *>(delta),

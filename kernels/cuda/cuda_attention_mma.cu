@@ -91,21 +91,25 @@ __global__ void __launch_bounds__(MMA_WARPS * 32, EIGHTHS <= 5    ? 4
 // at a time, into one of two places, while the other one is used; the second holds the block's own rows first.
 template <typename T, int EIGHTHS, int COLUMNS, bool SPLIT>
 __global__ void __launch_bounds__(MMA_WARPS * 32, 2)
-    attention_gradient_mma(attention_shape s, attention_gradient_in in, const float *delta, void *dq, void *dk,
-                           void *dv) {
+    attention_gradient_mma(attention_shape s, attention_gradient_in in, const float *delta, int key_tiles, int parts,
+                           float *partial, void *dq, void *dk, void *dv) {
     constexpr int EIGHTS = COLUMNS / 8;
     constexpr int TILE = COLUMNS * MMA_STRIDE<EIGHTHS>, PLACE = 2 * TILE + 4 * COLUMNS;  // of two tiles, lse and delta
     DYNAMIC_SHARED(uint16_t, shared);
-    const bool of_query = blockIdx.z == gridDim.z - 1, of_value = SPLIT && blockIdx.z == 1;
+    const int of_keys = key_tiles * parts, block = (int)blockIdx.x;
+    const bool of_query = block >= (SPLIT ? 2 : 1) * of_keys, of_value = SPLIT && !of_query && block >= of_keys;
+    const int part = of_query ? 0 : block / key_tiles % parts;
     const head_matrix q = head_of(s, in.q, s.queries), k = head_of(s, in.k, s.keys);
     const head_matrix dy = head_of(s, in.dy, s.queries), v = head_of(s, in.v, s.keys);
     const head_matrix rows = pick(of_query, q, k), columns = pick(of_query, k, q);
     const head_matrix row_slopes = pick(of_query, dy, v), column_slopes = pick(of_query, v, dy);
-    const int lane = (int)threadIdx.x % 32, first = (int)blockIdx.x * MMA_TILE;
+    const int lane = (int)threadIdx.x % 32,
+              first = (of_query ? block - (SPLIT ? 2 : 1) * of_keys : block % key_tiles) * MMA_TILE;
     const int row = first + (int)threadIdx.x / 32 * MMA_ROWS + lane / 4;  // and row + 8
-    if (first >= rows.tokens) return;
-    const int begin = s.causal && !of_query ? first : 0;
-    const int end = s.causal && of_query ? min(columns.tokens, first + MMA_TILE) : columns.tokens;
+    const int tiles = (columns.tokens + COLUMNS - 1) / COLUMNS, each = of_query ? tiles : (tiles + parts - 1) / parts;
+    const int begin = s.causal && !of_query ? first : part * each * COLUMNS;
+    const int seen = s.causal && of_query ? first + MMA_TILE : s.causal ? columns.tokens : begin + each * COLUMNS;
+    const int end = min(columns.tokens, seen);
     const float *lse = in.lse + (int64_t)blockIdx.y * s.queries;
     delta += (int64_t)blockIdx.y * s.queries;
     uint32_t left[MMA_STEPS<EIGHTHS>][4], left_slopes[MMA_STEPS<EIGHTHS>][4];
@@ -197,11 +201,37 @@ __global__ void __launch_bounds__(MMA_WARPS * 32, 2)
         }
     }
     const float plain[2] = {1.0f, 1.0f}, factor[2] = {of_value ? 1.0f : s.scale, of_value ? 1.0f : s.scale};
+    if (partial && !of_query) {
+        const int64_t of_one = (int64_t)s.images * s.keys * rows.stride;
+        partial += 2 * part * of_one;
+        store_part<EIGHTHS>(result, factor, rows, row, partial + (of_value ? of_one : 0));
+        if constexpr (!SPLIT) store_part<EIGHTHS>(values, plain, rows, row, partial + of_one);
+        return;
+    }
     store_result<T, EIGHTHS>(result, factor, rows, row, of_query ? dq : of_value ? dv : dk);
     if constexpr (!SPLIT) {
         if (!of_query) store_result<T, EIGHTHS>(values, plain, rows, row, dv);
     }
 }
+
+// dk and dv, one behind the other: the sums of their parts, in order.
+template <typename T> struct add_parts_body {
+    static constexpr int WIDTH = VECTOR<float>;
+    const float *partial;
+    T *dk, *dv;
+    int64_t of_one;
+    int parts;
+    template <int N> __device__ void run(int64_t i) const {
+        float sum[N], x[N];
+        load<N>(partial + i, sum);
+        for (int part = 1; part < parts; part++) {
+            load<N>(partial + 2 * part * of_one + i, x);
+#pragma unroll
+            for (int k = 0; k < N; k++) sum[k] += x[k];
+        }
+        store<N>(i < of_one ? dk + i : dv + (i - of_one), sum);
+    }
+};
 
 template <int EIGHTHS, int COLUMNS = MMA_TILE>
 constexpr size_t SHARED_BYTES = 2 * COLUMNS *MMA_STRIDE<EIGHTHS> * sizeof(uint16_t);
@@ -233,16 +263,21 @@ pb_status attention_mma_launch(const attention_shape &s, const void *q, const vo
 }
 
 pb_status attention_gradient_mma_launch(const attention_shape &s, const attention_gradient_in &in, const float *delta,
-                                        void *dq, void *dk, void *dv, void *stream) {
-    const int most = s.queries > s.keys ? s.queries : s.keys;
+                                        float *partial, void *dq, void *dk, void *dv, void *stream) {
+    const int parts = attention_parts(s), key_tiles = (int)divide_up(s.keys, MMA_TILE);
+    const int query_tiles = (int)divide_up(s.queries, MMA_TILE);
     return with_eighths(s.dtype, s.width, [&](auto element, auto eighths) {
         using T = decltype(element);
         constexpr int EIGHTHS = decltype(eighths)::value;
         constexpr bool SPLIT = EIGHTHS > 10;
         constexpr int COLUMNS = SPLIT ? MMA_TILE / 2 : MMA_TILE;
-        const dim3 grid((unsigned)divide_up(most, MMA_TILE), (unsigned)(s.images * s.heads), SPLIT ? 3 : 2);
-        return launch("attention_bwd", attention_gradient_mma<T, EIGHTHS, COLUMNS, SPLIT>, grid, MMA_WARPS * 32,
-                      2 * (SHARED_BYTES<EIGHTHS, COLUMNS> + 2 * COLUMNS * sizeof(float)), stream, s, in, delta, dq, dk,
-                      dv);
+        const dim3 grid((unsigned)((SPLIT ? 2 : 1) * parts * key_tiles + query_tiles), (unsigned)(s.images * s.heads));
+        PB_RETURN_IF(launch("attention_bwd", attention_gradient_mma<T, EIGHTHS, COLUMNS, SPLIT>, grid, MMA_WARPS * 32,
+                            2 * (SHARED_BYTES<EIGHTHS, COLUMNS> + 2 * COLUMNS * sizeof(float)), stream, s, in, delta,
+                            key_tiles, parts, parts > 1 ? partial : NULL, dq, dk, dv));
+        if (parts == 1) return PB_OK;
+        const int64_t of_one = (int64_t)s.images * s.keys * s.heads * s.width;
+        const add_parts_body<T> body = {partial, static_cast<T *>(dk), static_cast<T *>(dv), of_one, parts};
+        return launch_over("attention_bwd", body, 2 * of_one, true, of_one, stream);
     });
 }

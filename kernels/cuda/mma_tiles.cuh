@@ -127,4 +127,20 @@ __device__ __forceinline__ void store_result(const float (&result)[EIGHTHS][4], 
     }
 }
 
+// The same, in fp32, to a part of it.
+template <int EIGHTHS>
+__device__ __forceinline__ void store_part(const float (&result)[EIGHTHS][4], const float (&factor)[2],
+                                           const head_matrix &like, int row, float *to) {
+    to += like.first + (int)threadIdx.x % 4 * 2;
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        if (row + 8 * h >= like.tokens) continue;
+#pragma unroll
+        for (int n = 0; n < EIGHTHS; n++) {
+            const float pair[2] = {result[n][2 * h] * factor[h], result[n][2 * h + 1] * factor[h]};
+            if (n * 8 < like.width) store<2>(to + (int64_t)(row + 8 * h) * like.stride + n * 8, pair);
+        }
+    }
+}
+
 #endif
