@@ -1,11 +1,12 @@
 // What our kernels take from CUDA, in one place: the only header here that includes CUDA's own. A kernel written with
 // nothing else also compiles as plain C++ with tests/shim/shim.h in CUDA's place, and there the tests run it. So: no
-// inline PTX in kernels (three instructions for matrix units are here, and the shim has its own of them), no
-// asynchronous copies, no cooperative groups; kernels start through launch().
+// inline PTX in kernels (the instructions for matrix units and asynchronous copies are here, and the shim has its own
+// of them), no cooperative groups; kernels start through launch().
 //
 //   launch(op, kernel, grid, threads, shared bytes, stream, arguments...)   pb_status
 //   SHARED(type, name, count)         an array in shared memory
 //   DYNAMIC_SHARED(type, name)        the bytes that the launch asked for, 16-byte aligned
+//   GRID_CONSTANT                     of a kernel's const argument: read where it lies, never copied, at any index
 #ifndef PB_KERNELS_CUDA_COMPAT_H
 #define PB_KERNELS_CUDA_COMPAT_H
 
@@ -35,6 +36,7 @@ struct pb_bf16 {
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#define GRID_CONSTANT __grid_constant__
 #define SHARED(type, name, count) __shared__ type name[count]
 #define DYNAMIC_SHARED(type, name)               \
     extern __shared__ uint4 pb_dynamic_shared[]; \
@@ -116,6 +118,47 @@ __device__ __forceinline__ void multiply_matrices(const uint32_t (&left)[4], uin
                      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
                      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
                      : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right0), "r"(right1));
+#endif
+}
+
+// sums[16,8] += left[16,8] right[8,8], which is the first half of the above.
+template <typename T>
+__device__ __forceinline__ void multiply_half_matrices(uint32_t left0, uint32_t left1, uint32_t right,
+                                                       float (&sums)[4]) {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+    if constexpr (std::is_same<T, pb_f16>::value)
+        asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 "
+                     "{%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+                     : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+                     : "r"(left0), "r"(left1), "r"(right));
+    else
+        asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 "
+                     "{%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+                     : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+                     : "r"(left0), "r"(left1), "r"(right));
+#endif
+}
+
+// Asynchronous copies of 16 or 4 bytes from device to shared memory, both aligned so; zeros where nothing is there. A
+// thread commits those that it has begun as a group, and waits until at most so many of its youngest groups are under
+// way. What others have copied is there behind a barrier that they reach after their wait.
+template <int BYTES> __device__ __forceinline__ void copy_async(void *to, const void *from, bool is_there) {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+    const unsigned at = (unsigned)__cvta_generic_to_shared(to), bytes = is_there ? BYTES : 0;
+    if constexpr (BYTES == 16)
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(at), "l"(from), "r"(bytes) : "memory");
+    else
+        asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(at), "l"(from), "r"(bytes) : "memory");
+#endif
+}
+__device__ __forceinline__ void commit_copies() {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+template <int GROUPS> __device__ __forceinline__ void wait_copies() {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.wait_group %0;" ::"n"(GROUPS) : "memory");
 #endif
 }
 #endif

@@ -59,23 +59,23 @@ __global__ void __launch_bounds__(BLOCK_LIMIT, CHUNKS <= 5 ? 2 : 1)
     }
 }
 
-// delta[image, head, query] = dy . y, what the softmax's gradient subtracts; a warp per query.
+// delta[image, head, query] = dy . y, what the softmax's gradient subtracts. As many lanes share a query as have
+// something to read, 8, 16 or 32.
 __global__ void __launch_bounds__(BLOCK_LIMIT, 1)
-    attention_delta(attention_shape s, attention_gradient_in in, float *delta) {
-    const int query = (int)(blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32), lane = (int)threadIdx.x % 32;
-    if (query >= s.queries) return;
+    attention_delta(attention_shape s, attention_gradient_in in, int lanes, float *delta) {
+    const int query = (int)(blockIdx.x * blockDim.x + threadIdx.x) / lanes, lane = (int)threadIdx.x % lanes;
     const head_matrix dy = head_of(s, in.dy, s.queries), y = head_of(s, in.y, s.queries);
     const int64_t at = dy.first + (int64_t)query * dy.stride;
     float sum = 0;
-    for (int c = lane * 8; c < s.width; c += 32 * 8) {
+    for (int c = lane * 8; query < s.queries && c < s.width; c += lanes * 8) {
         float a[8], b[8];
         load_eight(dy, at + c, s.width - c, a);
         load_eight(y, at + c, s.width - c, b);
 #pragma unroll
         for (int i = 0; i < 8; i++) sum += a[i] * b[i];
     }
-    sum = warp_sum(sum);
-    if (lane == 0) delta[(int64_t)blockIdx.y * s.queries + query] = sum;
+    for (int step = lanes / 2; step > 0; step /= 2) sum += __shfl_xor_sync(WHOLE_WARP, sum, step);
+    if (lane == 0 && query < s.queries) delta[(int64_t)blockIdx.y * s.queries + query] = sum;
 }
 
 // One of the three gradients, by blockIdx.z. Rows are what the gradient is of, columns what it sums over:
@@ -161,8 +161,14 @@ extern "C" pb_status pb_cuda_attention_own(const pb_kernel_args *args, void *str
     });
 }
 
+// delta, and where parts of dk and dv begin.
+static int64_t delta_floats(const pb_kernel_args *args) {
+    return divide_up(pb_shape_count(args->in[5].shape), 64) * 64;
+}
+
 extern "C" uint64_t pb_cuda_attention_own_bwd_workspace(const pb_kernel_args *args) {
-    return (uint64_t)pb_shape_count(args->in[5].shape) * sizeof(float);
+    const attention_shape s = attention_shape_of(args->attr, &args->in[1], &args->in[2], 1, 1);
+    return (uint64_t)(delta_floats(args) + attention_part_floats(s)) * sizeof(float);
 }
 
 // in: dy q k v y lse   out: dq dk dv
@@ -177,10 +183,13 @@ extern "C" pb_status pb_cuda_attention_own_bwd(const pb_kernel_args *args, void 
                                             in[3].data, in[4].data, static_cast<const float *>(in[5].data)};
         float *delta = static_cast<float *>(args->workspace);
         const unsigned heads = (unsigned)(s.images * s.heads);
-        PB_RETURN_IF(launch("attention_bwd", attention_delta, dim3((unsigned)divide_up(s.queries, warps), heads),
-                            warps * 32, 0, stream, s, from, delta));
+        const int lanes = s.width <= 64 ? 8 : s.width <= 128 ? 16 : 32;
+        PB_RETURN_IF(launch("attention_bwd", attention_delta,
+                            dim3((unsigned)divide_up((int64_t)s.queries * lanes, warps * 32), heads), warps * 32, 0,
+                            stream, s, from, lanes, delta));
         if (attention_mma_has(s) && are_aligned(&out[0], &out[1], &out[2]))
-            return attention_gradient_mma_launch(s, from, delta, out[0].data, out[1].data, out[2].data, stream);
+            return attention_gradient_mma_launch(s, from, delta, delta + delta_floats(args), out[0].data, out[1].data,
+                                                 out[2].data, stream);
         const int64_t most = s.queries > s.keys ? s.queries : s.keys;
         return launch("attention_bwd", attention_gradient<CHUNKS>, dim3((unsigned)divide_up(most, rows), heads, 3),
                       warps * 32, attention_shared(s, warps), stream, s, from, static_cast<const float *>(delta),

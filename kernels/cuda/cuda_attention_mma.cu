@@ -8,28 +8,40 @@ namespace {
 
 constexpr float LOG2_E = 1.44269504f, LN_2 = 0.69314718f;
 
-template <typename T, int DEPTH>
-__global__ void __launch_bounds__(MMA_WARPS * 32, DEPTH <= 5 ? 3 : 2)
+// A tile of keys travels while the tile of values before it is used, and the other way round: both are copied
+// asynchronously, into one place each.
+template <typename T, int EIGHTHS>
+__global__ void __launch_bounds__(MMA_WARPS * 32, EIGHTHS <= 5    ? 4
+                                                  : EIGHTHS <= 10 ? 3
+                                                                  : 2)
     attention_mma(attention_shape s, const void *q_data, const void *k_data, const void *v_data, void *y, float *lse) {
     DYNAMIC_SHARED(uint16_t, k_tile);
-    uint16_t *v_tile = k_tile + MMA_TILE * MMA_STRIDE<DEPTH>;
+    uint16_t *v_tile = k_tile + MMA_TILE * MMA_STRIDE<EIGHTHS>;
     const head_matrix q = head_of(s, q_data, s.queries), k = head_of(s, k_data, s.keys), v = head_of(s, v_data, s.keys);
     const int lane = (int)threadIdx.x % 32, first = (int)blockIdx.x * MMA_TILE;
     const int row = first + (int)threadIdx.x / 32 * MMA_ROWS + lane / 4;  // and row + 8
-    uint32_t left[DEPTH][4];
-    float result[2 * DEPTH][4], scores[MMA_TILE / 8][4], most[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
-    stage_tile<DEPTH>(q, first, k_tile);
+    uint32_t left[MMA_STEPS<EIGHTHS>][4];
+    float result[EIGHTHS][4], scores[MMA_TILE / 8][4], most[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
+    stage_tile<EIGHTHS>(q, first, v_tile);
+    commit_copies();
+    stage_tile<EIGHTHS>(k, 0, k_tile);
+    commit_copies();
+    wait_copies<1>();
     __syncthreads();
-    load_left<DEPTH>(k_tile, left);
-    __syncthreads();
+    load_left<EIGHTHS>(v_tile, left);
 #pragma unroll
-    for (int n = 0; n < 2 * DEPTH; n++) result[n][0] = result[n][1] = result[n][2] = result[n][3] = 0;
+    for (int n = 0; n < EIGHTHS; n++) result[n][0] = result[n][1] = result[n][2] = result[n][3] = 0;
     const int keys = s.causal ? min(s.keys, first + MMA_TILE) : s.keys;
     for (int column = 0; column < keys; column += MMA_TILE) {
-        stage_tile<DEPTH>(k, column, k_tile);
-        stage_tile<DEPTH>(v, column, v_tile);
+        wait_copies<0>();  // the keys are there, and nobody looks at the values before
         __syncthreads();
-        mma_scores<T, DEPTH>(left, k_tile, scores);
+        stage_tile<EIGHTHS>(v, column, v_tile);
+        commit_copies();
+        mma_scores<T, EIGHTHS>(left, k_tile, scores);
+        wait_copies<0>();
+        __syncthreads();
+        if (column + MMA_TILE < keys) stage_tile<EIGHTHS>(k, column + MMA_TILE, k_tile);
+        commit_copies();
 #pragma unroll
         for (int h = 0; h < 2; h++) {
             const int seen = s.causal ? min(s.keys, row + 8 * h + 1) : s.keys;
@@ -56,16 +68,15 @@ __global__ void __launch_bounds__(MMA_WARPS * 32, DEPTH <= 5 ? 3 : 2)
             }
             sum[h] = sum[h] * shrink + row_sum(total);
 #pragma unroll
-            for (int n = 0; n < 2 * DEPTH; n++) {
+            for (int n = 0; n < EIGHTHS; n++) {
                 result[n][2 * h] *= shrink;
                 result[n][2 * h + 1] *= shrink;
             }
         }
-        mma_result<T, DEPTH>(scores, v_tile, result);
-        __syncthreads();
+        mma_result<T, EIGHTHS>(scores, v_tile, result);
     }
     const float inverse[2] = {1.0f / sum[0], 1.0f / sum[1]};
-    store_result<T, DEPTH>(result, inverse, q, row, y);
+    store_result<T, EIGHTHS>(result, inverse, q, row, y);
 #pragma unroll
     for (int h = 0; h < 2; h++)
         if (lse && lane % 4 == 0 && row + 8 * h < s.queries)
@@ -75,69 +86,90 @@ __global__ void __launch_bounds__(MMA_WARPS * 32, DEPTH <= 5 ? 3 : 2)
 // A third of the blocks, or half, own queries and make dq; the others own keys. Where a head's registers allow it
 // (SPLIT is false) these make dk and dv at once, else there are blocks for each. So the scores are formed two or three
 // times, seven or eight products of tiles where five would do with atomics, and the sums are in the same order in every
-// run. What the softmax left of a query is in registers where the block owns it, and else staged with the queries.
-// COLUMNS are staged at a time; their places hold the block's own rows first.
-template <typename T, int DEPTH, int COLUMNS, bool SPLIT>
+// run. Blocks that own keys come first: in cross attention they are few and have all queries to go through. What the
+// softmax left of a query is in registers where the block owns it, and else staged with the queries. COLUMNS are staged
+// at a time, into one of two places, while the other one is used; the second holds the block's own rows first.
+template <typename T, int EIGHTHS, int COLUMNS, bool SPLIT>
 __global__ void __launch_bounds__(MMA_WARPS * 32, 2)
-    attention_gradient_mma(attention_shape s, attention_gradient_in in, const float *delta, void *dq, void *dk,
-                           void *dv) {
+    attention_gradient_mma(attention_shape s, attention_gradient_in in, const float *delta, int key_tiles, int parts,
+                           float *partial, void *dq, void *dk, void *dv) {
     constexpr int EIGHTS = COLUMNS / 8;
-    DYNAMIC_SHARED(uint16_t, tile);
-    uint16_t *second_tile = tile + COLUMNS * MMA_STRIDE<DEPTH>;
-    float *lse_tile = reinterpret_cast<float *>(second_tile + COLUMNS * MMA_STRIDE<DEPTH>);
-    float *delta_tile = lse_tile + COLUMNS;
-    const bool of_query = blockIdx.z == 0, of_value = SPLIT && blockIdx.z == 2;
+    constexpr int TILE = COLUMNS * MMA_STRIDE<EIGHTHS>, PLACE = 2 * TILE + 4 * COLUMNS;  // of two tiles, lse and delta
+    DYNAMIC_SHARED(uint16_t, shared);
+    const int of_keys = key_tiles * parts, block = (int)blockIdx.x;
+    const bool of_query = block >= (SPLIT ? 2 : 1) * of_keys, of_value = SPLIT && !of_query && block >= of_keys;
+    const int part = of_query ? 0 : block / key_tiles % parts;
     const head_matrix q = head_of(s, in.q, s.queries), k = head_of(s, in.k, s.keys);
     const head_matrix dy = head_of(s, in.dy, s.queries), v = head_of(s, in.v, s.keys);
     const head_matrix rows = pick(of_query, q, k), columns = pick(of_query, k, q);
     const head_matrix row_slopes = pick(of_query, dy, v), column_slopes = pick(of_query, v, dy);
-    const int lane = (int)threadIdx.x % 32, first = (int)blockIdx.x * MMA_TILE;
+    const int lane = (int)threadIdx.x % 32,
+              first = (of_query ? block - (SPLIT ? 2 : 1) * of_keys : block % key_tiles) * MMA_TILE;
     const int row = first + (int)threadIdx.x / 32 * MMA_ROWS + lane / 4;  // and row + 8
-    if (first >= rows.tokens) return;
-    const int begin = s.causal && !of_query ? first : 0;
-    const int end = s.causal && of_query ? min(columns.tokens, first + MMA_TILE) : columns.tokens;
+    const int tiles = (columns.tokens + COLUMNS - 1) / COLUMNS, each = of_query ? tiles : (tiles + parts - 1) / parts;
+    const int begin = s.causal && !of_query ? first : part * each * COLUMNS;
+    const int seen = s.causal && of_query ? first + MMA_TILE : s.causal ? columns.tokens : begin + each * COLUMNS;
+    const int end = min(columns.tokens, seen);
     const float *lse = in.lse + (int64_t)blockIdx.y * s.queries;
     delta += (int64_t)blockIdx.y * s.queries;
-    uint32_t left[DEPTH][4], left_slopes[DEPTH][4];
-    float result[2 * DEPTH][4], values[SPLIT ? 1 : 2 * DEPTH][4];  // dq, dk or dv; dv beside dk
+    uint32_t left[MMA_STEPS<EIGHTHS>][4], left_slopes[MMA_STEPS<EIGHTHS>][4];
+    float result[EIGHTHS][4], values[SPLIT ? 1 : EIGHTHS][4];  // dq, dk or dv; dv beside dk
     float scores[EIGHTS][4], slopes[EIGHTS][4], row_lse[2] = {0, 0}, row_delta[2] = {0, 0};
-    stage_tile<DEPTH>(rows, first, tile);
-    if (COLUMNS == MMA_TILE) stage_tile<DEPTH>(row_slopes, first, second_tile);
+    const auto stage = [&](int column, uint16_t *to) {
+        stage_tile<EIGHTHS, COLUMNS>(columns, column, to);
+        stage_tile<EIGHTHS, COLUMNS>(column_slopes, column, to + TILE);
+        if (of_query) return;
+        float *floats = reinterpret_cast<float *>(to + 2 * TILE);
+        const int i = (int)threadIdx.x % COLUMNS, at = column + i;
+        const bool is_there = at < s.queries;
+        if ((int)threadIdx.x < COLUMNS)
+            copy_async<4>(floats + i, lse + (is_there ? at : 0), is_there);
+        else if ((int)threadIdx.x < 2 * COLUMNS)
+            copy_async<4>(floats + COLUMNS + i, delta + (is_there ? at : 0), is_there);
+    };
+    uint16_t *const own = shared + PLACE;
+    stage_tile<EIGHTHS>(rows, first, own);
+    if (COLUMNS == MMA_TILE) stage_tile<EIGHTHS>(row_slopes, first, own + TILE);
+    commit_copies();
+    if (begin < end) stage(begin, shared);
+    commit_copies();
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         if (!of_query || row + 8 * h >= s.queries) continue;
         row_lse[h] = lse[row + 8 * h] * LOG2_E;
         row_delta[h] = delta[row + 8 * h];
     }
+    wait_copies<1>();
     __syncthreads();
-    load_left<DEPTH>(tile, left);
+    load_left<EIGHTHS>(own, left);
     if (COLUMNS < MMA_TILE) {
         __syncthreads();
-        stage_tile<DEPTH>(row_slopes, first, tile);
+        stage_tile<EIGHTHS>(row_slopes, first, own);
+        commit_copies();
+        wait_copies<0>();
         __syncthreads();
     }
-    load_left<DEPTH>(COLUMNS < MMA_TILE ? tile : second_tile, left_slopes);
-    __syncthreads();
+    load_left<EIGHTHS>(COLUMNS < MMA_TILE ? own : own + TILE, left_slopes);
 #pragma unroll
-    for (int n = 0; n < 2 * DEPTH; n++)
+    for (int n = 0; n < EIGHTHS; n++)
 #pragma unroll
         for (int j = 0; j < 4; j++) result[n][j] = 0;
     if constexpr (!SPLIT) {
 #pragma unroll
-        for (int n = 0; n < 2 * DEPTH; n++)
+        for (int n = 0; n < EIGHTHS; n++)
 #pragma unroll
             for (int j = 0; j < 4; j++) values[n][j] = 0;
     }
+    int place = 0;
     for (int column = begin; column < end; column += COLUMNS) {
-        stage_tile<DEPTH, COLUMNS>(columns, column, tile);
-        stage_tile<DEPTH, COLUMNS>(column_slopes, column, second_tile);
-        for (int i = (int)threadIdx.x; !of_query && i < COLUMNS; i += (int)blockDim.x) {
-            const bool is_there = column + i < s.queries;
-            lse_tile[i] = is_there ? lse[column + i] * LOG2_E : 0;
-            delta_tile[i] = is_there ? delta[column + i] : 0;
-        }
+        wait_copies<0>();  // these columns are there, and nobody looks at the other place any more
         __syncthreads();
-        mma_scores<T, DEPTH>(left, tile, scores);
+        const uint16_t *tile = shared + place, *second_tile = tile + TILE;
+        const float *lse_tile = reinterpret_cast<const float *>(second_tile + TILE), *delta_tile = lse_tile + COLUMNS;
+        place = PLACE - place;
+        if (column + COLUMNS < end) stage(column + COLUMNS, shared + place);
+        commit_copies();
+        mma_scores<T, EIGHTHS>(left, tile, scores);
 #pragma unroll
         for (int n = 0; n < EIGHTS; n++) {
 #pragma unroll
@@ -145,17 +177,17 @@ __global__ void __launch_bounds__(MMA_WARPS * 32, 2)
                 const int r = row + j / 2 * 8, at = n * 8 + lane % 4 * 2 + j % 2, c = column + at;
                 const int query = of_query ? r : c, key = of_query ? c : r;
                 const bool is_seen = query < s.queries && key < s.keys && !(s.causal && key > query);
-                const float its_lse = of_query ? row_lse[j / 2] : lse_tile[at];
+                const float its_lse = of_query ? row_lse[j / 2] : lse_tile[at] * LOG2_E;
                 scores[n][j] = is_seen ? exp2f(scores[n][j] * (s.scale * LOG2_E) - its_lse) : 0.0f;
             }
         }
         if constexpr (!SPLIT) {
-            if (!of_query) mma_result<T, DEPTH>(scores, second_tile, values);
+            if (!of_query) mma_result<T, EIGHTHS>(scores, second_tile, values);
         }
         if (of_value) {
-            mma_result<T, DEPTH>(scores, second_tile, result);
+            mma_result<T, EIGHTHS>(scores, second_tile, result);
         } else {
-            mma_scores<T, DEPTH>(left_slopes, second_tile, slopes);
+            mma_scores<T, EIGHTHS>(left_slopes, second_tile, slopes);
             // Rounded to T by the product, before the scale, which may be small.
 #pragma unroll
             for (int n = 0; n < EIGHTS; n++) {
@@ -165,27 +197,52 @@ __global__ void __launch_bounds__(MMA_WARPS * 32, 2)
                     scores[n][j] *= slopes[n][j] - (of_query ? row_delta[j / 2] : delta_tile[at]);
                 }
             }
-            mma_result<T, DEPTH>(scores, tile, result);
+            mma_result<T, EIGHTHS>(scores, tile, result);
         }
-        __syncthreads();
     }
     const float plain[2] = {1.0f, 1.0f}, factor[2] = {of_value ? 1.0f : s.scale, of_value ? 1.0f : s.scale};
-    store_result<T, DEPTH>(result, factor, rows, row, of_query ? dq : of_value ? dv : dk);
+    if (partial && !of_query) {
+        const int64_t of_one = (int64_t)s.images * s.keys * rows.stride;
+        partial += 2 * part * of_one;
+        store_part<EIGHTHS>(result, factor, rows, row, partial + (of_value ? of_one : 0));
+        if constexpr (!SPLIT) store_part<EIGHTHS>(values, plain, rows, row, partial + of_one);
+        return;
+    }
+    store_result<T, EIGHTHS>(result, factor, rows, row, of_query ? dq : of_value ? dv : dk);
     if constexpr (!SPLIT) {
-        if (!of_query) store_result<T, DEPTH>(values, plain, rows, row, dv);
+        if (!of_query) store_result<T, EIGHTHS>(values, plain, rows, row, dv);
     }
 }
 
-template <int DEPTH, int COLUMNS = MMA_TILE>
-constexpr size_t SHARED_BYTES = 2 * COLUMNS *MMA_STRIDE<DEPTH> * sizeof(uint16_t);
+// dk and dv, one behind the other: the sums of their parts, in order.
+template <typename T> struct add_parts_body {
+    static constexpr int WIDTH = VECTOR<float>;
+    const float *partial;
+    T *dk, *dv;
+    int64_t of_one;
+    int parts;
+    template <int N> __device__ void run(int64_t i) const {
+        float sum[N], x[N];
+        load<N>(partial + i, sum);
+        for (int part = 1; part < parts; part++) {
+            load<N>(partial + 2 * part * of_one + i, x);
+#pragma unroll
+            for (int k = 0; k < N; k++) sum[k] += x[k];
+        }
+        store<N>(i < of_one ? dk + i : dv + (i - of_one), sum);
+    }
+};
 
-// Runs f(T(), depth) with the smallest depth of 16 channels that holds a head.
-template <class F> pb_status with_depth(pb_dtype dtype, int width, F f) {
-    const auto typed = [&](auto depth) { return dtype == PB_F16 ? f(pb_f16(), depth) : f(pb_bf16(), depth); };
-    if (width <= 48) return typed(std::integral_constant<int, 3>());
-    if (width <= 64) return typed(std::integral_constant<int, 4>());
-    if (width <= 80) return typed(std::integral_constant<int, 5>());
-    return typed(std::integral_constant<int, 10>());
+template <int EIGHTHS, int COLUMNS = MMA_TILE>
+constexpr size_t SHARED_BYTES = 2 * COLUMNS *MMA_STRIDE<EIGHTHS> * sizeof(uint16_t);
+
+// Runs f(T(), eighths) with the smallest number of eight channels that holds a head.
+template <class F> pb_status with_eighths(pb_dtype dtype, int width, F f) {
+    const auto typed = [&](auto eighths) { return dtype == PB_F16 ? f(pb_f16(), eighths) : f(pb_bf16(), eighths); };
+    if (width <= 40) return typed(std::integral_constant<int, 5>());
+    if (width <= 64) return typed(std::integral_constant<int, 8>());
+    if (width <= 80) return typed(std::integral_constant<int, 10>());
+    return typed(std::integral_constant<int, 20>());
 }
 
 }  // namespace
@@ -197,24 +254,30 @@ bool attention_mma_has(const attention_shape &s) {
 pb_status attention_mma_launch(const attention_shape &s, const void *q, const void *k, const void *v, void *y,
                                float *lse, void *stream) {
     const dim3 grid((unsigned)divide_up(s.queries, MMA_TILE), (unsigned)(s.images * s.heads));
-    return with_depth(s.dtype, s.width, [&](auto element, auto depth) {
+    return with_eighths(s.dtype, s.width, [&](auto element, auto eighths) {
         using T = decltype(element);
-        constexpr int DEPTH = decltype(depth)::value;
-        return launch("attention", attention_mma<T, DEPTH>, grid, MMA_WARPS * 32, SHARED_BYTES<DEPTH>, stream, s, q, k,
-                      v, y, lse);
+        constexpr int EIGHTHS = decltype(eighths)::value;
+        return launch("attention", attention_mma<T, EIGHTHS>, grid, MMA_WARPS * 32, SHARED_BYTES<EIGHTHS>, stream, s, q,
+                      k, v, y, lse);
     });
 }
 
 pb_status attention_gradient_mma_launch(const attention_shape &s, const attention_gradient_in &in, const float *delta,
-                                        void *dq, void *dk, void *dv, void *stream) {
-    const int most = s.queries > s.keys ? s.queries : s.keys;
-    return with_depth(s.dtype, s.width, [&](auto element, auto depth) {
+                                        float *partial, void *dq, void *dk, void *dv, void *stream) {
+    const int parts = attention_parts(s), key_tiles = (int)divide_up(s.keys, MMA_TILE);
+    const int query_tiles = (int)divide_up(s.queries, MMA_TILE);
+    return with_eighths(s.dtype, s.width, [&](auto element, auto eighths) {
         using T = decltype(element);
-        constexpr int DEPTH = decltype(depth)::value;
-        constexpr bool SPLIT = DEPTH > 5;
+        constexpr int EIGHTHS = decltype(eighths)::value;
+        constexpr bool SPLIT = EIGHTHS > 10;
         constexpr int COLUMNS = SPLIT ? MMA_TILE / 2 : MMA_TILE;
-        const dim3 grid((unsigned)divide_up(most, MMA_TILE), (unsigned)(s.images * s.heads), SPLIT ? 3 : 2);
-        return launch("attention_bwd", attention_gradient_mma<T, DEPTH, COLUMNS, SPLIT>, grid, MMA_WARPS * 32,
-                      SHARED_BYTES<DEPTH, COLUMNS> + 2 * COLUMNS * sizeof(float), stream, s, in, delta, dq, dk, dv);
+        const dim3 grid((unsigned)((SPLIT ? 2 : 1) * parts * key_tiles + query_tiles), (unsigned)(s.images * s.heads));
+        PB_RETURN_IF(launch("attention_bwd", attention_gradient_mma<T, EIGHTHS, COLUMNS, SPLIT>, grid, MMA_WARPS * 32,
+                            2 * (SHARED_BYTES<EIGHTHS, COLUMNS> + 2 * COLUMNS * sizeof(float)), stream, s, in, delta,
+                            key_tiles, parts, parts > 1 ? partial : NULL, dq, dk, dv));
+        if (parts == 1) return PB_OK;
+        const int64_t of_one = (int64_t)s.images * s.keys * s.heads * s.width;
+        const add_parts_body<T> body = {partial, static_cast<T *>(dk), static_cast<T *>(dv), of_one, parts};
+        return launch_over("attention_bwd", body, 2 * of_one, true, of_one, stream);
     });
 }

@@ -15,12 +15,20 @@ static pb_status refused(cudaError_t error, const char *what) {
 // Kernels from `at` on that one launcher does; *taken says how many.
 static pb_status launch_some(cudaStream_t stream, uint32_t at, uint32_t count, const pb_opcode *ops,
                              const pb_kernel_args *const *args, uint32_t *taken) {
+    const pb_opcode op = ops[at];
+    uint32_t alike = 1;
+    while (at + alike < count && ops[at + alike] == op) alike++;
+    args += at;
+    if (op == PB_OP_GRAD_NORM) {
+        *taken = pb_cuda_grad_norms_at_once(args, alike);
+        return pb_cuda_grad_norms(args, *taken, stream);
+    }
+    if (op == PB_OP_ADAMW) {
+        *taken = pb_cuda_adamws_at_once(args, alike);
+        return pb_cuda_adamws(args, *taken, stream);
+    }
     *taken = 1;
-    if (ops[at] != PB_OP_GRAD_NORM) return pb_cuda_launchers[ops[at]](args[at], stream);
-    uint32_t norms = 1;
-    while (at + norms < count && ops[at + norms] == PB_OP_GRAD_NORM) norms++;
-    *taken = pb_cuda_grad_norms_at_once(args + at, norms);
-    return pb_cuda_grad_norms(args + at, *taken, stream);
+    return pb_cuda_launchers[op](args[0], stream);
 }
 
 pb_status pb_cuda_graph_capture(cudaStream_t stream, uint32_t count, const pb_opcode *ops,

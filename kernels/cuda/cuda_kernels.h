@@ -26,6 +26,13 @@ typedef pb_status (*pb_cuda_launcher)(const pb_kernel_args *args, void *stream);
 uint32_t pb_cuda_grad_norms_at_once(const pb_kernel_args *const *args, uint32_t count);
 pb_status pb_cuda_grad_norms(const pb_kernel_args *const *args, uint32_t count, void *stream);
 
+// adamw of several parameters as one launch, the same bits: how many of `count` of them can be taken together
+// (cuda_together.c), and those. One table of them is a kernel's argument.
+enum { PB_CUDA_ADAMWS_OF_FLOATS = 50, PB_CUDA_ADAMWS = 28 };  // at most: where all have fp32 state, and where not
+bool pb_cuda_adamw_is_float(const pb_kernel_args *args);
+uint32_t pb_cuda_adamws_at_once(const pb_kernel_args *const *args, uint32_t count);
+pb_status pb_cuda_adamws(const pb_kernel_args *const *args, uint32_t count, void *stream);
+
 // Attention by our own kernels; the ops' launchers (cuda_attention_op.c) prefer cuDNN's for some shapes.
 pb_status pb_cuda_attention_own(const pb_kernel_args *args, void *stream);
 pb_status pb_cuda_attention_own_bwd(const pb_kernel_args *args, void *stream);

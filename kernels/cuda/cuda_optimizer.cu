@@ -57,9 +57,8 @@ template <typename T> struct accumulate_body {
 
 // The squares of a run: added in float, which consumer cards do 64 times as fast, and again in double where those
 // overflow though the gradients are finite.
-template <int N, typename T> __device__ __forceinline__ double squares(const T *g) {
-    float x[N], sum = 0;
-    load<N>(g, x);
+template <int N> __device__ __forceinline__ double squares(const float (&x)[N]) {
+    float sum = 0;
 #pragma unroll
     for (int k = 0; k < N; k++) sum += x[k] * x[k];
     if (sum <= FLT_MAX) return (double)sum;
@@ -69,14 +68,34 @@ template <int N, typename T> __device__ __forceinline__ double squares(const T *
     return wide;
 }
 
-constexpr int64_t NORM_SPAN = 128 * 1024;  // elements that one block of grad_norm adds up
+// Elements that one block of grad_norm adds up, in few rounds: a gradient of a million then has blocks for most of a
+// card, and no thread waits for memory more than once or twice.
+constexpr int64_t NORM_SPAN = 16 * 1024;
+constexpr int AT_ONCE = 4;  // runs of a thread that are under way together
 
 // This thread's share of the squares of g[count].
-template <typename T> __device__ __forceinline__ double share_of_squares(const T *g, int64_t count, bool aligned) {
-    const int64_t runs = aligned ? count / VECTOR<T> : 0;
+template <typename T> __device__ __forceinline__ double share_of_squares(const T *g, int count, bool aligned) {
+    constexpr int N = VECTOR<T>;
+    const int runs = aligned ? count / N : 0, step = (int)blockDim.x;
     double sum = 0;
-    for (int64_t i = threadIdx.x; i < runs; i += blockDim.x) sum += squares<VECTOR<T>>(g + i * VECTOR<T>);
-    for (int64_t i = runs * VECTOR<T> + threadIdx.x; i < count; i += blockDim.x) sum += squares<1>(g + i);
+    for (int i = (int)threadIdx.x; i < runs; i += AT_ONCE * step) {
+        float x[AT_ONCE][N];
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; k++) {
+            if (i + k * step < runs) {
+                load<N>(g + (i + k * step) * N, x[k]);
+            } else {
+#pragma unroll
+                for (int j = 0; j < N; j++) x[k][j] = 0;
+            }
+        }
+#pragma unroll
+        for (int k = 0; k < AT_ONCE; k++) sum += squares<N>(x[k]);
+    }
+    for (int i = runs * N + (int)threadIdx.x; i < count; i += step) {
+        const float x[1] = {load_one(g + i)};
+        sum += squares<1>(x);
+    }
     return sum;
 }
 
@@ -85,7 +104,7 @@ template <typename T>
 __global__ void __launch_bounds__(2 * BLOCK_LIMIT, 1)
     sum_of_squares(const T *g, int64_t count, bool aligned, double *out) {
     const int64_t begin = blockIdx.x * NORM_SPAN, left = count - begin;
-    const double sum = block_sum(share_of_squares(g + begin, left < NORM_SPAN ? left : NORM_SPAN, aligned));
+    const double sum = block_sum(share_of_squares(g + begin, (int)(left < NORM_SPAN ? left : NORM_SPAN), aligned));
     if (threadIdx.x == 0) out[blockIdx.x] = sum;
 }
 

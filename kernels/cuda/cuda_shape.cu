@@ -53,25 +53,36 @@ template <typename T> struct embedding_body {
 
 // dy[rows,channels] -> dtable[ids], dpositions[tokens]. Blocks 0..rows-1 belong to tokens: the first one with an id
 // adds up all that have it, in their order. The blocks after them belong to positions. Either table may be NULL.
+// blockIdx.y: a block's width of channels. Ids are looked at by the whole block, one each thread, and rows that do not
+// have them cost nothing more: no sorting would be faster at the thousand tokens of a batch.
 template <typename T, typename To>
 __global__ void __launch_bounds__(BLOCK_LIMIT, 1)
     gather_rows(const T *dy, const int32_t *ids, To *dtable, To *dpositions, int rows, int tokens, int channels) {
+    SHARED(uint32_t, who, BLOCK_LIMIT / 32);  // a bit per row of the block's width of rows
     const bool of_token = blockIdx.x < (unsigned)rows;
     const int first = of_token ? (int)blockIdx.x : (int)blockIdx.x - rows, id = of_token ? ids[first] : 0;
+    const int c = (int)(blockIdx.y * blockDim.x + threadIdx.x), width = (int)blockDim.x;
     To *to = of_token ? dtable : dpositions;
+    float sum = 0;
     if (!to) return;
-    if (of_token) {
+    if (!of_token) {
+        for (int r = first; c < channels && r < rows; r += tokens) sum += load_one(dy + (int64_t)r * channels + c);
+    } else {
         bool seen = false;
-        for (int r = (int)threadIdx.x; r < first; r += (int)blockDim.x) seen = seen || ids[r] == id;
+        for (int r = (int)threadIdx.x; r < first; r += width) seen = seen || ids[r] == id;
         if (__syncthreads_or(seen)) return;
+        for (int begin = first; begin < rows; begin += width) {
+            const int r = begin + (int)threadIdx.x;
+            const uint32_t mine = __ballot_sync(WHOLE_WARP, r < rows && ids[r] == id);
+            if (threadIdx.x % 32 == 0) who[threadIdx.x / 32] = mine;
+            if (!__syncthreads_or(mine != 0)) continue;
+            for (int word = 0; word < width / 32; word++)
+                for (uint32_t left = who[word]; left && c < channels; left &= left - 1)
+                    sum += load_one(dy + (int64_t)(begin + word * 32 + __ffs((int)left) - 1) * channels + c);
+            __syncthreads();
+        }
     }
-    to += (int64_t)(of_token ? id : first) * channels;
-    for (int c = (int)threadIdx.x; c < channels; c += (int)blockDim.x) {
-        float sum = 0;
-        for (int r = first; r < rows; r += of_token ? 1 : tokens)
-            if (!of_token || ids[r] == id) sum += load_one(dy + (int64_t)r * channels + c);
-        store_one(to + c, sum);
-    }
+    if (c < channels) store_one(to + (int64_t)(of_token ? id : first) * channels + c, sum);
 }
 
 // Exponents, frequencies and angles are rounded to float as in diffusers' get_timestep_embedding (see the reference).
@@ -155,10 +166,11 @@ extern "C" pb_status pb_cuda_embedding_bwd(const pb_kernel_args *args, void *str
         using T = decltype(from);
         return with_dtype("embedding_bwd", (dtable->data ? dtable : dpositions)->dtype, [&](auto to) {
             using To = decltype(to);
-            return launch("embedding_bwd", gather_rows<T, To>, dim3((unsigned)(rows + tokens)), pb_cuda_threads, 0,
-                          stream, static_cast<const T *>(dy->data), static_cast<const int32_t *>(ids->data),
-                          static_cast<To *>(dtable->data), static_cast<To *>(dpositions->data), (int)rows, (int)tokens,
-                          (int)channels);
+            return launch("embedding_bwd", gather_rows<T, To>,
+                          dim3((unsigned)(rows + tokens), (unsigned)divide_up(channels, pb_cuda_threads)),
+                          pb_cuda_threads, 0, stream, static_cast<const T *>(dy->data),
+                          static_cast<const int32_t *>(ids->data), static_cast<To *>(dtable->data),
+                          static_cast<To *>(dpositions->data), (int)rows, (int)tokens, (int)channels);
         });
     });
 }

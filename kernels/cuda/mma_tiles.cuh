@@ -14,67 +14,89 @@
 constexpr int MMA_ROWS = 16, MMA_WARPS = 4, MMA_TILE = 64;  // rows of a warp; rows of a block, and columns at a time
 static_assert(MMA_ROWS * MMA_WARPS == MMA_TILE, "one tile shape");
 
-// Elements between tokens in shared memory: 8 rows of 16 bytes then lie in different banks for every DEPTH.
-template <int DEPTH> constexpr int MMA_STRIDE = 16 * DEPTH + 8;
+// Heads are as wide as so many EIGHTHS, runs of 8 channels of 16 bytes. An odd one at the end is half a step of a
+// product over the channels (mma.m16n8k8), and one tile of eight columns where the channels are the result's: a head of
+// 40 costs 5/6 of one of 48. Elements between tokens in shared memory: 8 rows of 16 bytes then lie in different banks.
+template <int EIGHTHS> constexpr int MMA_STRIDE = 8 * (EIGHTHS % 2 ? EIGHTHS : EIGHTHS + 1);
+template <int EIGHTHS> constexpr int MMA_STEPS = (EIGHTHS + 1) / 2;
 
-// to[TOKENS][MMA_STRIDE] = tokens from `begin`; zeros beyond the matrix and beyond its width. DEPTH: channels / 16,
-// rounded up.
-template <int DEPTH, int TOKENS = MMA_TILE>
+// to[TOKENS][MMA_STRIDE] = tokens from `begin`; zeros beyond the matrix and beyond its width. Asynchronous: part of the
+// group of copies that is committed next.
+template <int EIGHTHS, int TOKENS = MMA_TILE>
 __device__ __forceinline__ void stage_tile(const head_matrix &x, int begin, uint16_t *to) {
     const uint16_t *from = static_cast<const uint16_t *>(x.data) + x.first;
-    for (int i = (int)threadIdx.x; i < TOKENS * 2 * DEPTH; i += (int)blockDim.x) {
-        const int token = i / (2 * DEPTH), c = i % (2 * DEPTH) * 8;
-        uint4 value = {0, 0, 0, 0};
-        if (begin + token < x.tokens && c < x.width)
-            value = *reinterpret_cast<const uint4 *>(from + (int64_t)(begin + token) * x.stride + c);
-        *reinterpret_cast<uint4 *>(to + token * MMA_STRIDE<DEPTH> + c) = value;
+#pragma unroll
+    for (int k = 0; k < TOKENS * EIGHTHS; k += MMA_WARPS * 32) {
+        const int i = k + (int)threadIdx.x, token = i / EIGHTHS, c = i % EIGHTHS * 8;
+        if (TOKENS * EIGHTHS % (MMA_WARPS * 32) && i >= TOKENS * EIGHTHS) break;
+        const bool is_there = begin + token < x.tokens && c < x.width;
+        copy_async<16>(to + token * MMA_STRIDE<EIGHTHS> + c,
+                       from + (is_there ? (int64_t)(begin + token) * x.stride + c : 0), is_there);
     }
 }
 
 // This warp's 16 rows of a staged tile as left operands.
-template <int DEPTH> __device__ __forceinline__ void load_left(const uint16_t *tile, uint32_t (&left)[DEPTH][4]) {
+template <int EIGHTHS>
+__device__ __forceinline__ void load_left(const uint16_t *tile, uint32_t (&left)[MMA_STEPS<EIGHTHS>][4]) {
     const int lane = (int)threadIdx.x % 32, row = (int)threadIdx.x / 32 * MMA_ROWS + lane % 16;
 #pragma unroll
-    for (int d = 0; d < DEPTH; d++) load_matrices(tile + row * MMA_STRIDE<DEPTH> + d * 16 + lane / 16 * 8, left[d]);
+    for (int d = 0; d < MMA_STEPS<EIGHTHS>; d++)
+        load_matrices(tile + row * MMA_STRIDE<EIGHTHS> + d * 16 + (2 * d + 1 < EIGHTHS ? lane / 16 * 8 : 0), left[d]);
 }
 
 // sums[n] = left times the transpose of the tile's tokens 8 n to 8 n + 7.
-template <typename T, int DEPTH, int EIGHTS>
-__device__ __forceinline__ void mma_scores(const uint32_t (&left)[DEPTH][4], const uint16_t *tile,
+template <typename T, int EIGHTHS, int EIGHTS>
+__device__ __forceinline__ void mma_scores(const uint32_t (&left)[MMA_STEPS<EIGHTHS>][4], const uint16_t *tile,
                                            float (&sums)[EIGHTS][4]) {
     const int lane = (int)threadIdx.x % 32;
-    const uint16_t *from = tile + (lane / 16 * 8 + lane % 8) * MMA_STRIDE<DEPTH> + lane / 8 % 2 * 8;
+    const uint16_t *from = tile + (lane / 16 * 8 + lane % 8) * MMA_STRIDE<EIGHTHS> + lane / 8 % 2 * 8;
+    uint32_t right[4];
 #pragma unroll
     for (int n = 0; n < EIGHTS; n++) sums[n][0] = sums[n][1] = sums[n][2] = sums[n][3] = 0;
 #pragma unroll
-    for (int d = 0; d < DEPTH; d++) {
+    for (int d = 0; d < EIGHTHS / 2; d++) {
 #pragma unroll
         for (int n = 0; n < EIGHTS; n += 2) {
-            uint32_t right[4];
-            load_matrices(from + n * 8 * MMA_STRIDE<DEPTH> + d * 16, right);
+            load_matrices(from + n * 8 * MMA_STRIDE<EIGHTHS> + d * 16, right);
             multiply_matrices<T>(left[d], right[0], right[1], sums[n]);
             multiply_matrices<T>(left[d], right[2], right[3], sums[n + 1]);
+        }
+    }
+    if constexpr (EIGHTHS % 2) {
+        const uint16_t *last = tile + lane * MMA_STRIDE<EIGHTHS> + (EIGHTHS - 1) * 8;
+#pragma unroll
+        for (int n = 0; n < EIGHTS; n += 4) {
+            load_matrices(last + n * 8 * MMA_STRIDE<EIGHTHS>, right);
+#pragma unroll
+            for (int k = 0; k < 4; k++)
+                multiply_half_matrices<T>(left[EIGHTHS / 2][0], left[EIGHTHS / 2][1], right[k], sums[n + k]);
         }
     }
 }
 
 // result[n], channels 8 n to 8 n + 7, += weights (a tile of sums, rounded to T) times the tile.
-template <typename T, int DEPTH, int EIGHTS>
+template <typename T, int EIGHTHS, int EIGHTS>
 __device__ __forceinline__ void mma_result(const float (&weights)[EIGHTS][4], const uint16_t *tile,
-                                           float (&result)[2 * DEPTH][4]) {
+                                           float (&result)[EIGHTHS][4]) {
     const int lane = (int)threadIdx.x % 32;
-    const uint16_t *from = tile + lane % 16 * MMA_STRIDE<DEPTH> + lane / 16 * 8;
+    const uint16_t *from = tile + lane % 16 * MMA_STRIDE<EIGHTHS> + lane / 16 * 8;
+    const uint16_t *last = tile + lane * MMA_STRIDE<EIGHTHS> + (EIGHTHS - 1) * 8;
+    uint32_t of_last[4];  // an odd eighth's, for 32 tokens
 #pragma unroll
     for (int n = 0; n < EIGHTS; n += 2) {
         const uint32_t left[4] = {pack<T>(weights[n][0], weights[n][1]), pack<T>(weights[n][2], weights[n][3]),
                                   pack<T>(weights[n + 1][0], weights[n + 1][1]),
                                   pack<T>(weights[n + 1][2], weights[n + 1][3])};
 #pragma unroll
-        for (int d = 0; d < DEPTH; d++) {
+        for (int d = 0; d < EIGHTHS / 2; d++) {
             uint32_t right[4];
-            load_matrices_transposed(from + n * 8 * MMA_STRIDE<DEPTH> + d * 16, right);
+            load_matrices_transposed(from + n * 8 * MMA_STRIDE<EIGHTHS> + d * 16, right);
             multiply_matrices<T>(left, right[0], right[1], result[2 * d]);
             multiply_matrices<T>(left, right[2], right[3], result[2 * d + 1]);
+        }
+        if constexpr (EIGHTHS % 2) {
+            if (n % 4 == 0) load_matrices_transposed(last + n * 8 * MMA_STRIDE<EIGHTHS>, of_last);
+            multiply_matrices<T>(left, of_last[n % 4], of_last[n % 4 + 1], result[EIGHTHS - 1]);
         }
     }
 }
@@ -90,18 +112,34 @@ __device__ __forceinline__ float row_sum(float x) {
 }
 
 // Rows `row` and row + 8 of result, times factor[0] and factor[1], to one head of a matrix like `like`.
-template <typename T, int DEPTH>
-__device__ __forceinline__ void store_result(const float (&result)[2 * DEPTH][4], const float (&factor)[2],
+template <typename T, int EIGHTHS>
+__device__ __forceinline__ void store_result(const float (&result)[EIGHTHS][4], const float (&factor)[2],
                                              const head_matrix &like, int row, void *data) {
     uint16_t *to = static_cast<uint16_t *>(data) + like.first + (int)threadIdx.x % 4 * 2;
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         if (row + 8 * h >= like.tokens) continue;
 #pragma unroll
-        for (int n = 0; n < 2 * DEPTH; n++)
+        for (int n = 0; n < EIGHTHS; n++)
             if (n * 8 < like.width)
                 *reinterpret_cast<uint32_t *>(to + (int64_t)(row + 8 * h) * like.stride + n * 8) =
                     pack<T>(result[n][2 * h] * factor[h], result[n][2 * h + 1] * factor[h]);
+    }
+}
+
+// The same, in fp32, to a part of it.
+template <int EIGHTHS>
+__device__ __forceinline__ void store_part(const float (&result)[EIGHTHS][4], const float (&factor)[2],
+                                           const head_matrix &like, int row, float *to) {
+    to += like.first + (int)threadIdx.x % 4 * 2;
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        if (row + 8 * h >= like.tokens) continue;
+#pragma unroll
+        for (int n = 0; n < EIGHTHS; n++) {
+            const float pair[2] = {result[n][2 * h] * factor[h], result[n][2 * h + 1] * factor[h]};
+            if (n * 8 < like.width) store<2>(to + (int64_t)(row + 8 * h) * like.stride + n * 8, pair);
+        }
     }
 }
 

@@ -43,6 +43,7 @@ typedef enum fake_counter {
     FAKE_VALUE_WAITS,
     FAKE_COPIES,
     FAKE_COPIED_BYTES,
+    FAKE_UPDATES_TOGETHER,  // updates beyond the first of those that were launched as one
     FAKE_COUNTS
 } fake_counter;
 uint64_t fake_count(fake_counter which);  // since the program began

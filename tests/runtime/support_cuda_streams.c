@@ -434,3 +434,10 @@ pb_status pb_cuda_grad_norms(const pb_kernel_args *const *args, uint32_t count, 
     for (uint32_t i = 0; i < count; i++) PB_RETURN_IF(launch(PB_OP_GRAD_NORM, args[i], stream));
     return PB_OK;
 }
+
+// In the reversed order: blocks of one launch have none, so whoever is taken together must not mind.
+pb_status pb_cuda_adamws(const pb_kernel_args *const *args, uint32_t count, void *stream) {
+    if (count > 1) fake_counted(FAKE_UPDATES_TOGETHER, count - 1);
+    for (uint32_t i = count; i-- > 0;) PB_RETURN_IF(launch(PB_OP_ADAMW, args[i], stream));
+    return PB_OK;
+}

@@ -17,11 +17,11 @@
 static const pb_device_calls *const calls = &pb_cuda_device_calls;
 
 typedef struct before {
-    uint64_t kernels, graphs;
+    uint64_t kernels, graphs, together;
 } before;
 
 static before counts(void) {
-    return (before){fake_count(FAKE_KERNELS), fake_count(FAKE_GRAPH_LAUNCHES)};
+    return (before){fake_count(FAKE_KERNELS), fake_count(FAKE_GRAPH_LAUNCHES), fake_count(FAKE_UPDATES_TOGETHER)};
 }
 
 static bool same(const pb_graph *g, const unsigned char *a, const unsigned char *b) {
@@ -40,12 +40,17 @@ static void check_resident(void) {
         unsigned char *result = support_run_resident(g, fake_backend(), seed);
         const before a = counts();
         CHECK_THAT(same(g, result, expected), "seed %llu: other bits", (unsigned long long)seed);
-        uint32_t kernels = 0;
-        for (uint32_t i = 0; program && i < program->insn_count; i++) kernels += program->insns[i].kind != PB_INSN_WAIT;
+        uint32_t kernels = 0, updates = 0;
+        for (uint32_t i = 0; program && i < program->insn_count; i++) {
+            kernels += program->insns[i].kind != PB_INSN_WAIT;
+            updates += program->insns[i].kind != PB_INSN_WAIT && g->nodes[program->insns[i].node].op == PB_OP_ADAMW;
+        }
         CHECK_THAT(a.kernels - b.kernels == kernels, "%llu kernels were launched one by one, not %u",
                    (unsigned long long)(a.kernels - b.kernels), kernels);
         CHECK_THAT(a.graphs - b.graphs == RUN_STEPS - 1, "%llu launches of graphs",
                    (unsigned long long)(a.graphs - b.graphs));
+        CHECK_THAT(a.together - b.together == (updates ? updates - 1 : 0), "%llu of %u updates joined the first",
+                   (unsigned long long)(a.together - b.together), updates);
         free(expected);
         free(result);
         pb_program_destroy(program);
@@ -57,7 +62,7 @@ static void check_resident(void) {
 
 // Segments between waits and marks; and none where they are switched off.
 static void check_paged(void) {
-    uint64_t graphs = 0;
+    uint64_t graphs = 0, together = 0;
     int paged = 0;
     for (uint64_t seed = 1; seed <= 8; seed++)
         for (int on = 0; on < 2; on++) {
@@ -85,6 +90,7 @@ static void check_paged(void) {
             CHECK_THAT(status == PB_OK && same(g, result, expected), "seed %llu: %s", (unsigned long long)seed,
                        pb_error_message());
             const before a = counts();
+            together += a.together - b.together;
             if (on)
                 graphs += a.graphs - b.graphs;
             else
@@ -98,6 +104,7 @@ static void check_paged(void) {
     pb_executor_captures(true);
     fake_seed(0);
     CHECK_THAT(paged > 8, "only %d programs moved anything", paged);
+    CHECK_THAT(together > 4, "only %llu updates were taken together", (unsigned long long)together);
     CHECK_THAT(graphs > 10, "only %llu launches of graphs", (unsigned long long)graphs);
     CHECK_THAT(fake_objects() == 0, "%d objects are left", fake_objects());
 }

@@ -160,6 +160,7 @@ void run_block(const char *op) {
         if (choice.order == SHIM_RANDOM) arrange(order, blockDim.x);
     }
     threads_run += blockDim.x;
+    if (shim_forget_copies() && skipped < 0) give_up("a thread ends before it has waited for its copies", op);
 }
 
 }  // namespace
@@ -230,6 +231,14 @@ pb_status shim_run(const char *op, dim3 grid, unsigned count, size_t shared, voi
     free(dynamic_shared);
     dynamic_shared = NULL;
     return PB_OK;
+}
+
+shim_order shim_order_now(void) {
+    return choice.order;
+}
+
+bool shim_is_left_out(const char *file, int line) {
+    return barrier_at(file, line) == skipped;
 }
 
 void shim_set_order(shim_order order, uint64_t seed) {

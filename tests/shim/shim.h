@@ -15,6 +15,7 @@ extern "C" {
 #define __global__
 #define __device__
 #define __launch_bounds__(...)
+#define GRID_CONSTANT
 #define __forceinline__ inline
 
 struct dim3 {
@@ -62,6 +63,20 @@ template <typename T> static inline T __shfl_xor_sync(unsigned mask, T x, int st
     return theirs;
 }
 
+static inline unsigned __ballot_sync(unsigned mask, bool x) {
+    (void)mask;
+    unsigned all = 0;
+    for (unsigned lane = 0; lane < 32; lane++) {
+        bool theirs;
+        shim_shuffle(&x, &theirs, sizeof x, lane);
+        all |= (unsigned)theirs << lane;
+    }
+    return all;
+}
+static inline int __ffs(int x) {
+    return __builtin_ffs(x);
+}
+
 // Shared arrays are static, which is per block because blocks run one after the other; they are filled anew for each.
 bool shim_shared(void *memory, size_t bytes);
 void *shim_dynamic_shared(void);
@@ -90,6 +105,23 @@ template <typename T>
 static inline void multiply_matrices(const uint32_t (&left)[4], uint32_t right0, uint32_t right1, float (&sums)[4]) {
     const uint32_t right[2] = {right0, right1};
     shim_multiply(std::is_same<T, pb_f16>::value, left, right, sums);
+}
+
+template <typename T>
+static inline void multiply_half_matrices(uint32_t left0, uint32_t left1, uint32_t right, float (&sums)[4]) {
+    const uint32_t left[4] = {left0, left1, 0, 0};
+    multiply_matrices<T>(left, right, 0, sums);
+}
+
+// Asynchronous copies; waits are known by their places, as barriers are.
+void shim_copy_async(void *to, const void *from, int bytes);  // NULL: zeros
+void commit_copies();
+void shim_wait_copies(int groups, const char *file, int line);
+template <int BYTES> static inline void copy_async(void *to, const void *from, bool is_there) {
+    shim_copy_async(to, is_there ? from : nullptr, BYTES);
+}
+template <int GROUPS> static inline void wait_copies(const char *file = __builtin_FILE(), int line = __builtin_LINE()) {
+    shim_wait_copies(GROUPS, file, line);
 }
 
 static inline pb_status set_zero(const char *, void *memory, size_t bytes, void *) {

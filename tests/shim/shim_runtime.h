@@ -21,4 +21,10 @@ struct shim_fiber {
 void shim_fiber_create(shim_fiber *fiber, size_t bytes, void (*life)(void *));  // `life` must not return
 void shim_fiber_switch(shim_fiber *from, shim_fiber *to);
 
+// The order that the test has chosen; whether the barrier or wait at a place is to be left out; whether a thread of the
+// block that has ended did not wait for its copies, which are forgotten.
+shim_order shim_order_now(void);
+bool shim_is_left_out(const char *file, int line);
+bool shim_forget_copies(void);
+
 #endif

@@ -11,9 +11,10 @@ typedef struct geometry {
 } geometry;
 
 static const geometry geometries[] = {
-    {40, 2, 70, 77, false},   {64, 2, 77, 77, true},   {80, 2, 16, 77, false},
-    {96, 1, 65, 65, true},    {128, 1, 33, 64, false}, {160, 1, 64, 130, false},
-    {160, 2, 100, 77, false}, {152, 1, 70, 70, true},  {512, 1, 36, 36, false},
+    {40, 2, 70, 77, false},  {64, 2, 77, 77, true},    {80, 2, 16, 77, false},   {96, 1, 65, 65, true},
+    {128, 1, 33, 64, false}, {160, 1, 64, 130, false}, {160, 2, 100, 77, false}, {152, 1, 70, 70, true},
+    {512, 1, 36, 36, false}, {40, 1, 200, 150, false}, {40, 1, 140, 140, true},  {24, 1, 70, 130, false},
+    {48, 1, 30, 70, false},  {40, 2, 600, 77, false},  {64, 1, 900, 20, false},  {160, 1, 530, 20, false},
 };
 
 static void check(const geometry *g, pb_opcode op, const op_case *c, pb_dtype dtype, bool units) {

@@ -86,7 +86,7 @@ static void check_column_sums(pb_dtype dtype, int64_t images, int64_t rows, int6
 
 // Norms of gradients in a row, together and one by one: the same bits.
 static void check_grad_norms(void) {
-    enum { COUNT = 12, BIG = 300000, SPAN = 128 * 1024 };
+    enum { COUNT = 12, BIG = 40000, SPAN = 16 * 1024 };
     static const struct {
         int count, skip;  // skip: elements before it, so that it is not aligned
         pb_dtype dtype;
