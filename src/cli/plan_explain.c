@@ -136,9 +136,7 @@ static void explain_recomputation(const explanation *e) {
     char seconds[32];
     const pb_repeated *cheap = &e->work.cheap, *gradients = &e->work.gradients, *copies = &e->work.copies;
     const pb_repeated *dear = &e->work.contractions;
-    if (cheap->ops || gradients->ops || copies->ops || dear->ops) fprintf(e->file, "
-Computed twice
-");
+    if (cheap->ops || gradients->ops || copies->ops || dear->ops) fprintf(e->file, "\nComputed twice\n");
     if (cheap->ops)
         fprintf(e->file,
                 "  %u cheap ops (norms, SiLU, GELU, concatenation) run again in the backward pass, for %s;\n"
