@@ -57,9 +57,9 @@ static void print_value(pb_text *text, const pb_config *config, const pb_config_
         else
             pb_text_append(text, "auto");
         return;
-    case PB_CONFIG_SIZE:
+    case PB_CONFIG_SIZE:  // with its unit: one that is small is not read without
         if (*number > 0)
-            print_int(text, *number);
+            pb_text_append(text, "%lldB", (long long)*number);
         else
             pb_text_append(text, *number ? "auto" : "none");
         return;

@@ -1,5 +1,6 @@
 // Private to src/plan: one attempt at a program. pager_build.c turns a graph and a layout into slots, segments and
-// accesses; pager_solve.c decides what is where and when; pager_emit.c writes the instructions down.
+// accesses; pager_reliefs.c lists what can be done for less to be in a tier; pager_solve.c decides what is where and
+// when; pager_emit.c writes the instructions down.
 #ifndef PB_PLAN_PAGER_H
 #define PB_PLAN_PAGER_H
 
@@ -64,6 +65,21 @@ typedef struct pb_pager {
     bool host_relieved;  // something has left the host, so it matters what goes first
     bool unplaced;       // where it does not fit: less is alive, but no placement was found
 } pb_pager;
+
+static inline bool pb_host_updates(const pb_pager *p) {
+    return p->attempt.strategy == PB_STRATEGY_HOST;
+}
+
+typedef struct pb_relief_list {
+    pb_relief *items;  // from malloc
+    uint32_t count, room;
+} pb_relief_list;
+
+// All that may leave the device or the host, or not be kept there, with ranks. False: no memory.
+bool pb_pager_list_device_reliefs(pb_pager *pager, pb_relief_list *list);
+bool pb_pager_list_host_reliefs(pb_pager *pager, pb_relief_list *list);
+// Of the device, what moves nothing.
+bool pb_pager_list_remakes(const pb_pager *pager, pb_relief_list *list);
 
 // Slots, segments, accesses. The attempt's arena, graph, request, machine, layout and attempt are set.
 pb_status pb_pager_build(pb_pager *p);

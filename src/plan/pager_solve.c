@@ -7,175 +7,7 @@
 
 #define NO_MEMORY pb_error(PB_ERR_MEMORY, "no memory for a plan")
 
-// A gap of fewer slots is not worth two moves.
-enum { SHORTEST_GAP = 4, TRIES = 6, PATIENT = 3 };
-// Nor are fewer bytes than this share of the budget, or than that many.
-enum { SMALLEST_SHARE = 4096, SMALLEST_BYTES = 64 << 10 };
-
-static bool persistent(const pb_tier_segment *s) {
-    return s->live_in && s->live_out;
-}
-
-// --- What there is to relieve ---
-
-typedef struct relief_list {
-    pb_relief *items;
-    uint32_t count, room;
-} relief_list;
-
-static pb_relief *add_relief(relief_list *list, pb_relief_kind kind, uint32_t index, double rank) {
-    if (list->count == list->room) {
-        const uint32_t room = list->room ? list->room * 2 : 1024;
-        pb_relief *grown = realloc(list->items, room * sizeof *grown);
-        if (!grown) return NULL;
-        list->items = grown;
-        list->room = room;
-    }
-    pb_relief *r = &list->items[list->count];
-    *r = (pb_relief){.kind = kind, .index = index, .rank = rank, .order = list->count++};
-    return r;
-}
-
-// Long gaps first: they help in more places, and leave more time for the moves. Their ranks are in (base - span, base).
-static bool add_gaps(const pb_tier_problem *p, relief_list *list, uint32_t index, bool alternate, uint64_t smallest,
-                     double base, double span) {
-    const pb_tier_segment *s = &p->segments[index];
-    const pb_accesses *use = &s->use[alternate];
-    const double whole = p->seconds[p->slot_count - 1] > 0 ? p->seconds[p->slot_count - 1] : 1;
-    if (s->bytes < smallest) return true;
-    for (uint32_t i = 0; i + 1 < use->count; i++) {
-        if (use->items[i + 1].slot - use->items[i].slot < SHORTEST_GAP) continue;
-        if (use->items[i + 1].kind == PB_ACCESS_WRITE) continue;
-        const double seconds = p->seconds[use->items[i + 1].slot] - p->seconds[use->items[i].slot];
-        pb_relief *r = add_relief(list, PB_RELIEF_GAP, index, base - span * seconds / whole);
-        if (!r) return false;
-        r->gap = i;
-        r->alternate = alternate;
-    }
-    return true;
-}
-
-// Ranks by what a byte costs per step.
-enum { RANK_REMAKE = 1, RANK_STATE = 10, RANK_ACTIVATION = 20, RANK_GRADIENT = 30, RANK_WEIGHT = 40, RANK_OTHER = 50 };
-
-// Within a rank, however many have to go, those that do lie evenly over the pass that uses them one after another, and
-// so do their moves: the link is busy from the pass's begin to its end, and what stays is used in between. Multiples of
-// the golden ratio do that; the very first stays longest, for nothing hides its arrival.
-static double scattered(uint32_t ordinal) {
-    const double multiple = 0.6180339887498949 * ordinal;
-    return 0.9 * (multiple - (double)(uint32_t)multiple);
-}
-
-static bool add_home(const pb_tier_problem *p, relief_list *list, uint32_t index, uint32_t ordinal, double rank) {
-    if (!persistent(&p->segments[index])) return true;
-    return add_relief(list, PB_RELIEF_HOME, index, rank - scattered(ordinal)) != NULL;
-}
-
-// Where the request says where state has to be, that is no choice.
-static void force_state(const pb_pager *p, const pb_tier_problem *t, relief_list *list, pb_state_home from) {
-    for (uint32_t i = 0; i < list->count; i++)
-        if (list->items[i].kind == PB_RELIEF_HOME && t->segments[list->items[i].index].class_ == PB_CLASS_STATE)
-            list->items[i].forced = p->request->state >= from;
-}
-
-static bool host_updates(const pb_pager *p) {
-    return p->attempt.strategy == PB_STRATEGY_HOST;
-}
-
-// A chunk's segments as one bundle: the host updates it.
-static bool add_bundle(pb_pager *p, relief_list *list, uint32_t chunk, uint32_t *used) {
-    const pb_layout_chunk *c = &p->layout->chunks[chunk];
-    pb_relief *r = add_relief(list, PB_RELIEF_BUNDLE, *used, RANK_STATE - scattered(chunk));
-    if (!r) return false;
-    for (uint32_t u = 0; u < c->unit_count; u++) p->device.bundle[(*used)++] = p->state_segment + c->first_unit + u;
-    p->device.bundle[(*used)++] = p->gradient_segment + chunk;
-    p->device.bundle[(*used)++] = p->weight_segment + chunk;
-    r->gap = c->unit_count + 2;
-    r->forced = p->request->state >= PB_STATE_ON_HOST;
-    return true;
-}
-
-// Weights that the host has need not stay on the device from the forward to the backward pass. They leave last, unless
-// the state of the others is to have their room: then just after their own state.
-static bool add_weight_gaps(const pb_pager *p, relief_list *list, uint32_t chunk, bool alternate) {
-    const uint32_t weights = p->weight_segment + chunk;
-    if (!alternate || !p->attempt.weights_first)
-        return add_gaps(&p->device, list, weights, alternate, 0, RANK_WEIGHT + 1, 0.9);
-    static const double next = 1e-6;  // less than what two chunks' ranks differ by
-    return add_gaps(&p->device, list, weights, alternate, 0, RANK_STATE - scattered(chunk) + 2 * next, next);
-}
-
-// Working copies that need not stay from the forward to the backward pass, for they can be made again.
-static bool add_remake(const pb_pager *p, relief_list *list, uint32_t chunk) {
-    const uint32_t weights = p->weight_segment + chunk;
-    return !p->device.segments[weights].stand_in_count ||
-           add_relief(list, PB_RELIEF_REMAKE, weights, RANK_REMAKE - scattered(chunk));
-}
-
-// What moves nothing.
-static bool list_remakes(const pb_pager *p, relief_list *list) {
-    for (uint32_t c = 0; c < p->layout->chunk_count; c++)
-        if (!add_remake(p, list, c)) return false;
-    return true;
-}
-
-// What is carried from step to step in place of gradients goes when they would.
-static double other_rank(const pb_pager *p, uint32_t i) {
-    return p->device.segments[p->other_segment + i].class_ == PB_CLASS_ACTIVATION ? RANK_GRADIENT : RANK_OTHER;
-}
-
-static bool list_device_reliefs(pb_pager *p, relief_list *list) {
-    const pb_chunking *l = p->layout;
-    const uint64_t budget = p->request->budget[PB_TIER_DEVICE];
-    const uint64_t share = budget / SMALLEST_SHARE;
-    const uint64_t smallest = share < SMALLEST_BYTES ? share : SMALLEST_BYTES;
-    bool good = true;
-    uint32_t used = 0;
-    for (uint32_t c = 0; c < l->chunk_count && good; c++) {
-        const pb_layout_chunk *chunk = &l->chunks[c];
-        const uint32_t weights = p->weight_segment + c, gradients = p->gradient_segment + c;
-        if (!p->adopted) {
-            if (host_updates(p)) {
-                good = good && add_bundle(p, list, c, &used);
-            } else {
-                for (uint32_t u = 0; u < chunk->unit_count; u++)
-                    good = good && add_home(&p->device, list, p->state_segment + chunk->first_unit + u,
-                                            chunk->first_unit + u, RANK_STATE);
-                good = good && add_home(&p->device, list, gradients, c, RANK_GRADIENT);
-                good = good && add_home(&p->device, list, weights, c, RANK_WEIGHT);
-            }
-        }
-        good = good && add_remake(p, list, c);
-        for (int alternate = 0; alternate < (host_updates(p) ? 2 : 1); alternate++)
-            good = good && add_weight_gaps(p, list, c, alternate);
-    }
-    for (uint32_t i = 0; i < l->other_count && good; i++)
-        good = p->adopted || add_home(&p->device, list, p->other_segment + i, i, other_rank(p, i));
-    for (uint32_t s = p->value_segment; s < p->device.segment_count && good; s++)
-        if (p->device.segments[s].class_ != PB_CLASS_INPUT)
-            good = add_gaps(&p->device, list, s, false, smallest, RANK_ACTIVATION, 0.9);
-    force_state(p, &p->device, list, PB_STATE_ON_HOST);
-    return good;
-}
-
-static bool list_host_reliefs(pb_pager *p, relief_list *list) {
-    const double gradient = p->attempt.gradients_first ? RANK_STATE - 5 : RANK_GRADIENT;
-    uint32_t ordinal[PB_CLASS_COUNT] = {0};
-    bool good = true;
-    for (uint32_t s = 0; s < p->device.segment_count && good; s++) {
-        const uint32_t h = p->host_segment[s];
-        if (h == UINT32_MAX) continue;
-        const pb_class class_ = p->host.segments[h].class_;
-        const double rank = class_ == PB_CLASS_STATE      ? RANK_STATE
-                            : class_ == PB_CLASS_GRADIENT ? gradient
-                            : class_ == PB_CLASS_WEIGHT   ? RANK_WEIGHT
-                                                          : RANK_ACTIVATION;
-        if (!p->adopted) good = add_home(&p->host, list, h, ordinal[class_]++, rank);
-        good = good && add_gaps(&p->host, list, h, false, PB_EXTENT_ALIGNMENT, rank + 1, 0.9);
-    }
-    force_state(p, &p->host, list, PB_STATE_ON_NVME);
-    return good;
-}
+enum { TRIES = 6, PATIENT = 3 };
 
 // --- Offsets ---
 
@@ -197,7 +29,7 @@ static pb_status place_homes(pb_tier_problem *t, uint64_t alignment) {
     uint32_t count = 0;
     for (uint32_t i = 0; i < t->segment_count; i++) {
         const pb_tier_segment *s = &t->segments[i];
-        if (!persistent(s) || !s->home) continue;
+        if (!pb_tier_is_persistent(s) || !s->home) continue;
         homes[count++] = (homed){i, s->block_count ? t->blocks[s->first_block].done : 0};
     }
     qsort(homes, count, sizeof *homes, by_vacated);
@@ -229,7 +61,7 @@ static pb_status place(pb_pager *p, pb_tier_problem *t, uint64_t budget, uint64_
                                .last = b->last,
                                .needed = b->needed,
                                .done = b->done + held,
-                               .pinned = b->at_home && persistent(s),
+                               .pinned = b->at_home && pb_tier_is_persistent(s),
                                .offset = s->home_offset};
     }
     for (uint32_t s = 0; s < t->slot_count && scratch; s++)
@@ -269,7 +101,7 @@ static uint64_t reserved(const pb_pager *p, uint64_t budget) {
 }
 
 // Relieves, settles and places until the height fits, too: fragmentation takes a little more than what is alive.
-static pb_status fit(pb_pager *p, pb_tier_problem *t, relief_list *list, uint64_t budget, uint64_t alignment,
+static pb_status fit(pb_pager *p, pb_tier_problem *t, pb_relief_list *list, uint64_t budget, uint64_t alignment,
                      const uint64_t *scratch, uint64_t *scratch_offset, uint64_t *height, uint64_t *needed) {
     pb_status status = PB_OK;
     bool *home = calloc(t->segment_count + 1, sizeof *home);
@@ -339,7 +171,7 @@ fail:
 
 static bool on_host(const pb_tier_problem *d, uint32_t index) {
     const pb_tier_segment *s = &d->segments[index];
-    if (s->alternate || (persistent(s) && !s->home)) return true;
+    if (s->alternate || (pb_tier_is_persistent(s) && !s->home)) return true;
     for (uint32_t b = s->first_block; b < s->first_block + s->block_count; b++)
         if (d->blocks[b].fetched || d->blocks[b].evicted) return true;
     return false;
@@ -417,7 +249,7 @@ static void leave_room(pb_pager *p) {
                                pb_aligned(c->gradient_bytes, PB_EXTENT_ALIGNMENT);
         if (bytes > most) most = bytes;
     }
-    if (!p->adopted && host_updates(p) && p->request->budget[PB_TIER_NVME]) p->host.other[p->slot_count] = most;
+    if (!p->adopted && pb_host_updates(p) && p->request->budget[PB_TIER_NVME]) p->host.other[p->slot_count] = most;
 }
 
 static pb_status build_host(pb_pager *p) {
@@ -445,7 +277,7 @@ static pb_status build_host(pb_pager *p) {
     for (uint32_t s = 0; s < d->segment_count; s++) {
         p->host_segment[s] = UINT32_MAX;
         if (!on_host(d, s) || !d->segments[s].bytes) continue;
-        const bool lives = persistent(&d->segments[s]) && !d->segments[s].home;
+        const bool lives = pb_tier_is_persistent(&d->segments[s]) && !d->segments[s].home;
         pb_tier_segment *h = &p->host.segments[p->host.segment_count];
         *h = (pb_tier_segment){.bytes = pb_aligned(d->segments[s].bytes, PB_EXTENT_ALIGNMENT),
                                .class_ = d->segments[s].class_,
@@ -475,7 +307,7 @@ static bool on_nvme(const pb_pager *p, uint32_t s) {
     const pb_tier_problem *t = &p->host;
     const uint32_t h = p->host_segment[s];
     if (h == UINT32_MAX) return false;
-    if (persistent(&t->segments[h]) && !t->segments[h].home) return true;
+    if (pb_tier_is_persistent(&t->segments[h]) && !t->segments[h].home) return true;
     for (uint32_t b = 0; b < t->segments[h].block_count; b++) {
         const pb_tier_block *block = &t->blocks[t->segments[h].first_block + b];
         if (block->fetched || block->evicted) return true;
@@ -491,7 +323,7 @@ static pb_status assign_extents(pb_pager *p, uint64_t *total) {
     for (uint32_t s = 0; s < segments; s++) p->extent[s] = UINT32_MAX;
     if (!p->adopted) p->layout->extent_count = 0;
     for (uint32_t s = 0; s < p->value_segment; s++) {
-        if (!on_nvme(p, s) || !persistent(&p->host.segments[p->host_segment[s]])) continue;
+        if (!on_nvme(p, s) || !pb_tier_is_persistent(&p->host.segments[p->host_segment[s]])) continue;
         if (p->host.segments[p->host_segment[s]].home) continue;  // only passes through
         p->extent[s] = p->adopted ? home_of(p, s).extent : p->layout->extent_count++;
         p->extent_bytes[p->extent[s]] = p->host.segments[p->host_segment[s]].bytes;
@@ -517,7 +349,7 @@ static void adopt_decisions(pb_pager *p) {
         p->device.segments[p->weight_segment + c].alternate = true;
         p->device.segments[p->gradient_segment + c].alternate = true;
         // A working copy that does not live on comes from the host as well.
-        if (!persistent(&p->device.segments[p->weight_segment + c]))
+        if (!pb_tier_is_persistent(&p->device.segments[p->weight_segment + c]))
             p->device.segments[p->weight_segment + c].home = false;
         for (uint32_t u = 0; u < chunk->unit_count; u++)
             p->device.segments[p->state_segment + chunk->first_unit + u].alternate = true;
@@ -528,7 +360,7 @@ static void keep_homes(pb_pager *p) {
     pb_chunking *l = p->layout;
     for (uint32_t s = 0; s < p->value_segment; s++) {
         const pb_tier_segment *d = &p->device.segments[s];
-        if (!persistent(d)) continue;
+        if (!pb_tier_is_persistent(d)) continue;
         pb_home home = {.tier = PB_TIER_DEVICE, .offset = d->home_offset};
         if (!d->home && d->bytes) {
             const pb_tier_segment *h = &p->host.segments[p->host_segment[s]];
@@ -545,7 +377,7 @@ static void keep_homes(pb_pager *p) {
             l->other_home[s - p->other_segment] = home;
     }
     l->paged = p->request->budget[PB_TIER_HOST] > 0;
-    l->host_updates = host_updates(p);
+    l->host_updates = pb_host_updates(p);
 }
 
 // What the host's updates read of the step's small inputs has a place of its own there.
@@ -562,7 +394,7 @@ static void find_hyper(pb_pager *p, uint64_t *extra) {
 
 pb_status pb_pager_solve(pb_pager *p, uint64_t needed[PB_TIER_COUNT]) {
     pb_status status = PB_OK;
-    relief_list device = {0}, host = {0};
+    pb_relief_list device = {0}, host = {0};
     uint64_t nvme = 0, extra = 0;
     const uint64_t *budget = p->request->budget;
     memset(needed, 0, PB_TIER_COUNT * sizeof *needed);
@@ -570,7 +402,7 @@ pb_status pb_pager_solve(pb_pager *p, uint64_t needed[PB_TIER_COUNT]) {
                                       sizeof *p->device.bundle);
     if (!p->device.bundle) return NO_MEMORY;
     adopt_decisions(p);
-    if (!(budget[PB_TIER_HOST] ? list_device_reliefs(p, &device) : list_remakes(p, &device)))
+    if (!(budget[PB_TIER_HOST] ? pb_pager_list_device_reliefs(p, &device) : pb_pager_list_remakes(p, &device)))
         PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
     PB_TRY(fit(p, &p->device, &device, budget[PB_TIER_DEVICE], PB_ALIGNMENT, p->scratch, p->scratch_offset,
                &p->device_bytes, &needed[PB_TIER_DEVICE]));
@@ -580,7 +412,7 @@ pb_status pb_pager_solve(pb_pager *p, uint64_t needed[PB_TIER_COUNT]) {
         needed[PB_TIER_HOST] = extra;
         PB_FAIL(PB_ERR_BUDGET, "too much for the budget");
     }
-    if (budget[PB_TIER_NVME] && !list_host_reliefs(p, &host)) PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
+    if (budget[PB_TIER_NVME] && !pb_pager_list_host_reliefs(p, &host)) PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
     PB_TRY(fit(p, &p->host, &host, budget[PB_TIER_HOST] - extra, PB_EXTENT_ALIGNMENT, NULL, NULL, &p->host_bytes,
                &needed[PB_TIER_HOST]));
     for (uint32_t i = 0; i < host.count; i++) p->host_relieved |= host.items[i].taken;

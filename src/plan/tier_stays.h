@@ -49,6 +49,11 @@ typedef struct pb_tier_segment {
     uint32_t first_block, block_count;  // result
 } pb_tier_segment;
 
+// It outlives the step.
+static inline bool pb_tier_is_persistent(const pb_tier_segment *segment) {
+    return segment->live_in && segment->live_out;
+}
+
 // A stay of a segment in the tier, slots first..last. It is used in needed..done; the rest is time for its moves.
 typedef struct pb_tier_block {
     uint32_t segment;

@@ -251,7 +251,7 @@ static void test_printing(void) {
     pb_text first = {0}, second = {0};
     pb_config_print(&config, &first);
     CHECK(!first.failed && strstr(first.data, "mixed_precision: fp16\n") &&
-          strstr(first.data, "memory:\n  device: 123456789\n"));
+          strstr(first.data, "memory:\n  device: 123456789B\n"));
     CHECK(!strstr(first.data, "report_to") && !strstr(first.data, "push_to_hub"));
     CHECK_OK(read_text(first.data));
     pb_config_print(&config, &second);
