@@ -103,8 +103,8 @@ pb_status pb_training_data_load(pb_trainer *t) {
         for (int64_t i = 0; i < d->set[side].count; i++, all++) cached += d->cached[side][i].mean != NULL;
     }
     say_what_is_encoded(t, cached, all);
-    pb_progress_note(&t->progress, "%lld pictures are encoded; the VAE %s %.1f MiB of the device", (long long)cached,
-                     cached == all ? "took" : "stays, and takes",
+    pb_progress_note(&t->progress, "%lld picture%s encoded; the VAE %s %.1f MiB of the device", (long long)cached,
+                     cached == 1 ? " is" : "s are", cached == all ? "took" : "stays, and takes",
                      (double)d->encoder->program->tier_bytes[PB_TIER_DEVICE] / 0x1p20);
     if (cached == all) {
         pb_vae_encoder_destroy(d->encoder);
