@@ -176,7 +176,7 @@ typedef struct remakes {
     uint32_t *next_saved, *next_made;  // by chunk
 } remakes;
 
-static bool find_remakes(const pb_pager *p, remakes *r) {
+static bool list_remakes(const pb_pager *p, remakes *r) {
     const uint32_t chunks = p->layout->chunk_count, slots = p->slot_count;
     r->saved = malloc(2 * ((size_t)slots + chunks + 1) * sizeof *r->saved);
     if (!r->saved) return false;
@@ -248,7 +248,7 @@ static pb_status write_insns(writer *w) {
     uint32_t *device_segment = malloc((p->host.segment_count + 1) * sizeof *device_segment);
     move *moves = malloc((2 * ((size_t)p->device.block_count + p->host.block_count) + 1) * sizeof *moves);
     remakes again = {0};
-    if (!device_segment || !moves || !find_remakes(p, &again)) {
+    if (!device_segment || !moves || !list_remakes(p, &again)) {
         free(device_segment);
         free(moves);
         return NO_MEMORY;

@@ -36,10 +36,6 @@ pb_status pb_plan(const pb_graph *graph, const pb_plan_request *request, pb_prog
 // a fraction of a plan's time. 0: not known; it may not fit.
 pb_status pb_plan_bound(const pb_graph *graph, const pb_plan_request *request, double *seconds);
 
-// What no plan that moves something is much faster than, in seconds: for choosing among graphs that do the same. Takes
-// a fraction of a plan's time. 0: not known; it may not fit.
-pb_status pb_plan_bound(const pb_graph *graph, const pb_plan_request *request, double *seconds);
-
 // Independent of the planner: simulates the tiers byte range by byte range, with every order of events that the lanes
 // permit, and rejects a program that reads what is not there, overwrites what is still needed, races, leaves its
 // budget, misses a node, an element or an output, or breaks alignment. Errors: PB_ERR_INTERNAL, with the instruction

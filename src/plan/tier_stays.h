@@ -41,11 +41,11 @@ typedef struct pb_tier_segment {
     // part that waits elsewhere over the gap.
     bool remade;
     uint32_t remake_gap;
-    uint32_t stand_in,
-        stand_in_count;    // of what can be remade: the first one and how many; of a source: its own, and 1
-    uint32_t dormant;      // of a stand-in: how many reasons there are for it not to be there
-    uint32_t earliest[2];  // slot of the first arrival from below, at the earliest
-    uint64_t home_offset;  // where blocks that are at home lie; of those that live on only
+    // Of what can be remade: the first stand-in and how many; of a source: its own, and 1.
+    uint32_t stand_in, stand_in_count;
+    uint32_t dormant;                   // of a stand-in: how many reasons there are for it not to be there
+    uint32_t earliest[2];               // slot of the first arrival from below, at the earliest
+    uint64_t home_offset;               // where blocks that are at home lie; of those that live on only
     uint32_t first_block, block_count;  // result
 } pb_tier_segment;
 

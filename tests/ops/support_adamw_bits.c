@@ -6,18 +6,27 @@
 #include "support_adamw_states.h"
 #include "support_harness.h"
 
+void adamw_scalars_fill(float *hyper, float *control) {
+    hyper[PB_HYPER_BETA2] = 0.999f;
+    hyper[PB_HYPER_EPS] = 1e-8f;
+    hyper[PB_HYPER_DECAY] = 1 - 5e-8f;
+    hyper[PB_HYPER_STEP_SIZE] = 1.1e-3f;
+    hyper[PB_HYPER_SQRT_BIAS2] = 0.547f;
+    hyper[PB_HYPER_ONE_MINUS_BETA1] = 0.1f;
+    hyper[PB_HYPER_ONE_MINUS_BETA2] = 0.001f;
+    hyper[PB_HYPER_SEED_LOW] = 0x1234;
+    hyper[PB_HYPER_SEED_HIGH] = 0xfedc;
+    hyper[PB_HYPER_STEP_LOW] = 17;
+    control[PB_CONTROL_SCALE] = 0.371f;
+}
+
 void adamw_inputs_fill(adamw_inputs *in) {
     uint64_t random = 9;
     memset(in->hyper, 0, sizeof in->hyper);
     memset(in->control, 0, sizeof in->control);
-    in->hyper[PB_HYPER_BETA2] = 0.999f;
-    in->hyper[PB_HYPER_EPS] = 1e-8f;
-    in->hyper[PB_HYPER_DECAY] = 1 - 5e-8f;
+    adamw_scalars_fill(in->hyper, in->control);
     in->hyper[PB_HYPER_STEP_SIZE] = 1.1e-5f;
     in->hyper[PB_HYPER_SQRT_BIAS2] = 0.0547f;
-    in->hyper[PB_HYPER_ONE_MINUS_BETA1] = 0.1f;
-    in->hyper[PB_HYPER_ONE_MINUS_BETA2] = 0.001f;
-    in->control[PB_CONTROL_SCALE] = 0.371f;
     for (int i = 0; i < ADAMW_MOST; i++) {
         const double size = pow(10, 4 * op_random(&random));
         in->gradient[i] = (float)(size * op_random(&random));

@@ -158,17 +158,7 @@ static double distance(const pb_backend *backend, const format *f, int64_t n) {
 
 static void fill(void) {
     uint64_t random = 9;
-    hyper[PB_HYPER_BETA2] = 0.999f;
-    hyper[PB_HYPER_EPS] = 1e-8f;
-    hyper[PB_HYPER_DECAY] = 1 - 5e-8f;
-    hyper[PB_HYPER_STEP_SIZE] = 1.1e-3f;
-    hyper[PB_HYPER_SQRT_BIAS2] = 0.547f;
-    hyper[PB_HYPER_ONE_MINUS_BETA1] = 0.1f;
-    hyper[PB_HYPER_ONE_MINUS_BETA2] = 0.001f;
-    hyper[PB_HYPER_SEED_LOW] = 0x1234;
-    hyper[PB_HYPER_SEED_HIGH] = 0xfedc;
-    hyper[PB_HYPER_STEP_LOW] = 17;
-    control[PB_CONTROL_SCALE] = 0.371f;
+    adamw_scalars_fill(hyper, control);
     for (int i = 0; i < MOST; i++) {
         gradient[i] = (float)op_random(&random);
         p[i] = (float)op_random(&random);

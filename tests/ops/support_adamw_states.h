@@ -4,6 +4,9 @@
 
 #include "kernels/backend.h"
 
+// hyper[PB_HYPER_COUNT], control[PB_CONTROL_COUNT]: those of step 17 of a run with a seed.
+void adamw_scalars_fill(float *hyper, float *control);
+
 // --- fp32 state ---
 
 enum { ADAMW_MOST = 70000 };

@@ -6,6 +6,7 @@
 
 #include "check.h"
 #include "kernels/cuda/cuda_kernels.h"
+#include "ops/support_adamw_states.h"
 #include "ops/support_harness.h"
 #include "support_shim.h"
 
@@ -172,16 +173,7 @@ static void check_apart(void) {
 }
 
 int main(void) {
-    hyper[PB_HYPER_BETA2] = 0.999f;
-    hyper[PB_HYPER_EPS] = 1e-8f;
-    hyper[PB_HYPER_DECAY] = 1 - 5e-8f;
-    hyper[PB_HYPER_STEP_SIZE] = 1.1e-3f;
-    hyper[PB_HYPER_SQRT_BIAS2] = 0.547f;
-    hyper[PB_HYPER_ONE_MINUS_BETA1] = 0.1f;
-    hyper[PB_HYPER_ONE_MINUS_BETA2] = 0.001f;
-    hyper[PB_HYPER_SEED_LOW] = 0x1234;
-    hyper[PB_HYPER_STEP_LOW] = 17;
-    control[PB_CONTROL_SCALE] = 0.371f;
+    adamw_scalars_fill(hyper, control);
     check_mixtures();
     check_apart();
     return CHECK_DONE();
