@@ -1,6 +1,8 @@
 // The shim's scheduler: fibers, barriers, shuffles, shared memory. One launch at a time, from one thread.
 #include "shim_runtime.h"
 
+#include <stdarg.h>
+
 dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace {
@@ -39,12 +41,29 @@ struct {
 } barriers[256];
 int barrier_count, skipped = -1;
 
+// Arrays of SHARED; `launch`: the last one that came by.
 struct {
     void *memory;
     size_t bytes;
+    uint64_t launch;
 } shared_arrays[256];
 int shared_count;
 void *dynamic_shared;
+size_t dynamic_bytes, shared_bytes;  // shared_bytes: of the launch, with the arrays that it has come by
+uint64_t launches;
+
+// Where the first thread of a warp, or of the block, waits, so that the others can be held against it.
+struct place {
+    const char *file;
+    int line;
+} warp_place[MOST_THREADS / WARP], block_place;
+
+struct {
+    const char *op;
+    bool expected;
+    int count;
+    char text[512];
+} faults;
 
 unsigned number_of(const thread *t) {
     return (unsigned)(t - threads);
@@ -83,7 +102,14 @@ int barrier_at(const char *file, int line) {
     return barrier_count++;
 }
 
-void wait_for_block() {
+void meet(place *first, bool is_first, const char *file, int line, const char *who) {
+    if (is_first) *first = {file, line};
+    if (first->line != line || strcmp(first->file, file))
+        shim_fault("threads of one %s wait at %s:%d and at %s:%d", who, first->file, first->line, file, line);
+}
+
+void wait_for_block(const char *file, int line) {
+    meet(&block_place, at_block_barrier == 0, file, line, "block");
     if (++at_block_barrier < blockDim.x) {
         current->state = AT_BLOCK_BARRIER;
         give_way();
@@ -96,8 +122,9 @@ void wait_for_block() {
         if (threads[i].state == AT_BLOCK_BARRIER) threads[i].state = READY;
 }
 
-void wait_for_warp() {
+void wait_for_warp(const char *file, int line) {
     const unsigned warp = number_of(current) / WARP;
+    meet(&warp_place[warp], at_warp_barrier[warp] == 0, file, line, "warp");
     if (++at_warp_barrier[warp] < WARP) {
         current->state = AT_WARP_BARRIER;
         give_way();
@@ -160,61 +187,122 @@ void run_block(const char *op) {
         if (choice.order == SHIM_RANDOM) arrange(order, blockDim.x);
     }
     threads_run += blockDim.x;
-    if (shim_forget_copies() && skipped < 0) give_up("a thread ends before it has waited for its copies", op);
+    if (shim_forget_copies() && skipped < 0) shim_fault("a thread ends before it has waited for its copies");
+    watch_end_of_block();
 }
 
 }  // namespace
 
 void shim_block_barrier(const char *file, int line) {
     if (barrier_at(file, line) == skipped) return;
-    wait_for_block();
+    wait_for_block(file, line);
     current->block_parity = !current->block_parity;
+    watch_block_barrier();
 }
 
-bool shim_block_or(bool x) {
+bool shim_block_or(bool x, const char *file, int line) {
     const bool parity = current->block_parity;
     block_any = block_any || x;
-    wait_for_block();
+    wait_for_block(file, line);
     current->block_parity = !parity;
+    watch_block_barrier();
     return block_result[parity];
 }
 
 void shim_warp_barrier(const char *file, int line) {
     if (barrier_at(file, line) == skipped) return;
-    wait_for_warp();
+    wait_for_warp(file, line);
+    watch_warp_barrier();
 }
 
-// Two buffers in turn: who writes to one again has met everybody at the shuffle between, so all have read it.
-void shim_shuffle(const void *mine, void *theirs, size_t bytes, unsigned from) {
+// Two buffers in turn: who writes to one again has met everybody at the shuffle between, so all have read it. A shuffle
+// orders no accesses to memory, in CUDA neither.
+void shim_shuffle(const void *mine, void *theirs, size_t bytes, unsigned from, unsigned mask, const char *file,
+                  int line) {
     const unsigned warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
     const bool parity = current->warp_parity;
+    if (mask != 0xffffffffu) shim_fault("%s:%d names not all lanes: %#x", file, line, mask);
     memcpy(shuffled[warp][parity][lane], mine, bytes);
-    wait_for_warp();
+    wait_for_warp(file, line);
     memcpy(theirs, shuffled[warp][parity][from], bytes);
     current->warp_parity = !parity;
 }
 
-bool shim_shared(void *memory, size_t bytes) {
-    if (shared_count == 256) give_up("more than 256 shared arrays", "SHARED");
-    shared_arrays[shared_count].memory = memory;
-    shared_arrays[shared_count++].bytes = bytes;
-    memset(memory, FILL, bytes);
-    return true;
+void shim_shared(void *memory, size_t bytes) {
+    int i = 0;
+    while (i < shared_count && shared_arrays[i].memory != memory) i++;
+    if (i == 256) give_up("more than 256 shared arrays", "SHARED");
+    if (i == shared_count) {
+        shared_arrays[i] = {memory, bytes, 0};
+        shared_count++;
+        memset(memory, FILL, bytes);
+    }
+    if (shared_arrays[i].launch == launches) return;
+    shared_arrays[i].launch = launches;
+    shared_bytes += bytes;
+    if (shared_bytes > MOST_SHARED) shim_fault("%zu bytes of shared memory, %zu at most", shared_bytes, MOST_SHARED);
 }
 
 void *shim_dynamic_shared(void) {
     return dynamic_shared;
 }
 
+bool shim_is_shared(const void *p, size_t bytes) {
+    const uintptr_t at = (uintptr_t)p;
+    const auto lies_in = [&](const void *memory, size_t size) {
+        return at >= (uintptr_t)memory && at + bytes <= (uintptr_t)memory + size;
+    };
+    if (lies_in(dynamic_shared, dynamic_bytes)) return true;
+    for (int i = 0; i < shared_count; i++)
+        if (lies_in(shared_arrays[i].memory, shared_arrays[i].bytes)) return true;
+    return false;
+}
+
+bool shim_is_own(const void *p) {
+    return current && (uintptr_t)p - (uintptr_t)current->fiber.stack < current->fiber.bytes;
+}
+
+void shim_fault(const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    if (!faults.expected || !faults.count) vsnprintf(faults.text, sizeof faults.text, format, args);
+    va_end(args);
+    faults.count++;
+    if (faults.expected) return;
+    fprintf(stderr, "shim: %s: %s\n", faults.op ? faults.op : "", faults.text);
+    abort();
+}
+
+void shim_expect_faults(bool expect) {
+    faults.expected = expect;
+    faults.count = 0;
+    faults.text[0] = 0;
+}
+
+int shim_faults(void) {
+    return faults.count;
+}
+
+const char *shim_first_fault(void) {
+    return faults.text;
+}
+
 pb_status shim_run(const char *op, dim3 grid, unsigned count, size_t shared, void (*run)(void *), void *context) {
     if (!grid.x || !grid.y || !grid.z) return PB_OK;
+    faults.op = op;
     if (!count || count % WARP || count > MOST_THREADS) give_up("an impossible number of threads", op);
-    if (shared > MOST_SHARED || grid.y > 65535 || grid.z > 65535) give_up("more than a launch may ask for", op);
+    if (shared > MOST_SHARED || grid.x > INT32_MAX || grid.y > 65535 || grid.z > 65535) {
+        shim_fault("no card runs %u x %u x %u blocks with %zu bytes of shared memory", grid.x, grid.y, grid.z, shared);
+        return PB_OK;
+    }
     for (unsigned i = 0; i < count; i++)
         if (!threads[i].fiber.stack) shim_fiber_create(&threads[i].fiber, STACK, live);
     // To the byte, so that AddressSanitizer sees what is beyond.
     dynamic_shared = malloc(shared ? shared : 1);
     if (!dynamic_shared) give_up("no memory", op);
+    dynamic_bytes = shared_bytes = shared;
+    launches++;
+    watch_launch(op);
     run_kernel = run;
     run_context = context;
     blockDim = dim3(count);
@@ -226,10 +314,12 @@ pb_status shim_run(const char *op, dim3 grid, unsigned count, size_t shared, voi
         blockIdx.y = (unsigned)(k / grid.x % grid.y);
         blockIdx.z = (unsigned)(k / grid.x / grid.y);
         memset(dynamic_shared, FILL, shared);
+        watch_block();
         run_block(op);
     }
     free(dynamic_shared);
     dynamic_shared = NULL;
+    dynamic_bytes = 0;
     return PB_OK;
 }
 

@@ -47,28 +47,30 @@ template <typename T> static inline T max(T a, T b) {
 
 // Barriers are known by their place in the source, so that a test can leave one out.
 void shim_block_barrier(const char *file, int line);
-bool shim_block_or(bool x);
+bool shim_block_or(bool x, const char *file, int line);
 void shim_warp_barrier(const char *file, int line);
 #define __syncthreads() shim_block_barrier(__FILE__, __LINE__)
-#define __syncthreads_or(x) shim_block_or(x)
+#define __syncthreads_or(x) shim_block_or(x, __FILE__, __LINE__)
 #define __syncwarp() shim_warp_barrier(__FILE__, __LINE__)
 
-// What the lane `from` of this thread's warp gave to the same shuffle.
-void shim_shuffle(const void *mine, void *theirs, size_t bytes, unsigned from);
-template <typename T> static inline T __shfl_xor_sync(unsigned mask, T x, int step) {
+// What the lane `from` of this thread's warp gave to the same shuffle, which is known by its place in the source, too.
+void shim_shuffle(const void *mine, void *theirs, size_t bytes, unsigned from, unsigned mask = 0xffffffffu,
+                  const char *file = __builtin_FILE(), int line = __builtin_LINE());
+template <typename T>
+static inline T __shfl_xor_sync(unsigned mask, T x, int step, const char *file = __builtin_FILE(),
+                                int line = __builtin_LINE()) {
     static_assert(sizeof(T) <= 8, "as CUDA has it");
-    (void)mask;
     T theirs;
-    shim_shuffle(&x, &theirs, sizeof x, (threadIdx.x % 32) ^ (unsigned)step);
+    shim_shuffle(&x, &theirs, sizeof x, (threadIdx.x % 32) ^ (unsigned)step, mask, file, line);
     return theirs;
 }
 
-static inline unsigned __ballot_sync(unsigned mask, bool x) {
-    (void)mask;
+static inline unsigned __ballot_sync(unsigned mask, bool x, const char *file = __builtin_FILE(),
+                                     int line = __builtin_LINE()) {
     unsigned all = 0;
     for (unsigned lane = 0; lane < 32; lane++) {
         bool theirs;
-        shim_shuffle(&x, &theirs, sizeof x, lane);
+        shim_shuffle(&x, &theirs, sizeof x, lane, mask, file, line);
         all |= (unsigned)theirs << lane;
     }
     return all;
@@ -78,11 +80,11 @@ static inline int __ffs(int x) {
 }
 
 // Shared arrays are static, which is per block because blocks run one after the other; they are filled anew for each.
-bool shim_shared(void *memory, size_t bytes);
+void shim_shared(void *memory, size_t bytes);
 void *shim_dynamic_shared(void);
 #define SHARED(type, name, count)        \
     alignas(16) static type name[count]; \
-    static const bool name##_is_known __attribute__((unused)) = shim_shared(name, sizeof name)
+    shim_shared(name, sizeof name)
 #define DYNAMIC_SHARED(type, name) type *const name = static_cast<type *>(shim_dynamic_shared())
 
 pb_status shim_run(const char *op, dim3 grid, unsigned threads, size_t shared, void (*run)(void *), void *context);
@@ -90,6 +92,7 @@ pb_status shim_run(const char *op, dim3 grid, unsigned threads, size_t shared, v
 template <typename... P, typename... A>
 pb_status launch(const char *op, void (*kernel)(P...), dim3 grid, unsigned threads, size_t shared, void *stream,
                  A... args) {
+    static_assert((sizeof(P) + ... + 0) <= 4096, "what any driver takes as arguments");
     (void)stream;
     auto call = [&] { kernel(args...); };
     return shim_run(

@@ -21,6 +21,24 @@ void shim_skip_barrier(int barrier);
 void shim_set_matrix_units(bool present);
 uint64_t shim_matrix_products(void);  // so far, counted per thread
 
+// A fault of a kernel stops the test unless faults are expected: then they are counted from this call on, and the first
+// one's text is kept.
+void shim_expect_faults(bool expect);
+int shim_faults(void);
+const char *shim_first_fault(void);
+
+// Of the watched shim only: what accesses cost, by place in the source (shim_count.cc).
+typedef struct shim_accesses {
+    const char *place;  // "file.cu:line"
+    bool is_shared;
+    int bytes;          // of one thread's access
+    uint64_t accesses;  // by warps
+    uint64_t pieces;    // shared: passes that the banks need; else sectors of 32 bytes that are touched
+    uint64_t least;     // what they would be without conflicts, or were all bytes used
+} shim_accesses;
+void shim_count_accesses(bool count);  // from now on; forgets what was counted
+int shim_counted(const shim_accesses **list);
+
 // Threads that ran so far, over all launches.
 uint64_t shim_threads_run(void);
 

@@ -31,7 +31,10 @@ void make(const copy &c) {
 void shim_copy_async(void *to, const void *from, int bytes) {
     auto &mine = copies[threadIdx.x];
     const copy c = {to, from, bytes, mine.groups};
-    if ((uintptr_t)to % (unsigned)bytes || (uintptr_t)from % (unsigned)bytes) abort();
+    if ((uintptr_t)to % (unsigned)bytes || (uintptr_t)from % (unsigned)bytes)
+        shim_fault("a copy of %d bytes from %p to %p is not aligned", bytes, from, to);
+    if (!shim_is_shared(to, (size_t)bytes)) shim_fault("an asynchronous copy goes to what is not shared memory");
+    watch_copy(to, from, bytes, mine.groups, __builtin_return_address(0));
     random_bits = random_bits * 6364136223846793005u + 1442695040888963407u;
     const shim_order order = shim_order_now();
     if (order == SHIM_FORWARD || (order == SHIM_RANDOM && random_bits >> 63)) {
@@ -57,6 +60,7 @@ void shim_wait_copies(int groups, const char *file, int line) {
             mine.pending[left++] = mine.pending[i];
     }
     mine.count = left;
+    watch_wait(mine.groups - groups);
 }
 
 bool shim_forget_copies() {

@@ -20,9 +20,11 @@ void shim_set_matrix_units(bool present) {
     units = present;
 }
 
-static void load(const uint16_t *row, bool transposed, uint32_t *x) {
+static void load(const uint16_t *row, bool transposed, uint32_t *x, const void *from) {
     const unsigned lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-    if ((uintptr_t)row % 16) abort();
+    if ((uintptr_t)row % 16) shim_fault("a matrix's row at %p is not aligned", (const void *)row);
+    if (!shim_is_shared(row, 16)) shim_fault("a matrix's row lies in what is not shared memory");
+    watch_rows(row, from);
     for (unsigned i = 0; i < 4; i++) {
         const uint16_t *low, *high;
         shim_shuffle(&row, &low, sizeof row, i * 8 + (transposed ? 2 * t : g));
@@ -32,11 +34,11 @@ static void load(const uint16_t *row, bool transposed, uint32_t *x) {
 }
 
 void load_matrices(const uint16_t *row, uint32_t (&x)[4]) {
-    load(row, false, x);
+    load(row, false, x, __builtin_return_address(0));
 }
 
 void load_matrices_transposed(const uint16_t *row, uint32_t (&x)[4]) {
-    load(row, true, x);
+    load(row, true, x, __builtin_return_address(0));
 }
 
 static float element(bool f16, uint32_t pair, unsigned half) {
