@@ -94,8 +94,9 @@ foreach(architecture ${PB_CUDA_ARCHITECTURES})
     list(APPEND from_80 sm_${architecture})
   endif()
 endforeach()
+list(APPEND from_80 compute_80)
 list(JOIN from_80 "," from_80)
-list(APPEND PB_NVCC_TARGETS -gencode "arch=compute_80,code=[${from_80},compute_80]")
+list(APPEND PB_NVCC_TARGETS -gencode "arch=compute_80,code=[${from_80}]")
 
 # For tests/unit/test_cuda_build.sh.
 if(PB_WITH_CUDA)

@@ -46,9 +46,16 @@ template <typename... P, typename... A>
 pb_status launch(const char *op, void (*kernel)(P...), dim3 grid, unsigned threads, size_t shared, void *stream,
                  A... args) {
     if (!grid.x || !grid.y || !grid.z) return PB_OK;  // nothing to do
-    kernel<<<grid, threads, shared, static_cast<cudaStream_t>(stream)>>>(args...);
-    const cudaError_t error = cudaGetLastError();
+    static_assert((sizeof(P) + ... + 0) <= 4096, "what any driver takes as arguments");
+    cudaLaunchConfig_t config = {};
+    config.gridDim = grid;
+    config.blockDim = dim3(threads);
+    config.dynamicSmemBytes = shared;
+    config.stream = static_cast<cudaStream_t>(stream);
+    // The launch's own result: cudaGetLastError would give what any call before it may have left.
+    const cudaError_t error = cudaLaunchKernelEx(&config, kernel, static_cast<P>(args)...);
     if (error == cudaSuccess) return PB_OK;
+    cudaGetLastError();
     return pb_error(PB_ERR_INTERNAL, "the %s kernel did not start (%u x %u x %u blocks of %u threads): %s", op, grid.x,
                     grid.y, grid.z, threads, cudaGetErrorString(error));
 }
@@ -77,6 +84,14 @@ __device__ __forceinline__ void from_float(float x, pb_f16 *to) {
 }
 __device__ __forceinline__ void from_float(float x, pb_bf16 *to) {
     to->bits = __bfloat16_as_ushort(__float2bfloat16_rn(x));
+}
+
+// 2^x to 2 units in the last place, as exp2f; results below 2^-126 are zero, which spares exp2f's three instructions of
+// scaling for them.
+__device__ __forceinline__ float exp2_flushed(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
 }
 
 // Matrix units. Nothing below exists before sm_80; code for such cards is compiled but never started.

@@ -20,6 +20,7 @@ __global__ void __launch_bounds__(MMA_WARPS * 32, EIGHTHS <= 5    ? 4
     const head_matrix q = head_of(s, q_data, s.queries), k = head_of(s, k_data, s.keys), v = head_of(s, v_data, s.keys);
     const int lane = (int)threadIdx.x % 32, first = (int)blockIdx.x * MMA_TILE;
     const int row = first + (int)threadIdx.x / 32 * MMA_ROWS + lane / 4;  // and row + 8
+    const float power = s.scale * LOG2_E;  // of two, per unit of a score
     uint32_t left[MMA_STEPS<EIGHTHS>][4];
     float result[EIGHTHS][4], scores[MMA_TILE / 8][4], most[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
     stage_tile<EIGHTHS>(q, first, v_tile);
@@ -42,31 +43,35 @@ __global__ void __launch_bounds__(MMA_WARPS * 32, EIGHTHS <= 5    ? 4
         __syncthreads();
         if (column + MMA_TILE < keys) stage_tile<EIGHTHS>(k, column + MMA_TILE, k_tile);
         commit_copies();
+        if (column + MMA_TILE > (s.causal ? min(s.keys, first + 1) : s.keys)) {  // some row does not see all of them
 #pragma unroll
-        for (int h = 0; h < 2; h++) {
-            const int seen = s.causal ? min(s.keys, row + 8 * h + 1) : s.keys;
-            float now = most[h], total = 0;
+            for (int h = 0; h < 2; h++) {
+                const int seen = (s.causal ? min(s.keys, row + 8 * h + 1) : s.keys) - column - lane % 4 * 2;
 #pragma unroll
-            for (int n = 0; n < MMA_TILE / 8; n++) {
-#pragma unroll
-                for (int j = 2 * h; j < 2 * h + 2; j++) {
-                    const int key = column + n * 8 + lane % 4 * 2 + j % 2;
-                    scores[n][j] = key < seen ? scores[n][j] * (s.scale * LOG2_E) : -INFINITY;
-                    now = fmaxf(now, scores[n][j]);
+                for (int n = 0; n < MMA_TILE / 8; n++) {
+                    if (n * 8 >= seen) scores[n][2 * h] = -INFINITY;
+                    if (n * 8 + 1 >= seen) scores[n][2 * h + 1] = -INFINITY;
                 }
             }
+        }
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            float now = most[h], total = 0;
+#pragma unroll
+            for (int n = 0; n < MMA_TILE / 8; n++) now = fmaxf(now, fmaxf(scores[n][2 * h], scores[n][2 * h + 1]));
             now = row_most(now);  // finite: every row sees key 0, which is in the first tile
-            const float shrink = exp2f(most[h] - now);
+            // Exponents are fused multiply-adds with one rounded offset, which sum and lse have too.
+            const float offset = now * power, shrink = exp2_flushed(most[h] * power - offset);
             most[h] = now;
 #pragma unroll
             for (int n = 0; n < MMA_TILE / 8; n++) {
 #pragma unroll
                 for (int j = 2 * h; j < 2 * h + 2; j++) {
-                    scores[n][j] = exp2f(scores[n][j] - now);
+                    scores[n][j] = exp2_flushed(fmaf(scores[n][j], power, -offset));
                     total += scores[n][j];
                 }
             }
-            sum[h] = sum[h] * shrink + row_sum(total);
+            sum[h] = sum[h] * shrink + total;  // this lane's share
 #pragma unroll
             for (int n = 0; n < EIGHTHS; n++) {
                 result[n][2 * h] *= shrink;
@@ -75,12 +80,14 @@ __global__ void __launch_bounds__(MMA_WARPS * 32, EIGHTHS <= 5    ? 4
         }
         mma_result<T, EIGHTHS>(scores, v_tile, result);
     }
+    sum[0] = row_sum(sum[0]);
+    sum[1] = row_sum(sum[1]);
     const float inverse[2] = {1.0f / sum[0], 1.0f / sum[1]};
     store_result<T, EIGHTHS>(result, inverse, q, row, y);
 #pragma unroll
     for (int h = 0; h < 2; h++)
         if (lse && lane % 4 == 0 && row + 8 * h < s.queries)
-            lse[(int64_t)blockIdx.y * s.queries + row + 8 * h] = (most[h] + log2f(sum[h])) * LN_2;
+            lse[(int64_t)blockIdx.y * s.queries + row + 8 * h] = (most[h] * power + log2f(sum[h])) * LN_2;
 }
 
 // A third of the blocks, or half, own queries and make dq; the others own keys. Where a head's registers allow it
@@ -110,7 +117,7 @@ __global__ void __launch_bounds__(MMA_WARPS * 32, 2)
     const int begin = s.causal && !of_query ? first : part * each * COLUMNS;
     const int seen = s.causal && of_query ? first + MMA_TILE : s.causal ? columns.tokens : begin + each * COLUMNS;
     const int end = min(columns.tokens, seen);
-    const float *lse = in.lse + (int64_t)blockIdx.y * s.queries;
+    const float power = s.scale * LOG2_E, *lse = in.lse + (int64_t)blockIdx.y * s.queries;
     delta += (int64_t)blockIdx.y * s.queries;
     uint32_t left[MMA_STEPS<EIGHTHS>][4], left_slopes[MMA_STEPS<EIGHTHS>][4];
     float result[EIGHTHS][4], values[SPLIT ? 1 : EIGHTHS][4];  // dq, dk or dv; dv beside dk
@@ -170,15 +177,34 @@ __global__ void __launch_bounds__(MMA_WARPS * 32, 2)
         if (column + COLUMNS < end) stage(column + COLUMNS, shared + place);
         commit_copies();
         mma_scores<T, EIGHTHS>(left, tile, scores);
+        // Whether some score of the tile is of a key that its query does not see. Beyond the last query all is zero, with
+        // its gradient, and adds nothing; beyond the last row what comes out is not stored.
+        const bool has_unseen = of_query ? column + COLUMNS > (s.causal ? min(s.keys, first + 1) : s.keys)
+                                         : s.causal && column < first + MMA_TILE;
+        if (has_unseen) {
 #pragma unroll
-        for (int n = 0; n < EIGHTS; n++) {
+            for (int n = 0; n < EIGHTS; n++) {
 #pragma unroll
-            for (int j = 0; j < 4; j++) {
-                const int r = row + j / 2 * 8, at = n * 8 + lane % 4 * 2 + j % 2, c = column + at;
-                const int query = of_query ? r : c, key = of_query ? c : r;
-                const bool is_seen = query < s.queries && key < s.keys && !(s.causal && key > query);
-                const float its_lse = of_query ? row_lse[j / 2] : lse_tile[at] * LOG2_E;
-                scores[n][j] = is_seen ? exp2f(scores[n][j] * (s.scale * LOG2_E) - its_lse) : 0.0f;
+                for (int j = 0; j < 4; j++) {
+                    const int r = row + j / 2 * 8, c = column + n * 8 + lane % 4 * 2 + j % 2;
+                    const int query = of_query ? r : c, key = of_query ? c : r;
+                    if (key >= s.keys || (s.causal && key > query)) scores[n][j] = -INFINITY;
+                }
+            }
+        }
+        if (of_query) {
+#pragma unroll
+            for (int n = 0; n < EIGHTS; n++)
+#pragma unroll
+                for (int j = 0; j < 4; j++) scores[n][j] = exp2_flushed(fmaf(scores[n][j], power, -row_lse[j / 2]));
+        } else {
+#pragma unroll
+            for (int n = 0; n < EIGHTS; n++) {
+                float its_lse[2];
+                load<2>(lse_tile + n * 8 + lane % 4 * 2, its_lse);
+#pragma unroll
+                for (int j = 0; j < 4; j++)
+                    scores[n][j] = exp2_flushed(fmaf(scores[n][j], power, -LOG2_E * its_lse[j % 2]));
             }
         }
         if constexpr (!SPLIT) {
@@ -189,12 +215,18 @@ __global__ void __launch_bounds__(MMA_WARPS * 32, 2)
         } else {
             mma_scores<T, EIGHTHS>(left_slopes, second_tile, slopes);
             // Rounded to T by the product, before the scale, which may be small.
+            if (of_query) {
 #pragma unroll
-            for (int n = 0; n < EIGHTS; n++) {
+                for (int n = 0; n < EIGHTS; n++)
 #pragma unroll
-                for (int j = 0; j < 4; j++) {
-                    const int at = n * 8 + lane % 4 * 2 + j % 2;
-                    scores[n][j] *= slopes[n][j] - (of_query ? row_delta[j / 2] : delta_tile[at]);
+                    for (int j = 0; j < 4; j++) scores[n][j] *= slopes[n][j] - row_delta[j / 2];
+            } else {
+#pragma unroll
+                for (int n = 0; n < EIGHTS; n++) {
+                    float its_delta[2];
+                    load<2>(delta_tile + n * 8 + lane % 4 * 2, its_delta);
+#pragma unroll
+                    for (int j = 0; j < 4; j++) scores[n][j] *= slopes[n][j] - its_delta[j % 2];
                 }
             }
             mma_result<T, EIGHTHS>(scores, tile, result);
@@ -248,7 +280,9 @@ template <class F> pb_status with_eighths(pb_dtype dtype, int width, F f) {
 }  // namespace
 
 bool attention_mma_has(const attention_shape &s) {
-    return s.dtype != PB_F32 && s.in_runs && s.width <= 160 && has_matrix_units();
+    const int64_t tokens = s.queries > s.keys ? s.queries : s.keys;
+    return s.dtype != PB_F32 && s.in_runs && s.width <= 160 && s.scale > 0 && has_matrix_units() &&
+           (tokens + MMA_TILE) * s.heads * s.width <= INT32_MAX;  // stage_tile counts the elements of an image so
 }
 
 pb_status attention_mma_launch(const attention_shape &s, const void *q, const void *k, const void *v, void *y,

@@ -21,18 +21,19 @@ template <int EIGHTHS> constexpr int MMA_STRIDE = 8 * (EIGHTHS % 2 ? EIGHTHS : E
 template <int EIGHTHS> constexpr int MMA_STEPS = (EIGHTHS + 1) / 2;
 
 // to[TOKENS][MMA_STRIDE] = tokens from `begin`; zeros beyond the matrix and beyond its width. Asynchronous: part of the
-// group of copies that is committed next.
+// group of copies that is committed next. A thread has one column of eight channels and every so many tokens of it, so
+// that places are one register and a stride (the few threads that make no whole row have nothing to do).
 template <int EIGHTHS, int TOKENS = MMA_TILE>
 __device__ __forceinline__ void stage_tile(const head_matrix &x, int begin, uint16_t *to) {
+    constexpr int AT_ONCE = MMA_WARPS * 32 / EIGHTHS;
+    const int first = (int)threadIdx.x / EIGHTHS, c = (int)threadIdx.x % EIGHTHS * 8;
     const uint16_t *from = static_cast<const uint16_t *>(x.data) + x.first;
+    to += first * MMA_STRIDE<EIGHTHS> + c;
+    const int left = c < x.width && first < AT_ONCE ? x.tokens - begin - first : 0;  // attention_mma_has: 32 bits do
+    const int at = (begin + first) * x.stride + c, end = first < AT_ONCE ? TOKENS - first : 0;
 #pragma unroll
-    for (int k = 0; k < TOKENS * EIGHTHS; k += MMA_WARPS * 32) {
-        const int i = k + (int)threadIdx.x, token = i / EIGHTHS, c = i % EIGHTHS * 8;
-        if (TOKENS * EIGHTHS % (MMA_WARPS * 32) && i >= TOKENS * EIGHTHS) break;
-        const bool is_there = begin + token < x.tokens && c < x.width;
-        copy_async<16>(to + token * MMA_STRIDE<EIGHTHS> + c,
-                       from + (is_there ? (int64_t)(begin + token) * x.stride + c : 0), is_there);
-    }
+    for (int k = 0; k < TOKENS; k += AT_ONCE)
+        if (k < end) copy_async<16>(to + k * MMA_STRIDE<EIGHTHS>, from + (k < left ? at + k * x.stride : 0), k < left);
 }
 
 // This warp's 16 rows of a staged tile as left operands.

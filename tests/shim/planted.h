@@ -10,4 +10,7 @@ typedef struct planted_fault {
 
 const planted_fault *planted_faults(int *count);
 
+// NULL, or which of the matrix instructions does not do what PTX says (fragments.cc).
+const char *fragments_fault(void);
+
 #endif

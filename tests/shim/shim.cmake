@@ -22,7 +22,8 @@ add_library(pb_shim STATIC ${kernel_sources} ${shim_sources})
 pb_shim_settings(pb_shim -O2)
 # The watched shim: the kernels compiled so that each load and store calls shim_watch.cc, as it stands in the source.
 if(NOT PB_SANITIZE)
-  add_library(pb_shim_watched_kernels OBJECT EXCLUDE_FROM_ALL ${kernel_sources} shim/planted.cc)
+  add_library(pb_shim_watched_kernels OBJECT EXCLUDE_FROM_ALL ${kernel_sources} shim/planted.cc
+    shim/fragments.cc)
   pb_shim_settings(pb_shim_watched_kernels -O1 -fsanitize=thread -fno-threadsafe-statics)
   add_library(pb_shim_watched STATIC EXCLUDE_FROM_ALL ${shim_sources} shim/shim_watch.cc shim/shim_count.cc
     $<TARGET_OBJECTS:pb_shim_watched_kernels>)

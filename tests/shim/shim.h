@@ -99,6 +99,11 @@ pb_status launch(const char *op, void (*kernel)(P...), dim3 grid, unsigned threa
         op, grid, threads, shared, [](void *context) { (*static_cast<decltype(call) *>(context))(); }, &call);
 }
 
+static inline float exp2_flushed(float x) {
+    const float y = exp2f(x);
+    return y < 0x1p-126f ? 0 : y;
+}
+
 // Matrix units, by what PTX says of the instructions; the warp exchanges addresses and registers.
 bool has_matrix_units(void);
 void load_matrices(const uint16_t *row, uint32_t (&x)[4]);

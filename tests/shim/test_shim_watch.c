@@ -40,6 +40,7 @@ static void check_setting(const op_setting *s) {
 
 int main(void) {
     check_planted();
+    CHECK_THAT(!fragments_fault(), "%s is not PTX's", fragments_fault());
     for (int op = 0; op < PB_OP_COUNT; op++)
         if (shim_has((pb_opcode)op)) op_each_setting((pb_opcode)op, check_setting);
     return CHECK_DONE();
