@@ -20,7 +20,7 @@ __global__ void __launch_bounds__(MMA_WARPS * 32, EIGHTHS <= 5    ? 4
     const head_matrix q = head_of(s, q_data, s.queries), k = head_of(s, k_data, s.keys), v = head_of(s, v_data, s.keys);
     const int lane = (int)threadIdx.x % 32, first = (int)blockIdx.x * MMA_TILE;
     const int row = first + (int)threadIdx.x / 32 * MMA_ROWS + lane / 4;  // and row + 8
-    const float power = s.scale * LOG2_E;  // of two, per unit of a score
+    const float power = s.scale * LOG2_E;                                 // of two, per unit of a score
     uint32_t left[MMA_STEPS<EIGHTHS>][4];
     float result[EIGHTHS][4], scores[MMA_TILE / 8][4], most[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};
     stage_tile<EIGHTHS>(q, first, v_tile);
@@ -177,8 +177,8 @@ __global__ void __launch_bounds__(MMA_WARPS * 32, 2)
         if (column + COLUMNS < end) stage(column + COLUMNS, shared + place);
         commit_copies();
         mma_scores<T, EIGHTHS>(left, tile, scores);
-        // Whether some score of the tile is of a key that its query does not see. Beyond the last query all is zero, with
-        // its gradient, and adds nothing; beyond the last row what comes out is not stored.
+        // Whether some score of the tile is of a key that its query does not see. Beyond the last query all is zero,
+        // with its gradient, and adds nothing; beyond the last row what comes out is not stored.
         const bool has_unseen = of_query ? column + COLUMNS > (s.causal ? min(s.keys, first + 1) : s.keys)
                                          : s.causal && column < first + MMA_TILE;
         if (has_unseen) {

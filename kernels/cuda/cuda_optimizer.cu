@@ -144,11 +144,12 @@ __global__ void __launch_bounds__(2 * BLOCK_LIMIT, 1)
     if (threadIdx.x == 0) *out = norm;
 }
 
-// torch.nn.utils.clip_grad_norm_ after unscaling; one thread.
+// torch.nn.utils.clip_grad_norm_ after unscaling; one thread. The norm is rounded by name, lest its product be
+// contracted with the sum below: the CPU's bits.
 __global__ void __launch_bounds__(BLOCK_LIMIT, 1)
     control_step(const double *squares_sum, const float *hyper, float *control) {
     if (threadIdx.x) return;
-    const double unscale = (double)hyper[PB_HYPER_INV_LOSS_SCALE], norm = sqrt(*squares_sum) * unscale;
+    const double unscale = (double)hyper[PB_HYPER_INV_LOSS_SCALE], norm = __dmul_rn(sqrt(*squares_sum), unscale);
     const bool skip = !(norm <= (double)FLT_MAX);
     control[PB_CONTROL_NORM] = (float)norm;
     control[PB_CONTROL_SCALE] =

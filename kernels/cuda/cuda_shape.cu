@@ -27,11 +27,15 @@ template <typename Unit> struct slice_body {
     }
 };
 
-// Runs f(unit) with the largest unit that divides a, b and c bytes where the memory is aligned.
-template <class F> pb_status with_unit(bool aligned, int64_t a, int64_t b, int64_t c, F f) {
-    if (aligned && (a | b | c) % 16 == 0) return f(uint4());
-    if ((a | b | c) % 4 == 0) return f(uint32_t());
+// Runs f(unit) with the largest unit that divides all lengths and addresses, whose bits are in `all`.
+template <class F> pb_status with_unit(uint64_t all, F f) {
+    if (all % 16 == 0) return f(uint4());
+    if (all % 4 == 0) return f(uint32_t());
     return f(uint16_t());
+}
+
+uint64_t address_bits(const pb_tensor *t) {
+    return (uintptr_t)t->data;
 }
 
 template <typename T> struct embedding_body {
@@ -109,7 +113,8 @@ extern "C" pb_status pb_cuda_concat(const pb_kernel_args *args, void *stream) {
     const int64_t size = (int64_t)pb_dtype_size(y->dtype);
     const int64_t a_bytes = pb_shape_last(a->shape) * size, b_bytes = pb_shape_last(b->shape) * size;
     const int64_t rows = pb_shape_rows(y->shape);
-    return with_unit(are_aligned(a, b, y), a_bytes, b_bytes, 0, [&](auto unit) {
+    const uint64_t all = address_bits(a) | address_bits(b) | address_bits(y) | (uint64_t)(a_bytes | b_bytes);
+    return with_unit(all, [&](auto unit) {
         using Unit = decltype(unit);
         const int64_t width = sizeof(Unit), count = rows * (a_bytes + b_bytes) / width;
         const concat_body<Unit> body = {static_cast<const Unit *>(a->data), static_cast<const Unit *>(b->data),
@@ -126,7 +131,7 @@ extern "C" pb_status pb_cuda_slice(const pb_kernel_args *args, void *stream) {
     const int64_t size = (int64_t)pb_dtype_size(y->dtype), begin = args->attr->slice.begin * size;
     const int64_t from = pb_shape_last(x->shape) * size, to = pb_shape_last(y->shape) * size;
     const char *first = static_cast<const char *>(x->data) + begin;
-    return with_unit(are_aligned(x, y, y), from, to, begin, [&](auto unit) {
+    return with_unit((uintptr_t)first | address_bits(y) | (uint64_t)(from | to), [&](auto unit) {
         using Unit = decltype(unit);
         const int64_t width = sizeof(Unit), count = pb_shape_rows(y->shape) * to / width;
         const slice_body<Unit> body = {reinterpret_cast<const Unit *>(first), static_cast<Unit *>(y->data),

@@ -112,19 +112,34 @@ __device__ __forceinline__ float row_sum(float x) {
     return x + __shfl_xor_sync(WHOLE_WARP, x, 2);
 }
 
-// Rows `row` and row + 8 of result, times factor[0] and factor[1], to one head of a matrix like `like`.
+// Rows `row` and row + 8 of result, times factor[0] and factor[1], to one head of a matrix like `like`. Two lanes that
+// are neighbours swap halves of two tiles: each then has four channels of one, and a row's 32 bytes are written at
+// once.
 template <typename T, int EIGHTHS>
 __device__ __forceinline__ void store_result(const float (&result)[EIGHTHS][4], const float (&factor)[2],
                                              const head_matrix &like, int row, void *data) {
-    uint16_t *to = static_cast<uint16_t *>(data) + like.first + (int)threadIdx.x % 4 * 2;
+    const int t = (int)threadIdx.x % 4;
+    uint16_t *to = static_cast<uint16_t *>(data) + like.first;
 #pragma unroll
     for (int h = 0; h < 2; h++) {
-        if (row + 8 * h >= like.tokens) continue;
+        const int64_t at = (int64_t)(row + 8 * h) * like.stride;
+        const bool is_there = row + 8 * h < like.tokens;
 #pragma unroll
-        for (int n = 0; n < EIGHTHS; n++)
-            if (n * 8 < like.width)
-                *reinterpret_cast<uint32_t *>(to + (int64_t)(row + 8 * h) * like.stride + n * 8) =
-                    pack<T>(result[n][2 * h] * factor[h], result[n][2 * h + 1] * factor[h]);
+        for (int n = 0; n < EIGHTHS; n += 2) {
+            const uint32_t low = pack<T>(result[n][2 * h] * factor[h], result[n][2 * h + 1] * factor[h]);
+            if (n + 1 == EIGHTHS) {
+                if (is_there && n * 8 < like.width) *reinterpret_cast<uint32_t *>(to + at + n * 8 + t * 2) = low;
+                continue;
+            }
+            const int second = n + 1 < EIGHTHS ? n + 1 : n;
+            const uint32_t high = pack<T>(result[second][2 * h] * factor[h], result[second][2 * h + 1] * factor[h]);
+            const uint32_t theirs = __shfl_xor_sync(WHOLE_WARP, t % 2 ? low : high, 1);
+            const int c = (n + t % 2) * 8 + t / 2 * 4;
+            uint2 four;
+            four.x = t % 2 ? theirs : low;
+            four.y = t % 2 ? high : theirs;
+            if (is_there && c < like.width) *reinterpret_cast<uint2 *>(to + at + c) = four;
+        }
     }
 }
 

@@ -9,7 +9,8 @@ namespace {
 
 constexpr unsigned MOST_THREADS = 1024, WARP = 32;
 
-// "file.cu:line" of a return address, by addr2line, which looks through inlined functions for one of the kernels' files.
+// "file.cu:line" of a return address, by addr2line, which looks through inlined functions for one of the kernels'
+// files.
 void place_of(const void *from, char *text, size_t bytes) {
     Dl_info info;
     char command[600], line[600];
@@ -22,7 +23,7 @@ void place_of(const void *from, char *text, size_t bytes) {
     bool found = false;
     while (fgets(line, sizeof line, pipe)) {
         const char *name = strrchr(line, '/');
-        if (found || !name || strstr(line, "elements.cuh")) continue;  // load and store: who calls them
+        if (found || !name || strstr(line, "elements.cuh") || strstr(line, "shim.h")) continue;  // who calls those
         snprintf(text, bytes, "%.*s", (int)strcspn(name + 1, " \n"), name + 1);
         found = true;
     }

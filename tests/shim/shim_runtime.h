@@ -31,7 +31,7 @@ bool shim_forget_copies(void);
 void shim_fault(const char *format, ...) __attribute__((format(printf, 1, 2)));
 bool shim_is_shared(const void *p, size_t bytes);  // lies within what the block has of shared memory
 
-bool shim_is_own(const void *p);                           // on the stack of the thread that runs
+bool shim_is_own(const void *p);  // on the stack of the thread that runs
 
 // The watched shim (shim_watch.cc) is told what happens besides loads and stores, which it sees by itself. `from`: the
 // place in the code.
@@ -42,7 +42,7 @@ void watch_end_of_block(void);
 void watch_block_barrier(void);  // which this thread has passed
 void watch_warp_barrier(void);
 void watch_copy(void *to, const void *source, int bytes, int group, const void *from);  // asynchronous; NULL: of zeros
-void watch_wait(int groups);  // this thread's copies of groups before that one are complete
+void watch_wait(int groups);                             // this thread's copies of groups before that one are complete
 void watch_rows(const uint16_t *row, const void *from);  // this thread's row of a matrix
 // Between its two halves.
 void count_access(uintptr_t at, unsigned bytes, bool shared, const void *from);

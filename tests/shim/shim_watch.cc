@@ -234,18 +234,18 @@ void watch_rows(const uint16_t *row, const void *from) {
 }
 
 // What -fsanitize=thread calls.
-#define SEE(bytes)                                                    \
-    extern "C" void __tsan_read##bytes(void *p) {                     \
-        see(p, bytes, LOAD, __builtin_return_address(0));             \
-    }                                                                 \
-    extern "C" void __tsan_write##bytes(void *p) {                    \
-        see(p, bytes, STORE, __builtin_return_address(0));            \
-    }                                                                 \
-    extern "C" void __tsan_unaligned_read##bytes(void *p) {           \
-        see_range(p, bytes, LOAD, __builtin_return_address(0));       \
-    }                                                                 \
-    extern "C" void __tsan_unaligned_write##bytes(void *p) {          \
-        see_range(p, bytes, STORE, __builtin_return_address(0));      \
+#define SEE(bytes)                                               \
+    extern "C" void __tsan_read##bytes(void *p) {                \
+        see(p, bytes, LOAD, __builtin_return_address(0));        \
+    }                                                            \
+    extern "C" void __tsan_write##bytes(void *p) {               \
+        see(p, bytes, STORE, __builtin_return_address(0));       \
+    }                                                            \
+    extern "C" void __tsan_unaligned_read##bytes(void *p) {      \
+        see_range(p, bytes, LOAD, __builtin_return_address(0));  \
+    }                                                            \
+    extern "C" void __tsan_unaligned_write##bytes(void *p) {     \
+        see_range(p, bytes, STORE, __builtin_return_address(0)); \
     }
 SEE(1)
 SEE(2)
@@ -269,6 +269,11 @@ extern "C" void *__tsan_memcpy(void *to, const void *from, size_t bytes) {
     see_range(const_cast<void *>(from), bytes, LOAD, __builtin_return_address(0));
     see_range(to, bytes, STORE, __builtin_return_address(0));
     return memcpy(to, from, bytes);
+}
+extern "C" void *__tsan_memmove(void *to, const void *from, size_t bytes) {
+    see_range(const_cast<void *>(from), bytes, LOAD, __builtin_return_address(0));
+    see_range(to, bytes, STORE, __builtin_return_address(0));
+    return memmove(to, from, bytes);
 }
 extern "C" void *__tsan_memset(void *to, int value, size_t bytes) {
     see_range(to, bytes, STORE, __builtin_return_address(0));
