@@ -24,7 +24,8 @@ pb_shim_settings(pb_shim -O2)
 if(NOT PB_SANITIZE)
   add_library(pb_shim_watched_kernels OBJECT EXCLUDE_FROM_ALL ${kernel_sources} shim/planted.cc
     shim/fragments.cc)
-  pb_shim_settings(pb_shim_watched_kernels -O1 -fsanitize=thread -fno-threadsafe-statics)
+  pb_shim_settings(pb_shim_watched_kernels -O1 $<$<CXX_COMPILER_ID:GNU>:-fno-tree-sra> -fsanitize=thread
+    -fno-threadsafe-statics)
   add_library(pb_shim_watched STATIC EXCLUDE_FROM_ALL ${shim_sources} shim/shim_watch.cc shim/shim_count.cc
     $<TARGET_OBJECTS:pb_shim_watched_kernels>)
   pb_shim_settings(pb_shim_watched -O2)
