@@ -50,11 +50,20 @@ static pb_status no_gpu(cudaError_t error) {
         return pb_error(PB_ERR_UNSUPPORTED,
                         "no NVIDIA driver is here (CUDA: %s); install one for CUDA %d.%d or later, or use --device cpu",
                         cudaGetErrorString(error), runtime / 1000, runtime % 1000 / 10);
-    if (driver / 1000 < runtime / 1000)
+    if (driver / 1000 < runtime / 1000) {
+        // Any driver of a major version runs what any toolkit of it has built.
+        const char *or_build = driver / 1000 == 12 ? " build this program with CUDA's toolkit 12.8 or 12.9," : "";
         return pb_error(PB_ERR_UNSUPPORTED,
                         "the NVIDIA driver is for CUDA %d.%d and this program needs one for %d.%d or later: update the "
-                        "driver, or use --device cpu",
-                        driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
+                        "driver (to %d or later),%s or use --device cpu",
+                        driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10,
+                        runtime / 1000 == 12 ? 525 : 580, or_build);
+    }
+    if (error == cudaErrorSystemNotReady)
+        return pb_error(PB_ERR_UNSUPPORTED,
+                        "the GPUs are not ready (CUDA: %s): on machines with NVSwitch the service nvidia-fabricmanager "
+                        "has to run, of the driver's very version. Start it, or use --device cpu",
+                        cudaGetErrorString(error));
     return pb_error(PB_ERR_UNSUPPORTED,
                     "the NVIDIA driver shows no GPU (CUDA: %s); look at nvidia-smi and at CUDA_VISIBLE_DEVICES, or use "
                     "--device cpu",
