@@ -219,7 +219,8 @@ static void host_release(pb_device *d, void *memory) {
 
 static void device_close(pb_device *d) {
     if (!d) return;
-    let_finish(d);  // errors have been told before, or there is nobody left to tell
+    if (d->stream[0]) cudaSetDevice(d->ordinal);  // what the libraries give back is this GPU's
+    let_finish(d);                                // errors have been told before, or there is nobody left to tell
     pb_cuda_math_destroy(d->math);
     pb_cuda_times_deinit(&d->times);
     while (d->slabs) host_release(d, d->slabs->memory);
