@@ -55,8 +55,8 @@ typedef struct pb_cuda_conv_facts {
 pb_status pb_cuda_conv_look_up(pb_opcode op, const pb_kernel_args *args, pb_cuda_conv_facts *facts, bool *asked);
 
 // Scratch that is set aside for a convolution where cuDNN cannot be asked: the most that any of SD 1.4, 2.1 and SDXL
-// has on the cards that are described, with cuDNN 9.10, 9.19 and 9.28; tests/cuda/test_conv_plans.c prints a version's and
-// holds this to it.
+// has on the cards that are described, with cuDNN 9.10, 9.19 and 9.28; tests/cuda/test_conv_plans.c prints a version's
+// and holds this to it.
 uint64_t pb_cuda_conv_scratch_unasked(int capability, bool fp32);
 
 #endif

@@ -90,9 +90,8 @@ for words in 'failed: linear' 'ended by signal 11' 'a line before' "GPU 0: an er
     grep -q "$words" "$work/bad/gpu-test-9-1.log" || fail "no \"$words\" in the log: $(cat "$work/bad/gpu-test-9-1.log")"
 done
 # What hangs is ended when the time is up, and then nothing is said of it.
-began=$SECONDS
-timeout 150 "$run" --kit "$work/kit" --out "$work/bad" --only device,ops --minutes 1 >"$work/log" 2>&1
-[ $((SECONDS - began)) -lt 90 ] || fail "a part that hangs was not ended"
+timeout 300 "$run" --kit "$work/kit" --out "$work/bad" --only device,ops --minutes 15s >"$work/log" 2>&1
+[ $? != 124 ] || fail "a part that hangs was not ended"
 grep -q 'ended for lack of time: device' "$work/log" || fail "what hangs: $(cat "$work/log")"
 grep -q 'before it hangs' "$work/bad/gpu-test-9-1.log" || fail "no log of what hung"
 
