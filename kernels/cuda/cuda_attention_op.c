@@ -99,27 +99,62 @@ void pb_cuda_attention_call_destroy(void *value) {
     free(call);
 }
 
-static pb_status find_plan(pb_cuda_math *math, const pb_cudnn_attention_shape *s, uint64_t scratch,
-                           attention_plan **result) {
-    const pb_plan_key key = {
-        {s->gradient, s->dtype, s->lse, s->images, s->heads, s->width, s->queries, s->keys, (int64_t)scratch}};
-    pb_status status = PB_OK;
-    attention_plan *made = NULL;
-    *result = pb_plan_cache_find(&math->attentions, &key);
-    if (*result) return PB_OK;
-    made = calloc(1, sizeof *made);
-    if (!made) PB_FAIL(PB_ERR_MEMORY, "no memory for attention's plan");
-    status = pb_cuda_math_dnn(math);
-    const pb_cudnn_place place = {.handle = math->dnn_handle};
-    if (status == PB_OK) status = pb_cudnn_attention_plan_create(math->dnn, place, s, (int64_t)scratch, &made->plan);
+typedef struct wanted_plan {
+    pb_cuda_math *math;
+    const pb_cudnn_attention_shape *shape;
+    uint64_t scratch;
+} wanted_plan;
+
+static pb_status make_plan(const void *context, void **value) {
+    const wanted_plan *w = context;
+    attention_plan *made = calloc(1, sizeof *made);
+    if (!made) return pb_error(PB_ERR_MEMORY, "no memory for attention's plan");
+    pb_status status = pb_cuda_math_dnn(w->math);
+    const pb_cudnn_place place = {.handle = w->math->dnn_handle};
+    if (status == PB_OK)
+        status = pb_cudnn_attention_plan_create(w->math->dnn, place, w->shape, (int64_t)w->scratch, &made->plan);
     // Whatever cuDNN has against it, our kernels can do it.
     if (status != PB_OK) pb_error_clear();
-    status = PB_OK;
-    PB_TRY(pb_plan_cache_add(&math->attentions, &key, made));
-    *result = made;
-    made = NULL;
+    *value = made;
+    return PB_OK;
+}
+
+typedef struct wanted_call {
+    const pb_cudnn_plan *plan;
+    const pb_cudnn_attention_shape *shape;
+    const pb_kernel_args *args;
+    void *scratch;
+} wanted_call;
+
+static pb_status make_call(const void *context, void **value) {
+    const wanted_call *w = context;
+    const pb_tensor *in = w->args->in, *out = w->args->out;
+    const bool gradient = w->shape->gradient;
+    pb_status status = PB_OK;
+    attention_call *call = calloc(1, sizeof *call);
+    if (!call) PB_FAIL(PB_ERR_MEMORY, "no memory for a call of attention");
+    call->plan = w->plan;
+    call->scale = w->args->attr->attention.scale;
+    call->one = 1;
+    pb_cudnn_attention_pointers p = {.q = in[gradient].data,
+                                     .k = in[gradient + 1].data,
+                                     .v = in[gradient + 2].data,
+                                     .y = gradient ? in[4].data : out[0].data,
+                                     .lse = gradient ? in[5].data : out[1].data,
+                                     .scale = &call->scale,
+                                     .one = &call->one};
+    if (gradient) {
+        p.dy = in[0].data;
+        p.dq = out[0].data;
+        p.dk = out[1].data;
+        p.dv = out[2].data;
+        p.sums = w->args->workspace;
+    }
+    PB_TRY(pb_cudnn_attention_pack_create(w->plan, w->shape, &p, w->scratch, &call->pack));
+    *value = call;
+    call = NULL;
 fail:
-    pb_cuda_attention_plan_destroy(made);
+    pb_cuda_attention_call_destroy(call);
     return status;
 }
 
@@ -138,45 +173,21 @@ static pb_status find_call(pb_cuda_math *math, pb_opcode op, const pb_kernel_arg
     if (args->workspace_bytes < own || !is_whole(in, PB_MAX_INPUTS) || !is_whole(out, PB_MAX_OUTPUTS)) return PB_OK;
     pb_cudnn_attention_shape s = pb_cuda_attention_shape_of(op, args);
     s.lse = s.gradient || out[1].data;
-    pb_status status = PB_OK;
-    attention_call *call = NULL;
-    attention_plan *plan;
-    PB_TRY(find_plan(math, &s, args->workspace_bytes - own, &plan));
+    const wanted_plan how = {math, &s, args->workspace_bytes - own};
+    const pb_plan_key shape = {
+        {s.gradient, s.dtype, s.lse, s.images, s.heads, s.width, s.queries, s.keys, (int64_t)how.scratch}};
+    void *found, *call;
+    PB_RETURN_IF(pb_plan_cache_get(&math->attentions, &shape, make_plan, &how, pb_cuda_attention_plan_destroy, &found));
+    const attention_plan *plan = found;
     if (!plan->plan.plan) return PB_OK;
-    const int first = s.gradient ? 1 : 0;
+    const wanted_call w = {&plan->plan, &s, args, args->workspace ? (char *)args->workspace + own : NULL};
     pb_plan_key key = {{(int64_t)(intptr_t)plan, (int64_t)(intptr_t)args->workspace}};
     for (int i = 0; i < 6; i++) key.word[2 + i] = (int64_t)(intptr_t)in[i].data;
     for (int i = 0; i < 3; i++) key.word[8 + i] = (int64_t)(intptr_t)out[i].data;
     memcpy(&key.word[11], &args->attr->attention.scale, sizeof args->attr->attention.scale);
-    *result = pb_plan_cache_find(&math->attention_calls, &key);
-    if (*result) return PB_OK;
-    call = calloc(1, sizeof *call);
-    if (!call) PB_FAIL(PB_ERR_MEMORY, "no memory for a call of attention");
-    call->plan = &plan->plan;
-    call->scale = args->attr->attention.scale;
-    call->one = 1;
-    pb_cudnn_attention_pointers p = {.q = in[first].data,
-                                     .k = in[first + 1].data,
-                                     .v = in[first + 2].data,
-                                     .y = s.gradient ? in[4].data : out[0].data,
-                                     .lse = s.gradient ? in[5].data : out[1].data,
-                                     .scale = &call->scale,
-                                     .one = &call->one};
-    if (s.gradient) {
-        p.dy = in[0].data;
-        p.dq = out[0].data;
-        p.dk = out[1].data;
-        p.dv = out[2].data;
-        p.sums = args->workspace;
-    }
-    PB_TRY(pb_cudnn_attention_pack_create(&plan->plan, &s, &p, args->workspace ? (char *)args->workspace + own : NULL,
-                                          &call->pack));
-    PB_TRY(pb_plan_cache_add(&math->attention_calls, &key, call));
+    PB_RETURN_IF(pb_plan_cache_get(&math->attention_calls, &key, make_call, &w, pb_cuda_attention_call_destroy, &call));
     *result = call;
-    call = NULL;
-fail:
-    pb_cuda_attention_call_destroy(call);
-    return status;
+    return PB_OK;
 }
 
 pb_status pb_cuda_prepare_attention(pb_cuda_math *math, pb_opcode op, const pb_kernel_args *args) {

@@ -63,27 +63,41 @@ pb_plan_key pb_conv_key(const pb_conv_shape *s) {
 // --- For the planner ---
 
 static struct {
-    char json[1024];  // of the target that the rest is for
+    pb_cuda_target target;  // that the rest is for
+    bool begun;
+    pb_status refused;  // by cuDNN, which is not asked again for this target
     const pb_cudnn_api *api;
     cudnnBackendDescriptor_t properties;
     pb_plan_cache facts;  // pb_cuda_conv_facts by shape
 } planning;
 
+// A GPU that is here cuDNN may look at by itself: what it wants to know of one differs from version to version.
+static pb_status find_properties(const pb_cuda_target *target) {
+    char json[1024];
+    PB_RETURN_IF(pb_cudnn_load(&planning.api));
+    if (target->ordinal >= 0) {
+        if (pb_cudnn_properties_of(planning.api, target->ordinal, &planning.properties) == PB_OK) return PB_OK;
+        pb_error_clear();
+    }
+    pb_cuda_target_json(target, json, sizeof json);
+    return pb_cudnn_properties_create(planning.api, json, &planning.properties);
+}
+
 static pb_status begin_planning(void) {
-    char json[sizeof planning.json];
-    pb_cuda_target_json(pb_cuda_target_get(), json, sizeof json);
-    if (planning.properties && strcmp(json, planning.json) == 0) return PB_OK;
+    const pb_cuda_target *target = pb_cuda_target_get();
+    if (planning.begun && memcmp(target, &planning.target, sizeof *target) == 0)
+        return planning.refused ? pb_error(planning.refused, "cuDNN plans for no such GPU") : PB_OK;
     if (planning.properties) planning.api->destroy_descriptor(planning.properties);
     planning.properties = NULL;
     pb_plan_cache_deinit(&planning.facts, free);
-    PB_RETURN_IF(pb_cudnn_load(&planning.api));
-    PB_RETURN_IF(pb_cudnn_properties_create(planning.api, json, &planning.properties));
-    memcpy(planning.json, json, sizeof json);
-    return PB_OK;
+    planning.target = *target;
+    planning.begun = true;
+    planning.refused = find_properties(target);
+    return planning.refused;
 }
 
 // Makes the plan, keeps what it is like, and lets it go.
-static pb_status learn(const pb_conv_shape *shape, const pb_plan_key *key, pb_cuda_conv_facts **result) {
+static pb_status learn(const void *shape, void **value) {
     pb_status status = PB_OK;
     pb_cudnn_plan plan = {0};
     pb_cuda_conv_facts *facts = calloc(1, sizeof *facts);
@@ -92,8 +106,7 @@ static pb_status learn(const pb_conv_shape *shape, const pb_plan_key *key, pb_cu
     PB_TRY(pb_cudnn_conv_plan_create(planning.api, place, shape, PB_CUDA_CONV_SCRATCH_MOST, &plan));
     *facts = (pb_cuda_conv_facts){
         .scratch = (uint64_t)plan.workspace_bytes, .tensor_core = plan.tensor_core, .rank = plan.rank};
-    PB_TRY(pb_plan_cache_add(&planning.facts, key, facts));
-    *result = facts;
+    *value = facts;
     facts = NULL;
 fail:
     pb_cudnn_plan_destroy(&plan);
@@ -112,9 +125,9 @@ pb_status pb_cuda_conv_look_up(pb_opcode op, const pb_kernel_args *args, pb_cuda
     *asked = true;
     const pb_conv_shape shape = pb_conv_shape_of(op, args);
     const pb_plan_key key = pb_conv_key(&shape);
-    pb_cuda_conv_facts *found = pb_plan_cache_find(&planning.facts, &key);
-    if (!found) PB_RETURN_IF(learn(&shape, &key, &found));
-    *facts = *found;
+    void *found;
+    PB_RETURN_IF(pb_plan_cache_get(&planning.facts, &key, learn, &shape, free, &found));
+    memcpy(facts, found, sizeof *facts);
     return PB_OK;
 }
 
@@ -170,50 +183,66 @@ void pb_cuda_pack_destroy(void *value) {
     free(call);
 }
 
-static pb_status find_plan(pb_cuda_math *math, const pb_conv_shape *shape, uint64_t scratch, pb_cudnn_plan **result) {
+typedef struct wanted_plan {
+    const pb_cuda_math *math;
+    const pb_conv_shape *shape;
+    uint64_t scratch;
+} wanted_plan;
+
+static pb_status make_plan(const void *context, void **value) {
+    const wanted_plan *w = context;
     pb_status status = PB_OK;
-    pb_plan_key key = pb_conv_key(shape);
-    key.word[PB_PLAN_KEY_WORDS - 1] = (int64_t)scratch;
-    pb_cudnn_plan *plan = *result = pb_plan_cache_find(&math->convolutions, &key);
-    if (plan) return PB_OK;
-    PB_TRY(pb_cuda_math_dnn(math));
-    plan = calloc(1, sizeof *plan);
+    pb_cudnn_plan *plan = calloc(1, sizeof *plan);
     if (!plan) PB_FAIL(PB_ERR_MEMORY, "no memory for a convolution's plan");
-    const pb_cudnn_place place = {.handle = math->dnn_handle};
-    PB_TRY(pb_cudnn_conv_plan_create(math->dnn, place, shape, (int64_t)scratch, plan));
-    PB_TRY(pb_plan_cache_add(&math->convolutions, &key, plan));
-    *result = plan;
+    const pb_cudnn_place place = {.handle = w->math->dnn_handle};
+    PB_TRY(pb_cudnn_conv_plan_create(w->math->dnn, place, w->shape, (int64_t)w->scratch, plan));
+    *value = plan;
     plan = NULL;
 fail:
     pb_cuda_conv_plan_destroy(plan);
     return status;
 }
 
-pb_status pb_conv_call_of(pb_cuda_math *math, pb_opcode op, const pb_kernel_args *args, const pb_conv_call **result) {
+typedef struct wanted_call {
+    const pb_cudnn_plan *plan;
+    void *x, *w, *y, *scratch;
+} wanted_call;
+
+static pb_status make_call(const void *context, void **value) {
+    const wanted_call *w = context;
     pb_status status = PB_OK;
-    const pb_conv_tensors t = pb_conv_tensors_of(op, args);
-    const pb_conv_shape shape = pb_conv_shape_of(op, args);
-    const uint64_t head = pb_conv_resized_bytes(args->attr, &shape);
-    void *x = head ? args->workspace : t.x->data, *scratch = (char *)args->workspace + head;
-    pb_conv_call *call = NULL;
-    pb_cudnn_plan *plan;
-    if (args->workspace_bytes < head) PB_FAIL(PB_ERR_INTERNAL, "a convolution's workspace is too small");
-    if (!args->workspace) scratch = NULL;
-    PB_TRY(find_plan(math, &shape, args->workspace_bytes - head, &plan));
-    const pb_plan_key key = {{(int64_t)(intptr_t)plan, (int64_t)(intptr_t)x, (int64_t)(intptr_t)t.w->data,
-                              (int64_t)(intptr_t)t.y->data, (int64_t)(intptr_t)scratch}};
-    *result = pb_plan_cache_find(&math->packs, &key);
-    if (*result) return PB_OK;
-    call = calloc(1, sizeof *call);
+    pb_conv_call *call = calloc(1, sizeof *call);
     if (!call) PB_FAIL(PB_ERR_MEMORY, "no memory for a convolution's call");
-    call->plan = plan;
-    PB_TRY(pb_cudnn_conv_pack_create(plan, x, t.w->data, t.y->data, scratch, &call->pack));
-    PB_TRY(pb_plan_cache_add(&math->packs, &key, call));
-    *result = call;
+    call->plan = w->plan;
+    PB_TRY(pb_cudnn_conv_pack_create(w->plan, w->x, w->w, w->y, w->scratch, &call->pack));
+    *value = call;
     call = NULL;
 fail:
     pb_cuda_pack_destroy(call);
     return status;
+}
+
+pb_status pb_conv_call_of(pb_cuda_math *math, pb_opcode op, const pb_kernel_args *args, const pb_conv_call **result) {
+    const pb_conv_tensors t = pb_conv_tensors_of(op, args);
+    const pb_conv_shape shape = pb_conv_shape_of(op, args);
+    const uint64_t head = pb_conv_resized_bytes(args->attr, &shape);
+    if (args->workspace_bytes < head) return pb_error(PB_ERR_INTERNAL, "a convolution's workspace is too small");
+    PB_RETURN_IF(pb_cuda_math_dnn(math));
+    const wanted_plan how = {math, &shape, args->workspace_bytes - head};
+    pb_plan_key key = pb_conv_key(&shape);
+    key.word[PB_PLAN_KEY_WORDS - 1] = (int64_t)how.scratch;
+    void *plan, *call;
+    PB_RETURN_IF(pb_plan_cache_get(&math->convolutions, &key, make_plan, &how, pb_cuda_conv_plan_destroy, &plan));
+    const wanted_call w = {.plan = plan,
+                           .x = head ? args->workspace : t.x->data,
+                           .w = t.w->data,
+                           .y = t.y->data,
+                           .scratch = args->workspace ? (char *)args->workspace + head : NULL};
+    const pb_plan_key pointers = {{(int64_t)(intptr_t)w.plan, (int64_t)(intptr_t)w.x, (int64_t)(intptr_t)w.w,
+                                   (int64_t)(intptr_t)w.y, (int64_t)(intptr_t)w.scratch}};
+    PB_RETURN_IF(pb_plan_cache_get(&math->packs, &pointers, make_call, &w, pb_cuda_pack_destroy, &call));
+    *result = call;
+    return PB_OK;
 }
 
 pb_status pb_cuda_prepare_conv(pb_cuda_math *math, pb_opcode op, const pb_kernel_args *args) {

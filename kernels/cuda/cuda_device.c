@@ -30,8 +30,8 @@
 #include "kernels/cuda/cuda_times.h"
 
 enum { LANES = PB_LANE_HOST + 1, HUGE_PAGE = 2 << 20, CALLS = 1024 };
-// What a stream is given for one op or graph, at most.
-enum { OP_ENTRIES = 8 };
+// What a stream is given for one op or graph, at most; what libraries may take for the code that a step uses.
+enum { OP_ENTRIES = 8, ROOM_FOR_CODE = 256 << 20 };
 
 // A host slab: to give it back takes what was mapped, and whether CUDA knows it.
 typedef struct host_slab {
@@ -60,6 +60,8 @@ struct pb_device {
     pb_cuda_staging staging[LANES];  // of UPLOAD and DOWNLOAD, where a host slab is not page-locked
     pb_cuda_math *math;
     host_slab *slabs;
+    cudaEvent_t rest;  // for who waits asleep
+    bool updates;      // something was issued on HOST since the last time that all was waited for
     pb_cuda_target target;
     char note[1200];
     double repeats;  // of a copy, beyond the first; see throttle
@@ -128,13 +130,15 @@ static pb_status check(pb_device *d, cudaError_t error, const char *what) {
     return fail(d, describe(d, error, what));
 }
 
-// Head of every call: the failure so far, and this thread on the right GPU.
+// Head of every call: the failure so far, and this thread on the right GPU. CUDA starts every thread on GPU 0, and who
+// looks at another GPU in between leaves the thread there; so it is asked, not remembered.
 static pb_status enter(pb_device *d) {
-    static _Thread_local int current = -1;
+    static _Thread_local bool chosen;
+    int current = -1;
     if (d->failed) return failure_of(d);
-    if (current == d->ordinal) return PB_OK;
+    if (chosen && cudaGetDevice(&current) == cudaSuccess && current == d->ordinal) return PB_OK;
     const pb_status status = check(d, cudaSetDevice(d->ordinal), "taking the GPU into use");
-    if (status == PB_OK) current = d->ordinal;
+    chosen = status == PB_OK;
     return status;
 }
 
@@ -177,6 +181,8 @@ static pb_status device_open(int ordinal, pb_device **result) {
         PB_TRY(check(d, cudaStreamCreateWithFlags(&d->stream[lane], cudaStreamNonBlocking), "a stream"));
         PB_TRY(check(d, pb_cuda_marks_init(&d->marks[lane]), "events"));
     }
+    const unsigned asleep = cudaEventDisableTiming | cudaEventBlockingSync;
+    PB_TRY(check(d, cudaEventCreateWithFlags(&d->rest, asleep), "an event"));
     pb_cuda_signals_init(&d->signals);
     for (int lane = 0; lane < LANES; lane++) pb_cuda_range_name_stream(d->stream[lane], lane_names[lane]);
     PB_TRY(pb_cuda_math_create(d->stream[PB_LANE_COMPUTE], d->target.capability, &d->math));
@@ -213,7 +219,8 @@ static void host_release(pb_device *d, void *memory) {
 
 static void device_close(pb_device *d) {
     if (!d) return;
-    let_finish(d);  // errors have been told before, or there is nobody left to tell
+    if (d->stream[0]) cudaSetDevice(d->ordinal);  // what the libraries give back is this GPU's
+    let_finish(d);                                // errors have been told before, or there is nobody left to tell
     pb_cuda_math_destroy(d->math);
     pb_cuda_times_deinit(&d->times);
     while (d->slabs) host_release(d, d->slabs->memory);
@@ -223,12 +230,25 @@ static void device_close(pb_device *d) {
         pb_cuda_marks_deinit(&d->marks[lane]);
         if (d->stream[lane]) cudaStreamDestroy(d->stream[lane]);
     }
+    if (d->rest) cudaEventDestroy(d->rest);
     cudaGetLastError();
     pthread_mutex_destroy(&d->lock);
     free(d);
 }
 
 // --- Memory ---
+
+// CUDA loads code when it is first launched, ours and the libraries', which a slab must leave memory for.
+static void note_what_is_left(pb_device *d, const char *what) {
+    size_t left = 0, total = 0;
+    if (cudaMemGetInfo(&left, &total) != cudaSuccess)
+        cudaGetLastError();
+    else if (left < ROOM_FOR_CODE)
+        note(d,
+             "GPU %d: beside %s only %.0f MiB are free, and CUDA's libraries want up to %d for their code: should a "
+             "kernel find no memory, lower memory.device.",
+             d->ordinal, what, (double)left / 0x1p20, ROOM_FOR_CODE >> 20);
+}
 
 static pb_status device_allocate(pb_device *d, uint64_t bytes, void **memory) {
     PB_RETURN_IF(enter(d));
@@ -244,7 +264,9 @@ static pb_status device_allocate(pb_device *d, uint64_t bytes, void **memory) {
     error = cudaMemset(*memory, 0, bytes ? bytes : 1);
     if (error == cudaSuccess) error = cudaDeviceSynchronize();
     if (error != cudaSuccess) cudaFree(*memory);
-    return check(d, error, what);
+    PB_RETURN_IF(check(d, error, what));
+    note_what_is_left(d, what);
+    return PB_OK;
 }
 
 static void device_release(pb_device *d, void *memory) {
@@ -344,8 +366,10 @@ static pb_status end(pb_device *d, pb_lane lane) {
 }
 
 static pb_status launch(pb_device *d, pb_lane lane, pb_opcode op, const pb_kernel_args *args) {
-    if (lane == PB_LANE_HOST)
+    if (lane == PB_LANE_HOST) {
+        d->updates = true;
         return check(d, cudaLaunchHostFunc(d->stream[lane], host_functions[op], (void *)args), pb_op_name(op));
+    }
     const pb_status status = pb_cuda_launchers[op](args, d->stream[lane]);
     return status == PB_OK ? PB_OK : fail(d, pb_error_context(status, "GPU %d", d->ordinal));
 }
@@ -499,9 +523,18 @@ static pb_status reached(pb_device *d, pb_lane lane, uint64_t mark, bool *yes) {
     return error == cudaErrorNotReady ? PB_OK : check(d, error, lane_names[lane]);
 }
 
+// CUDA waits for a stream by looking at it all the time, which is quick; but AdamW on the host wants every processor.
+static void wait_asleep(pb_device *d) {
+    for (int lane = 0; lane < LANES && !d->failed; lane++)
+        if (check(d, cudaEventRecord(d->rest, d->stream[lane]), "an event") == PB_OK)
+            check(d, cudaEventSynchronize(d->rest), lane_names[lane]);
+}
+
 static pb_status synchronize(pb_device *d) {
     if (d->failed) let_finish(d);
     PB_RETURN_IF(enter(d));
+    if (d->updates) wait_asleep(d);
+    d->updates = false;
     for (int lane = 0; lane < LANES; lane++) check(d, cudaStreamSynchronize(d->stream[lane]), lane_names[lane]);
     if (d->failed) return failure_of(d);
     return check(d, pb_cuda_times_settle(&d->times), "the times of a run");

@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MOST_PATTERNS = 96, CUDNN_OLDEST = 90800 };
+enum { MOST_PATTERNS = 160, CUDNN_OLDEST = 90800 };
 
 // Folders as glob patterns, in the order of the search.
 typedef struct search_path {
@@ -80,15 +80,20 @@ static void search_path_init(search_path *s) {
                                           "/usr/lib64",
                                           "/opt/cuda/lib64"};
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) add_pattern(s, folders[i], "");
-    const char *environment = getenv("VIRTUAL_ENV"), *home = getenv("HOME");
+    const char *environment = getenv("VIRTUAL_ENV"), *conda = getenv("CONDA_PREFIX"), *home = getenv("HOME");
     if (environment && *environment) add_python(s, environment);
-    add_python_on_path(s);
-    if (home && *home) {
-        char local[PATH_MAX];
-        if (snprintf(local, sizeof local, "%s/.local", home) < (int)sizeof local) add_python(s, local);
+    if (conda && *conda) {
+        add_pattern(s, conda, "/lib");  // conda's own packages
+        add_python(s, conda);
     }
-    add_python(s, "/usr");
-    add_python(s, "/usr/local");
+    add_python_on_path(s);
+    static const char *const at_home[] = {"/.local", "/.pyenv/versions/*"};
+    for (size_t i = 0; home && *home && i < sizeof at_home / sizeof *at_home; i++) {
+        char folder[PATH_MAX];
+        if (snprintf(folder, sizeof folder, "%s%s", home, at_home[i]) < (int)sizeof folder) add_python(s, folder);
+    }
+    static const char *const others[] = {"/usr", "/usr/local", "/opt/*", "/opt/*/.venv"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) add_python(s, others[i]);
 }
 
 static void search_path_deinit(search_path *s) {
@@ -120,7 +125,7 @@ static bool open_first(const char *const *names, const search_path *s, library *
 }
 
 static pb_status not_found(const char *what, const char *const *names, const search_path *s, const char *packages) {
-    char folders[1400] = "the loader's path (LD_LIBRARY_PATH, ldconfig)";
+    char folders[2400] = "the loader's path (LD_LIBRARY_PATH, ldconfig)";
     for (int i = 0; i < s->count; i++) {
         const size_t used = strlen(folders);
         if (used + strlen(s->pattern[i]) + 3 > sizeof folders) break;
@@ -160,12 +165,13 @@ static pb_status load_cublas_symbols(const library *found, pb_cublas_api *api) {
     return PB_OK;
 }
 
-// cuDNN opens this one by its name alone when it compiles a kernel; where it is nowhere that the loader would look,
-// having it open already helps. Without it such kernels are passed over.
-static void open_compiler(const search_path *s) {
-    static const char *const names[] = {"libnvrtc.so.13", "libnvrtc.so.12", NULL};
+// cuDNN opens its compiler by its name alone; where that is nowhere that the loader would look, having it open already
+// helps. Without it kernels that have to be compiled are passed over. Which of the two it is depends on the CUDA that
+// cuDNN was made for.
+static void open_compilers(const search_path *s) {
+    static const char *const names[][2] = {{"libnvrtc.so.13", NULL}, {"libnvrtc.so.12", NULL}};
     library compiler;
-    open_first(names, s, &compiler);
+    for (int i = 0; i < 2; i++) open_first(names[i], s, &compiler);
 }
 
 pb_status pb_cublas_load(const pb_cublas_api **api) {
@@ -197,7 +203,7 @@ pb_status pb_cudnn_load(const pb_cudnn_api **api) {
         library found;
         search_path s;
         search_path_init(&s);
-        open_compiler(&s);
+        open_compilers(&s);
         status = open_first(names, &s, &found)
                      ? load_cudnn_symbols(&found, &table)
                      : not_found("cuDNN 9", names, &s, "nvidia-cudnn-cu13 (nvidia-cudnn-cu12 for CUDA 12)");

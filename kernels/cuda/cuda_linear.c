@@ -168,22 +168,44 @@ fail:
     return status;
 }
 
-pb_status pb_cuda_gemm_prepare(pb_cuda_math *math, const pb_cuda_gemm *g) {
+typedef struct wanted_plan {
+    const pb_cuda_math *math;
+    const pb_cuda_gemm *gemm;
+} wanted_plan;
+
+static pb_status make_plan(const void *context, void **value) {
+    const wanted_plan *w = context;
     pb_status status = PB_OK;
-    const pb_plan_key key = key_of(g);
-    gemm_plan *plan = NULL;
-    if (pb_plan_cache_find(&math->gemms, &key)) return PB_OK;
-    PB_TRY(pb_cuda_math_blas(math));
-    plan = calloc(1, sizeof *plan);
+    gemm_plan *plan = calloc(1, sizeof *plan);
     if (!plan) PB_FAIL(PB_ERR_MEMORY, "no memory for a matrix product's plan");
-    plan->api = math->blas;
-    PB_TRY(describe(g, plan));
-    PB_TRY(choose(math, g, plan));
-    PB_TRY(pb_plan_cache_add(&math->gemms, &key, plan));
+    plan->api = w->math->blas;
+    PB_TRY(describe(w->gemm, plan));
+    PB_TRY(choose(w->math, w->gemm, plan));
+    *value = plan;
     plan = NULL;
 fail:
     pb_cuda_gemm_plan_destroy(plan);
     return status;
+}
+
+static pb_status plan_of(pb_cuda_math *math, const pb_cuda_gemm *g, gemm_plan **result) {
+    const pb_plan_key key = key_of(g);
+    const wanted_plan how = {math, g};
+    void *plan;
+    PB_RETURN_IF(pb_cuda_math_blas(math));
+    PB_RETURN_IF(pb_plan_cache_get(&math->gemms, &key, make_plan, &how, pb_cuda_gemm_plan_destroy, &plan));
+    *result = plan;
+    return PB_OK;
+}
+
+pb_status pb_cuda_gemm_prepare(pb_cuda_math *math, const pb_cuda_gemm *g) {
+    const void *const pointers[] = {g->a, g->b, g->addend, g->out, g->workspace, g->dtype == PB_F32 ? g->bias : NULL};
+    gemm_plan *unused;
+    for (size_t i = 0; i < sizeof pointers / sizeof *pointers; i++)  // the algorithm is asked for with it
+        if ((uintptr_t)pointers[i] % ALIGNMENT)
+            return pb_error(PB_ERR_INTERNAL, "an operand of a matrix product does not begin at a multiple of %d bytes",
+                            ALIGNMENT);
+    return plan_of(math, g, &unused);
 }
 
 // Rounds the bias into the workspace, where the product's dtype is not fp32; *bias says where it is.
@@ -199,13 +221,9 @@ static pb_status cast_bias(pb_cuda_math *math, const pb_cuda_gemm *g, const void
 }
 
 pb_status pb_cuda_gemm_run(pb_cuda_math *math, const pb_cuda_gemm *g) {
-    const pb_plan_key key = key_of(g);
-    gemm_plan *p = pb_plan_cache_find(&math->gemms, &key);
-    if (!p) {
-        PB_RETURN_IF(pb_cuda_gemm_prepare(math, g));
-        p = pb_plan_cache_find(&math->gemms, &key);
-    }
     const void *bias;
+    gemm_plan *p;
+    PB_RETURN_IF(plan_of(math, g, &p));
     PB_RETURN_IF(cast_bias(math, g, &bias));
     const cublasLtMatmulDescAttributes_t pointer = CUBLASLT_MATMUL_DESC_BIAS_POINTER;
     if (bias) PB_RETURN_IF(check(p->api, p->api->desc_set(p->desc, pointer, &bias, sizeof bias), g));

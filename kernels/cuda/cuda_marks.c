@@ -71,5 +71,7 @@ pb_status pb_cuda_marks_query(pb_cuda_marks *marks, uint64_t mark, cudaError_t *
     const pb_status status = find(marks, mark, &event);
     *error = status == PB_OK && event ? cudaEventQuery(event) : cudaSuccess;
     pthread_mutex_unlock(&marks->lock);
+    // "Not yet" counts as this thread's last error, which the next launch from it would take for its own.
+    if (*error == cudaErrorNotReady) cudaGetLastError();
     return status;
 }

@@ -7,15 +7,16 @@
 
 // Published figures and what the CUDA programming guide says of each compute capability.
 static const pb_cuda_target described[] = {
-    {"rtx3060", "NVIDIA GeForce RTX 3060", 86, 28, INT64_C(12622168064), 2359296, 49152, 101376, 1536, 16, 1777000,
-     7501000},
-    {"rtx3090", "NVIDIA GeForce RTX 3090", 86, 82, INT64_C(25438126080), 6291456, 49152, 101376, 1536, 16, 1695000,
-     9751000},
-    {"rtx4090", "NVIDIA GeForce RTX 4090", 89, 128, INT64_C(25393692672), 75497472, 49152, 101376, 1536, 24, 2520000,
-     10501000},
-    {"h100", "NVIDIA H100 80GB HBM3", 90, 132, INT64_C(85029158912), 52428800, 49152, 232448, 2048, 32, 1980000,
-     2619000},
-    {"h200", "NVIDIA H200", 90, 132, INT64_C(150110011392), 62914560, 49152, 232448, 2048, 32, 1980000, 3201000},
+    {"rtx3060", "NVIDIA GeForce RTX 3060", -1, 86, 28, INT64_C(12622168064), 2359296, 49152, 101376, 1536, 16, 1777000,
+     7501000, 192},
+    {"rtx3090", "NVIDIA GeForce RTX 3090", -1, 86, 82, INT64_C(25438126080), 6291456, 49152, 101376, 1536, 16, 1695000,
+     9751000, 384},
+    {"rtx4090", "NVIDIA GeForce RTX 4090", -1, 89, 128, INT64_C(25393692672), 75497472, 49152, 101376, 1536, 24,
+     2520000, 10501000, 384},
+    {"h100", "NVIDIA H100 80GB HBM3", -1, 90, 132, INT64_C(85029158912), 52428800, 49152, 232448, 2048, 32, 1980000,
+     2619000, 5120},
+    {"h200", "NVIDIA H200", -1, 90, 132, INT64_C(150110011392), 62914560, 49152, 232448, 2048, 32, 1980000, 3201000,
+     6144},
 };
 
 const pb_cuda_target *pb_cuda_target_at(int index) {
@@ -50,11 +51,20 @@ static pb_status no_gpu(cudaError_t error) {
         return pb_error(PB_ERR_UNSUPPORTED,
                         "no NVIDIA driver is here (CUDA: %s); install one for CUDA %d.%d or later, or use --device cpu",
                         cudaGetErrorString(error), runtime / 1000, runtime % 1000 / 10);
-    if (driver / 1000 < runtime / 1000)
+    if (driver / 1000 < runtime / 1000) {
+        // Any driver of a major version runs what any toolkit of it has built.
+        const char *or_build = driver / 1000 == 12 ? " build this program with CUDA's toolkit 12.8 or 12.9," : "";
         return pb_error(PB_ERR_UNSUPPORTED,
                         "the NVIDIA driver is for CUDA %d.%d and this program needs one for %d.%d or later: update the "
-                        "driver, or use --device cpu",
-                        driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
+                        "driver (to %d or later),%s or use --device cpu",
+                        driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10,
+                        runtime / 1000 == 12 ? 525 : 580, or_build);
+    }
+    if (error == cudaErrorSystemNotReady)
+        return pb_error(PB_ERR_UNSUPPORTED,
+                        "the GPUs are not ready (CUDA: %s): on machines with NVSwitch the service nvidia-fabricmanager "
+                        "has to run, of the driver's very version. Start it, or use --device cpu",
+                        cudaGetErrorString(error));
     return pb_error(PB_ERR_UNSUPPORTED,
                     "the NVIDIA driver shows no GPU (CUDA: %s); look at nvidia-smi and at CUDA_VISIBLE_DEVICES, or use "
                     "--device cpu",
@@ -69,7 +79,9 @@ pb_status pb_cuda_target_of(int ordinal, pb_cuda_target *target) {
         return pb_error(PB_ERR_UNSUPPORTED, "there is no GPU %d: this machine has %d, numbered from 0", ordinal, count);
     struct cudaDeviceProp p;
     if (cudaGetDeviceProperties(&p, ordinal) != cudaSuccess) return no_gpu(cudaGetLastError());
-    *target = (pb_cuda_target){.capability = p.major * 10 + p.minor,
+    memset(target, 0, sizeof *target);  // so that two of the same GPU compare
+    *target = (pb_cuda_target){.ordinal = ordinal,
+                               .capability = p.major * 10 + p.minor,
                                .multiprocessors = p.multiProcessorCount,
                                .memory = (int64_t)p.totalGlobalMem,
                                .l2_bytes = p.l2CacheSize,
@@ -79,6 +91,7 @@ pb_status pb_cuda_target_of(int ordinal, pb_cuda_target *target) {
                                .blocks_per_multiprocessor = p.maxBlocksPerMultiProcessor};
     cudaDeviceGetAttribute(&target->clock_khz, cudaDevAttrClockRate, ordinal);
     cudaDeviceGetAttribute(&target->memory_clock_khz, cudaDevAttrMemoryClockRate, ordinal);
+    cudaDeviceGetAttribute(&target->bus_bits, cudaDevAttrGlobalMemoryBusWidth, ordinal);
     snprintf(target->name, sizeof target->name, "cuda:%d", ordinal);
     snprintf(target->title, sizeof target->title, "%.95s", p.name);
     if (target->capability < PB_CUDA_OLDEST)
@@ -113,14 +126,15 @@ const pb_cuda_target *pb_cuda_target_get(void) {
 void pb_cuda_target_json(const pb_cuda_target *t, char *text, size_t bytes) {
     snprintf(text, bytes,
              "{\"cudaDeviceId\":0,\"deviceVer\":%d,\"driverVer\":13000,\"deviceName\":\"%s\",\"totalGlobalMem\":%lld,"
-             "\"multiProcessorCount\":%d,\"smClockRateKHz\":%d,\"memClockRateKHz\":%d,\"l2CacheSize\":%lld,"
+             "\"multiProcessorCount\":%d,\"smCountOrigin\":0,\"smClockRateKHz\":%d,\"memClockRateKHz\":%d,"
+             "\"memoryBusWidth\":%d,\"l2CacheSize\":%lld,\"oversizedSharedMemoryPerBlock\":0,"
              "\"maxSharedMemoryPerBlock\":%lld,\"maxSharedMemoryPerBlockOptin\":%lld,"
              "\"reservedSharedMemoryPerBlock\":%d,\"maxThreadsPerSM\":%d,\"maxCtasPerSM\":%d,"
              "\"maxGridSize\":[2147483647,65535,65535],\"maxBlockSize\":[1024,1024,64],\"maxThreadsPerBlock\":1024,"
              "\"regsPerBlock\":65536,\"maxRegistersPerSM\":65536,\"warpSize\":32,\"pciDeviceId\":0,\"isTccDriver\":0,"
              "\"supportCoopLaunch\":1}",
              t->capability * 10, t->title, (long long)t->memory, t->multiprocessors, t->clock_khz, t->memory_clock_khz,
-             (long long)t->l2_bytes, (long long)t->shared_bytes, (long long)t->shared_optin_bytes,
+             t->bus_bits, (long long)t->l2_bytes, (long long)t->shared_bytes, (long long)t->shared_optin_bytes,
              t->capability >= 80 ? 1024 : 0, t->threads_per_multiprocessor, t->blocks_per_multiprocessor);
 }
 
@@ -129,6 +143,6 @@ uint64_t pb_cuda_gemm_scratch(int capability) {
 }
 
 uint64_t pb_cuda_conv_scratch_unasked(int capability, bool fp32) {
-    const uint64_t mib = fp32 ? 31 : capability / 10 == 9 ? 10 : 23;
+    const uint64_t mib = fp32 || capability / 10 != 9 ? 31 : 10;
     return mib << 20;
 }

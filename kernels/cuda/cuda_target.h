@@ -13,12 +13,13 @@
 typedef struct pb_cuda_target {
     char name[64];   // for the command line: "rtx3090"
     char title[96];  // as the driver calls it
+    int ordinal;     // of this machine's; -1: a described one
     int capability;  // 86: sm_86
     int multiprocessors;
     int64_t memory;                                      // bytes
     int64_t l2_bytes, shared_bytes, shared_optin_bytes;  // shared memory: per block, at most per block
     int threads_per_multiprocessor, blocks_per_multiprocessor;
-    int clock_khz, memory_clock_khz;
+    int clock_khz, memory_clock_khz, bus_bits;
 } pb_cuda_target;
 
 enum { PB_CUDA_OLDEST = 75 };  // compute capability; CUDA 13 makes code for nothing older
@@ -54,7 +55,8 @@ typedef struct pb_cuda_conv_facts {
 pb_status pb_cuda_conv_look_up(pb_opcode op, const pb_kernel_args *args, pb_cuda_conv_facts *facts, bool *asked);
 
 // Scratch that is set aside for a convolution where cuDNN cannot be asked: the most that any of SD 1.4, 2.1 and SDXL
-// has on the cards that are described, by the table that tests/cuda/test_conv_plans.c prints and holds this to.
+// has on the cards that are described, with cuDNN 9.10, 9.19 and 9.28; tests/cuda/test_conv_plans.c prints a version's
+// and holds this to it.
 uint64_t pb_cuda_conv_scratch_unasked(int capability, bool fp32);
 
 #endif

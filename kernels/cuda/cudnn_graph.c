@@ -41,17 +41,29 @@ static pb_status set_descriptor(const pb_cudnn_api *api, descriptor d, cudnnBack
     return set(api, d, name, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &value);
 }
 
-pb_status pb_cudnn_properties_create(const pb_cudnn_api *api, const char *json, descriptor *properties) {
+static pb_status create_properties(const pb_cudnn_api *api, cudnnBackendAttributeName_t name,
+                                   cudnnBackendAttributeType_t type, int64_t count, const void *values,
+                                   descriptor *properties) {
     pb_status status = PB_OK;
     descriptor d = NULL;
     PB_TRY(create(api, CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, &d));
-    PB_TRY(set(api, d, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, (int64_t)strlen(json), json));
+    PB_TRY(set(api, d, name, type, count, values));
     PB_TRY(check(api, api->finalize(d), "a GPU's description"));
     *properties = d;
     d = NULL;
 fail:
     destroy(api, &d);
     return status;
+}
+
+pb_status pb_cudnn_properties_create(const pb_cudnn_api *api, const char *json, descriptor *properties) {
+    return create_properties(api, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, (int64_t)strlen(json),
+                             json, properties);
+}
+
+pb_status pb_cudnn_properties_of(const pb_cudnn_api *api, int ordinal, descriptor *properties) {
+    const int32_t gpu = ordinal;
+    return create_properties(api, CUDNN_ATTR_DEVICEPROP_DEVICE_ID, CUDNN_TYPE_INT32, 1, &gpu, properties);
 }
 
 // --- Graphs ---

@@ -19,6 +19,8 @@ typedef struct pb_cudnn_place {
 
 // A described GPU, from its JSON text. PB_ERR_UNSUPPORTED where cuDNN does not understand it.
 pb_status pb_cudnn_properties_create(const pb_cudnn_api *api, const char *json, pb_cudnn_descriptor *properties);
+// GPU `ordinal` of this machine, which cuDNN looks at.
+pb_status pb_cudnn_properties_of(const pb_cudnn_api *api, int ordinal, pb_cudnn_descriptor *properties);
 
 enum { PB_CUDNN_MOST_DESCRIPTORS = 64, PB_CUDNN_MOST_OPERATIONS = 24, PB_CUDNN_MOST_POINTERS = 16 };
 

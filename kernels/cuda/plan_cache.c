@@ -45,6 +45,20 @@ pb_status pb_plan_cache_add(pb_plan_cache *cache, const pb_plan_key *key, void *
     return PB_OK;
 }
 
+pb_status pb_plan_cache_get(pb_plan_cache *cache, const pb_plan_key *key, pb_plan_maker make, const void *context,
+                            void (*destroy)(void *value), void **value) {
+    void *made = NULL;
+    *value = pb_plan_cache_find(cache, key);
+    if (*value) return PB_OK;
+    PB_RETURN_IF(make(context, &made));
+    const pb_status status = pb_plan_cache_add(cache, key, made);
+    if (status == PB_OK)
+        *value = made;
+    else
+        destroy(made);
+    return status;
+}
+
 void pb_plan_cache_deinit(pb_plan_cache *cache, void (*destroy)(void *value)) {
     for (int64_t i = 0; destroy && i < cache->capacity; i++)
         if (cache->entries[i].value) destroy(cache->entries[i].value);

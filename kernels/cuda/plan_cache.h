@@ -19,6 +19,11 @@ typedef struct pb_plan_cache {
 void *pb_plan_cache_find(const pb_plan_cache *cache, const pb_plan_key *key);  // NULL: there is none
 // Keeps `value` (not NULL), which the cache does not own, under a key that it does not have yet. PB_ERR_MEMORY.
 pb_status pb_plan_cache_add(pb_plan_cache *cache, const pb_plan_key *key, void *value);
+// What is kept under `key`, or what `make` makes of `context`, which is then kept. `destroy`: of a value that cannot
+// be.
+typedef pb_status (*pb_plan_maker)(const void *context, void **value);
+pb_status pb_plan_cache_get(pb_plan_cache *cache, const pb_plan_key *key, pb_plan_maker make, const void *context,
+                            void (*destroy)(void *value), void **value);
 // Frees the table, and each value with `destroy` unless that is NULL.
 void pb_plan_cache_deinit(pb_plan_cache *cache, void (*destroy)(void *value));
 

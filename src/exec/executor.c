@@ -91,7 +91,11 @@ static pb_status issue_wait(const pb_executor *e, const pb_insn *insn) {
     const pb_lane on = e->program->insns[insn->on].lane;
     const uint64_t mark = m->mark[on] + e->mark[insn->on];
     if (on == insn->lane) return PB_OK;  // in order as it is
-    if (!pb_is_io_lane(on) || m->calls->signal) return m->calls->lane_wait(m->device, insn->lane, on, mark);
+    // A device may load a kernel's code when it is first launched, and for that wait for all that is under way, with
+    // the I/O thread shut out. So in the first run no lane is left waiting for that thread: this one waits in its
+    // place.
+    const bool patient = m->calls->signal && (e->has_run || m->calls->room);
+    if (!pb_is_io_lane(on) || patient) return m->calls->lane_wait(m->device, insn->lane, on, mark);
     pb_io_wait(m->io, on, mark);
     return PB_OK;
 }
@@ -100,9 +104,9 @@ static pb_status issue(pb_executor *e, uint32_t i) {
     const pb_insn *insn = &e->program->insns[i];
     const pb_memory *m = e->memory;
     if (insn->kind == PB_INSN_WAIT) return issue_wait(e, insn);
-    if (e->times && m->calls->time)
-        PB_RETURN_IF(m->calls->time(m->device, insn->lane, &e->times[i].begin, &e->times[i].end));
     const bool skipped = e->job.skipped >> insn->lane & 1;
+    if (e->times && m->calls->time && !skipped)
+        PB_RETURN_IF(m->calls->time(m->device, insn->lane, &e->times[i].begin, &e->times[i].end));
     if (!skipped && pb_insn_is_op(insn))
         PB_RETURN_IF(run_kernel(e, i));
     else if (!skipped)
@@ -257,7 +261,10 @@ pb_status pb_executor_run(pb_executor *e) {
     }
     status = finish(e, io, status);
     if (m->calls->range) m->calls->range(m->device, NULL);
-    if (status == PB_OK && !e->segment && (status = pb_executor_capture(e)) != PB_OK) remember_failure(m, status);
+    // Of a run without some lanes not every kernel's code is there yet.
+    if (status == PB_OK && !e->job.skipped) e->has_run = true;
+    if (status == PB_OK && e->has_run && !e->segment && (status = pb_executor_capture(e)) != PB_OK)
+        remember_failure(m, status);
     for (uint32_t i = 0; e->times && i < e->program->insn_count; i++) {
         if (e->times[i].begin > 0) e->times[i].begin -= start;
         if (e->times[i].end > 0) e->times[i].end -= start;

@@ -35,6 +35,7 @@ struct pb_executor {
     uint32_t now;                    // where the executor's thread is in the program
     uint32_t *first_reads;  // extents that the program reads before it writes them: they must have been written
     uint32_t first_read_count;
+    bool has_run;  // once, with all of its lanes: a device has loaded every kernel's code
     bool filled;
     uint64_t filled_at;  // pb_memory.forgotten then
     pb_io_job job;

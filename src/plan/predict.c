@@ -13,12 +13,19 @@ int pb_node_dtype(const pb_graph *graph, const pb_node *node) {
     return out != PB_SPEED_F32 ? out : speed_dtype(graph, node->in[0]);
 }
 
+// Updates that follow one another are one launch of a GPU's, 25 to 50 of them (docs/cuda.md): of the overhead each has
+// a share.
+static double overhead_of(const pb_machine *machine, const pb_node *node) {
+    enum { UPDATES_TOGETHER = 25 };
+    return machine->overhead / (node->op == PB_OP_ADAMW && !machine->shared_cores ? UPDATES_TOGETHER : 1);
+}
+
 double pb_node_seconds(const pb_machine *machine, const pb_graph *graph, uint32_t node) {
     const pb_node *n = &graph->nodes[node];
     const pb_op_speed *speed = &machine->op[n->op][pb_node_dtype(graph, n)];
     const double arithmetic = pb_node_flops(graph, n) / speed->flops;
     const double memory = (double)pb_node_bytes(graph, n) / speed->bandwidth;
-    return machine->overhead + (arithmetic > memory ? arithmetic : memory);
+    return overhead_of(machine, n) + (arithmetic > memory ? arithmetic : memory);
 }
 
 // Of the operands of adamw (see ops.def) that have the parameter's shape; scales of blocks are next to nothing.

@@ -4,6 +4,7 @@
 // tensor cores. Prints the most scratch per card. Skipped where there is no cuDNN.
 #include "check.h"
 #include "kernels/backend.h"
+#include "kernels/cuda/cuda_conv.h"
 #include "kernels/cuda/cuda_target.h"
 #include "nn/module.h"
 #include "train/architecture.h"
@@ -120,14 +121,14 @@ int main(void) {
         if (strcmp(steps[i].preset, "sdxl") != 0) check_vae(&a, steps[i].dtype, steps[i].size);
     }
     pb_arena_destroy(arena);
-    // What is set aside where cuDNN is missing: enough for all, and no more than a MiB beyond.
+    // What is set aside where cuDNN cannot be asked: enough for all, with any version.
     for (int card = 0; card < CARDS; card++)
         for (int wide = 0; wide < 2; wide++) {
             const int capability = pb_cuda_target_named(cards[card])->capability;
             const uint64_t unasked = pb_cuda_conv_scratch_unasked(capability, wide);
             CHECK_THAT(unasked >= seen[card][wide].scratch, "%s: %.1f MiB set aside, %.1f MiB wanted", cards[card],
                        (double)unasked / 0x1p20, (double)seen[card][wide].scratch / 0x1p20);
-            CHECK(unasked < seen[card][wide].scratch + (2 << 20));
+            CHECK(unasked < PB_CUDA_CONV_SCRATCH_MOST);
         }
     for (int card = 0; card < CARDS; card++)
         for (int wide = 0; wide < 2; wide++)

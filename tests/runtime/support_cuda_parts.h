@@ -15,6 +15,8 @@ struct CUevent_st {
     pthread_cond_t moved;
     uint64_t recorded, reached;
     double at;
+    int gpu;
+    bool timed;
     _Atomic(bool) captured;  // last recorded in a capture: it stands for nothing that ever happens
 };
 
@@ -25,6 +27,9 @@ cudaError_t fake_enter(const char *function);  // the error that a call of it is
 bool fake_is_broken(void);
 cudaError_t fake_refuse(cudaError_t error);  // an error that breaks nothing
 bool fake_is_locked(const void *memory, size_t bytes);
+int fake_current_gpu(void);                // of this thread
+void fake_break_rule(const char *rule);    // a breach
+extern _Thread_local bool fake_is_inside;  // this thread runs a host function
 
 void fake_reach(cudaEvent_t event, uint64_t record);
 void fake_await(cudaEvent_t event, uint64_t record);
@@ -46,6 +51,7 @@ cudaError_t fake_unsafe(void);
         if (error_ != cudaSuccess) return fake_refuse(error_); \
     } while (0)
 
-void fake_driver_pass(void);  // takes the driver's lock for a moment
+void fake_driver_pass(void);     // takes the driver's lock for a moment
+bool fake_work_under_way(void);  // in any stream
 
 #endif

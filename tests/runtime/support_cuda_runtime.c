@@ -25,13 +25,33 @@ void fake_counted(fake_counter which, uint64_t by) {
     counts[which] += by;
 }
 
+// --- Breaches ---
+
+static _Atomic(uint64_t) breaches;
+static _Atomic(const char *) breach = "";
+_Thread_local bool fake_is_inside;
+
+uint64_t fake_breaches(void) {
+    return breaches;
+}
+
+const char *fake_breach(void) {
+    return breach;
+}
+
+void fake_break_rule(const char *rule) {
+    breach = rule;
+    breaches++;
+}
+
 // --- Failures ---
 
+static _Thread_local cudaError_t last;
 static struct {
     pthread_mutex_t lock;
     char function[32];
     int at;
-    cudaError_t error, broken, last;
+    cudaError_t error, broken;
 } faults = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 void fake_fail(const char *function, int at, cudaError_t error) {
@@ -45,7 +65,7 @@ void fake_fail(const char *function, int at, cudaError_t error) {
 void fake_repair(void) {
     pthread_mutex_lock(&faults.lock);
     faults.at = 0;
-    faults.broken = faults.last = cudaSuccess;
+    faults.broken = last = cudaSuccess;
     pthread_mutex_unlock(&faults.lock);
 }
 
@@ -56,14 +76,15 @@ static bool breaks(cudaError_t error) {
 
 // The error that a call of `function` is to return.
 cudaError_t fake_enter(const char *function) {
+    if (fake_is_inside && !strncmp(function, "cu", 2)) fake_break_rule("a call of CUDA's from within a host function");
     pthread_mutex_lock(&faults.lock);
     cudaError_t error = faults.broken;
     if (faults.at > 0 && strcmp(function, faults.function) == 0 && --faults.at == 0) error = faults.error;
     // What fails in a stream breaks the context, whatever it is.
     const bool in_stream = !strcmp(function, "kernel") || !strcmp(function, "stream");
     if (breaks(error) || (error != cudaSuccess && in_stream)) faults.broken = error;
-    if (error != cudaSuccess) faults.last = error;
     pthread_mutex_unlock(&faults.lock);
+    if (error != cudaSuccess) last = error;
     return error;
 }
 
@@ -75,16 +96,14 @@ bool fake_is_broken(void) {
 }
 
 cudaError_t fake_refuse(cudaError_t error) {
-    pthread_mutex_lock(&faults.lock);
-    faults.last = error;
-    pthread_mutex_unlock(&faults.lock);
+    last = error;
     return error;
 }
 
 cudaError_t cudaGetLastError(void) {
+    const cudaError_t error = last;
     pthread_mutex_lock(&faults.lock);
-    const cudaError_t error = faults.last;
-    faults.last = faults.broken;
+    last = faults.broken;
     pthread_mutex_unlock(&faults.lock);
     return error;
 }
@@ -134,9 +153,22 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, in
     return cudaSuccess;
 }
 
+static _Thread_local int current_gpu;
+
+int fake_current_gpu(void) {
+    return current_gpu;
+}
+
 cudaError_t cudaSetDevice(int device) {
-    (void)device;
     ENTER(cudaSetDevice);
+    if (device < 0 || device >= fake.gpus) return fake_refuse(cudaErrorInvalidDevice);
+    if (!fake.sticks_to_its_gpu) current_gpu = device;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetDevice(int *device) {
+    ENTER(cudaGetDevice);
+    *device = current_gpu;
     return cudaSuccess;
 }
 
@@ -166,6 +198,7 @@ cudaError_t cudaMalloc(void **memory, size_t bytes) {
 
 cudaError_t cudaFree(void *memory) {
     const cudaError_t error = fake_enter("cudaFree");
+    UNSAFE();
     size_t *block = (size_t *)(void *)((char *)memory - 256);
     used -= *block;
     fake_object_count--;
@@ -228,8 +261,13 @@ cudaError_t cudaHostRegister(void *memory, size_t bytes, unsigned flags) {
     return cudaSuccess;
 }
 
-cudaError_t cudaHostUnregister(void *memory) {
+static void give_up_locked(void *memory) {
+    if (fake_work_under_way() && !fake_is_broken()) fake_break_rule("locked memory was given up beside work under way");
     set_locked(memory, NULL, 0);
+}
+
+cudaError_t cudaHostUnregister(void *memory) {
+    give_up_locked(memory);
     fake_object_count--;
     return cudaSuccess;
 }
@@ -254,7 +292,7 @@ cudaError_t cudaHostGetDevicePointer(void **device, void *host, unsigned flags) 
 }
 
 cudaError_t cudaFreeHost(void *memory) {
-    set_locked(memory, NULL, 0);
+    give_up_locked(memory);
     free(memory);
     fake_object_count--;
     return cudaSuccess;
@@ -269,12 +307,13 @@ static double now(void) {
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags) {
-    (void)flags;
     ENTER(cudaEventCreateWithFlags);
     *event = calloc(1, sizeof **event);
     if (!*event) abort();
     pthread_mutex_init(&(*event)->lock, NULL);
     pthread_cond_init(&(*event)->moved, NULL);
+    (*event)->gpu = current_gpu;
+    (*event)->timed = !(flags & cudaEventDisableTiming);
     fake_object_count++;
     return cudaSuccess;
 }
@@ -326,12 +365,25 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
     pthread_mutex_lock(&event->lock);
     const bool done = event->reached == event->recorded;
     pthread_mutex_unlock(&event->lock);
-    return done ? cudaSuccess : cudaErrorNotReady;
+    return done ? cudaSuccess : fake_refuse(cudaErrorNotReady);
+}
+
+// Errors as CUDA has them, in its order.
+static cudaError_t time_of(cudaEvent_t event, double *at) {
+    pthread_mutex_lock(&event->lock);
+    const bool has_time = event->timed && event->recorded, done = event->reached == event->recorded;
+    *at = event->at;
+    pthread_mutex_unlock(&event->lock);
+    return !has_time ? cudaErrorInvalidResourceHandle : done ? cudaSuccess : cudaErrorNotReady;
 }
 
 cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEvent_t end) {
     ENTER(cudaEventElapsedTime);
-    *milliseconds = (float)((end->at - begin->at) * 1e3);
+    double from, to;
+    cudaError_t error = time_of(begin, &from);
+    if (error == cudaSuccess) error = time_of(end, &to);
+    if (error != cudaSuccess) return fake_refuse(error);
+    *milliseconds = (float)((to - from) * 1e3);
     return cudaSuccess;
 }
 
@@ -360,11 +412,17 @@ pb_status pb_cuda_probe(void *stream) {
     return fake.no_code ? pb_error(PB_ERR_INTERNAL, "no kernel image is available") : PB_OK;
 }
 
+const pb_backend *fake_backend_at(int ordinal) {
+    static pb_backend backends[4];
+    pb_backend *backend = &backends[ordinal];
+    *backend = *pb_backend_cpu();
+    backend->name = "cuda on a runtime of the tests";
+    backend->kernels = NULL;
+    backend->device = &pb_cuda_device_calls;
+    backend->ordinal = ordinal;
+    return backend;
+}
+
 const pb_backend *fake_backend(void) {
-    static pb_backend backend;
-    backend = *pb_backend_cpu();
-    backend.name = "cuda on a runtime of the tests";
-    backend.kernels = NULL;
-    backend.device = &pb_cuda_device_calls;
-    return &backend;
+    return fake_backend_at(0);
 }

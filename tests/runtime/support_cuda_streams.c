@@ -65,8 +65,16 @@ struct CUstream_st {
     item *first, **last;
     uint64_t pushed, done;
     uint64_t random;
+    int gpu;
+    uint64_t words;    // waits for words that are not over
     capture *capture;  // or NULL; of one thread alone
+    struct CUstream_st *next;
 };
+
+static struct {
+    pthread_mutex_t lock;
+    cudaStream_t first;
+} all = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static _Thread_local cudaStream_t capturing;  // by this thread
 static _Atomic(bool) has_run[PB_OP_COUNT];    // whose code is loaded
@@ -76,6 +84,34 @@ void fake_driver_pass(void) {
     if (!fake.depth) return;
     pthread_mutex_lock(&driver);
     pthread_mutex_unlock(&driver);
+}
+
+void fake_unload(void) {
+    for (int op = 0; op < PB_OP_COUNT; op++) has_run[op] = false;
+}
+
+static uint64_t sum_over_streams(uint64_t (*of)(const struct CUstream_st *s)) {
+    uint64_t sum = 0;
+    pthread_mutex_lock(&all.lock);
+    for (cudaStream_t s = all.first; s; s = s->next) {
+        pthread_mutex_lock(&s->lock);
+        sum += of(s);
+        pthread_mutex_unlock(&s->lock);
+    }
+    pthread_mutex_unlock(&all.lock);
+    return sum;
+}
+
+static uint64_t entries_of(const struct CUstream_st *s) {
+    return s->pushed - s->done;
+}
+
+static uint64_t words_of(const struct CUstream_st *s) {
+    return s->words;
+}
+
+bool fake_work_under_way(void) {
+    return sum_over_streams(entries_of) > 0;
 }
 
 static cudaError_t make_void(capture *c, cudaError_t error) {
@@ -115,9 +151,15 @@ static void perform(const item *i) {
         if (!dead) memcpy(i->to, i->from, i->bytes);
         break;
     case ITEM_CALL:
+        fake_is_inside = true;
         if (!dead) i->function(i->context);
+        fake_is_inside = false;
         break;
-    case ITEM_CALLBACK: i->callback(NULL, fake_enter("callback"), i->context); break;  // also when all is lost
+    case ITEM_CALLBACK:  // also when all is lost
+        fake_is_inside = true;
+        i->callback(NULL, fake_enter("callback"), i->context);
+        fake_is_inside = false;
+        break;
     case ITEM_KERNEL:
         if (!dead) pb_backend_cpu()->kernels[i->op](i->args);
         break;
@@ -143,9 +185,11 @@ static void *work(void *context) {
         dawdle(&s->random);
         perform(i);
         stop = i->kind == ITEM_STOP;
+        const bool word = i->kind == ITEM_WAIT_VALUE;
         free(i);
         pthread_mutex_lock(&s->lock);
         s->done++;
+        s->words -= word;
         pthread_cond_broadcast(&s->moved);
         pthread_mutex_unlock(&s->lock);
     }
@@ -196,7 +240,10 @@ static cudaError_t capture_item(capture *c, const item *value) {
 
 static cudaError_t push(cudaStream_t s, item value) {
     if (s->capture) return capture_item(s->capture, &value);
-    if (value.kind == ITEM_KERNEL) has_run[value.op] = true;
+    if (value.kind == ITEM_KERNEL && !has_run[value.op]) {
+        if (sum_over_streams(words_of)) fake_break_rule("code was loaded while a stream waited for a word");
+        has_run[value.op] = true;
+    }
     // A full queue is waited for with the driver's lock in hand: the worst that a driver may do.
     const uint64_t depth = fake.depth;
     if (depth) pthread_mutex_lock(&driver);
@@ -206,6 +253,7 @@ static cudaError_t push(cudaStream_t s, item value) {
     *s->last = i;
     s->last = &i->next;
     s->pushed++;
+    s->words += value.kind == ITEM_WAIT_VALUE;
     pthread_cond_broadcast(&s->moved);
     pthread_mutex_unlock(&s->lock);
     if (depth) pthread_mutex_unlock(&driver);
@@ -227,6 +275,11 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags) {
     pthread_cond_init(&s->moved, NULL);
     s->last = &s->first;
     s->random = (uint64_t)(uintptr_t)s;
+    s->gpu = fake_current_gpu();
+    pthread_mutex_lock(&all.lock);
+    s->next = all.first;
+    all.first = s;
+    pthread_mutex_unlock(&all.lock);
     if (pthread_create(&s->thread, NULL, work, s)) abort();
     fake_object_count++;
     *stream = s;
@@ -237,6 +290,11 @@ cudaError_t cudaStreamDestroy(cudaStream_t s) {
     if (s->capture) abort();
     push(s, (item){.kind = ITEM_STOP});
     pthread_join(s->thread, NULL);
+    pthread_mutex_lock(&all.lock);
+    cudaStream_t *at = &all.first;
+    while (*at != s) at = &(*at)->next;
+    *at = s->next;
+    pthread_mutex_unlock(&all.lock);
     pthread_mutex_destroy(&s->lock);
     pthread_cond_destroy(&s->moved);
     free(s);
@@ -253,6 +311,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t s) {
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t s) {
     ENTER(cudaEventRecord);
+    if (event->gpu != s->gpu) return fake_refuse(cudaErrorInvalidResourceHandle);
     if (s->capture) return push(s, (item){.kind = ITEM_RECORD, .event = event});
     event->captured = false;
     pthread_mutex_lock(&event->lock);
@@ -265,6 +324,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t event, unsigned flag
     (void)flags;
     ENTER(cudaStreamWaitEvent);
     if (event->captured) return fake_refuse(cudaErrorStreamCaptureIsolation);
+    if (!fake_recorded(event)) fake_break_rule("a wait for an event that was never recorded");
     return push(s, (item){.kind = ITEM_WAIT, .event = event, .record = fake_recorded(event)});
 }
 
@@ -403,10 +463,38 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t s) {
 
 // --- Kernels: what the device launches, into the same queues ---
 
+// What cuBLASLt's and cuDNN's algorithms are asked for with (ALIGNMENT in cuda_linear.c).
+static bool is_aligned(const pb_tensor *tensors, int count) {
+    for (int i = 0; i < count; i++)
+        if ((uintptr_t)tensors[i].data % 256) return false;
+    return true;
+}
+
+static bool is_a_librarys(pb_opcode op) {
+    switch (op) {
+    case PB_OP_LINEAR:
+    case PB_OP_LINEAR_BWD_DATA:
+    case PB_OP_LINEAR_BWD_WEIGHT:
+    case PB_OP_CONV2D:
+    case PB_OP_CONV2D_BWD_DATA:
+    case PB_OP_CONV2D_BWD_WEIGHT:
+    case PB_OP_ATTENTION:
+    case PB_OP_ATTENTION_BWD: return true;
+    default: return false;
+    }
+}
+
 static pb_status launch(pb_opcode op, const pb_kernel_args *args, void *stream) {
+    cudaStream_t s = stream;
     if (fake.launcher) PB_RETURN_IF(fake.launcher(op, stream));
-    if (!((cudaStream_t)stream)->capture) fake_counted(FAKE_KERNELS, 1);
-    const cudaError_t error = push(stream, (item){.kind = ITEM_KERNEL, .op = op, .args = args});
+    if (!s->capture) fake_counted(FAKE_KERNELS, 1);
+    if (is_a_librarys(op) && (!is_aligned(args->in, PB_MAX_INPUTS) || !is_aligned(args->out, PB_MAX_OUTPUTS) ||
+                              (uintptr_t)args->workspace % 256))
+        fake_break_rule("an operand of a library is not aligned as its algorithm was asked for");
+    if (s->gpu != fake_current_gpu()) fake_refuse(cudaErrorInvalidResourceHandle);
+    // As a launcher does: what a launch returns is the thread's last error, whoever made it.
+    cudaError_t error = cudaGetLastError();
+    if (error == cudaSuccess) error = push(s, (item){.kind = ITEM_KERNEL, .op = op, .args = args});
     return error == cudaSuccess ? PB_OK : pb_error(PB_ERR_INTERNAL, "a kernel did not start: %d", (int)error);
 }
 
