@@ -105,19 +105,25 @@ pb_status pb_fs_copy_tree(const char *from, const char *to) {
     return status;
 }
 
-pb_status pb_fs_require_writable(const char *path, const char *what) {
-    pb_arena *arena = pb_arena_create();
-    if (!arena) return pb_error(PB_ERR_MEMORY, "no memory for a path");
-    pb_status status = PB_OK;
-    const char *place = path;
+pb_status pb_fs_nearest(pb_arena *arena, const char *path, const char **place) {
     struct stat info;
-    while (stat(place, &info)) {
-        if (errno != ENOENT || strcmp(place, "/") == 0 || strcmp(place, ".") == 0)
-            PB_FAIL(PB_ERR_IO, "%s: cannot look at %s: %s", what, place, strerror(errno));
-        place = pb_fs_parent(arena, place);
-        if (!place) PB_FAIL(PB_ERR_MEMORY, "no memory for a path");
+    for (*place = path; stat(*place, &info);) {
+        if (errno != ENOENT || strcmp(*place, "/") == 0 || strcmp(*place, ".") == 0)
+            return pb_fs_error("look at", *place);
+        *place = pb_fs_parent(arena, *place);
+        if (!*place) return pb_error(PB_ERR_MEMORY, "no memory for a path");
     }
-    if (!S_ISDIR(info.st_mode)) PB_FAIL(PB_ERR_IO, "%s: %s cannot be made: %s is no folder", what, path, place);
+    return PB_OK;
+}
+
+pb_status pb_fs_require_writable(const char *path, const char *what) {
+    pb_status status = PB_OK;
+    const char *place;
+    pb_arena *arena = pb_arena_create();
+    if (!arena) PB_FAIL(PB_ERR_MEMORY, "no memory for a path");
+    if ((status = pb_fs_nearest(arena, path, &place)) != PB_OK) PB_TRY(pb_error_context(status, "%s", what));
+    if (pb_fs_kind_of(place) != PB_FS_DIRECTORY)
+        PB_FAIL(PB_ERR_IO, "%s: %s cannot be made: %s is no folder", what, path, place);
     if (access(place, W_OK | X_OK))
         PB_FAIL(PB_ERR_IO, "%s: nothing can be written in %s: %s", what, place, strerror(errno));
 fail:
@@ -125,25 +131,26 @@ fail:
     return status;
 }
 
-pb_status pb_fs_require_space(const char *path, uint64_t bytes, const char *what) {
-    pb_arena *arena = pb_arena_create();
-    if (!arena) return pb_error(PB_ERR_MEMORY, "no memory for a path");
+pb_status pb_fs_free_bytes(const char *path, uint64_t *bytes) {
     pb_status status = PB_OK;
-    const char *place = path;
+    const char *place;
     struct statvfs info;
-    while (statvfs(place, &info)) {
-        if (errno == EINTR) continue;
-        if (errno != ENOENT || strcmp(place, "/") == 0 || strcmp(place, ".") == 0)
-            PB_TRY(pb_fs_error("look at the disk of", path));
-        place = pb_fs_parent(arena, place);
-        if (!place) PB_FAIL(PB_ERR_MEMORY, "no memory for a path");
-    }
-    const uint64_t room = (uint64_t)info.f_bavail * info.f_frsize;
-    if (room < bytes)
-        PB_FAIL(PB_ERR_IO,
-                "the disk of %s has %.1f MB left, but %s needs %.1f MB: free some space, or write to another disk",
-                path, (double)room / 1e6, what, (double)bytes / 1e6);
+    pb_arena *arena = pb_arena_create();
+    if (!arena) PB_FAIL(PB_ERR_MEMORY, "no memory for a path");
+    PB_TRY(pb_fs_nearest(arena, path, &place));
+    while (statvfs(place, &info))
+        if (errno != EINTR) PB_TRY(pb_fs_error("look at the disk of", path));
+    *bytes = (uint64_t)info.f_bavail * info.f_frsize;
 fail:
     pb_arena_destroy(arena);
     return status;
+}
+
+pb_status pb_fs_require_space(const char *path, uint64_t bytes, const char *what) {
+    uint64_t room;
+    PB_RETURN_IF(pb_fs_free_bytes(path, &room));
+    if (room >= bytes) return PB_OK;
+    return pb_error(PB_ERR_IO,
+                    "the disk of %s has %.1f MB left, but %s needs %.1f MB: free some space, or write to another disk",
+                    path, (double)room / 1e6, what, (double)bytes / 1e6);
 }

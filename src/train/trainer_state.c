@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,17 +54,16 @@ static bool is_swap(const pb_trainer *t, const pb_state_values *values) {
     return format == PB_CHECKPOINT_SWAP || (format == PB_CHECKPOINT_AUTO && values->swapped);
 }
 
-// Of an existing directory, or of the nearest parent that exists.
-static bool same_file_system(pb_trainer *t, const char *a, const char *b) {
+// Folders that are there or will be made.
+static pb_status compare_file_systems(pb_trainer *t, const char *a, const char *b, bool *same) {
     struct stat info[2];
-    const char *paths[2] = {a, b};
-    for (int i = 0; i < 2; i++)
-        while (stat(paths[i], &info[i])) {
-            const char *parent = pb_fs_parent(t->arena, paths[i]);
-            if (!parent || !strcmp(parent, paths[i])) return false;
-            paths[i] = parent;
-        }
-    return info[0].st_dev == info[1].st_dev;
+    const char *const paths[2] = {a, b}, *place;
+    for (int i = 0; i < 2; i++) {
+        PB_RETURN_IF(pb_fs_nearest(t->arena, paths[i], &place));
+        if (stat(place, &info[i])) return pb_error(PB_ERR_IO, "cannot look at %s: %s", place, strerror(errno));
+    }
+    *same = info[0].st_dev == info[1].st_dev;
+    return PB_OK;
 }
 
 // One must survive whatever befalls the other, so two are the least that is kept. 0: all.
@@ -88,10 +88,12 @@ static pb_status more_checkpoints(pb_trainer *t, uint64_t *more) {
 static pb_status require_room(pb_trainer *t, const pb_state_values *values) {
     uint64_t more;
     const uint64_t file = t->programs.tier_bytes[PB_TIER_NVME], each = values->swap_bytes + values->memory_bytes;
-    const char *what = "the swap file with one more in each checkpoint";
+    bool same = false;
     PB_RETURN_IF(more_checkpoints(t, &more));
-    if (same_file_system(t, t->programs.nvme, t->config->output_dir))
-        return pb_fs_require_space(t->programs.nvme, file + more * each + values->memory_bytes, what);
+    PB_RETURN_IF(compare_file_systems(t, t->programs.nvme, t->config->output_dir, &same));
+    if (same)
+        return pb_fs_require_space(t->programs.nvme, file + more * each + values->memory_bytes,
+                                   "the swap file with one more in each checkpoint");
     return pb_fs_require_space(t->config->output_dir, (more + 1) * each,
                                "a copy of the swap file in each checkpoint (it lies on another disk)");
 }
