@@ -71,6 +71,8 @@ pb_status pb_fs_write_file(const char *path, const void *data, size_t bytes);
 pb_status pb_fs_copy_file(const char *from, const char *to);
 // Copies a tree of directories and regular files (symbolic links as what they lead to) to a new name.
 pb_status pb_fs_copy_tree(const char *from, const char *to);
+// What such a copy would take; the errors that it would meet in reading.
+pb_status pb_fs_tree_bytes(const char *path, uint64_t *bytes);
 
 // --- Directories ---
 

@@ -81,10 +81,13 @@ pb_status pb_fs_remove(const char *path) {
     return remove_at(AT_FDCWD, path, path);
 }
 
+static pb_status too_deep(const char *path) {
+    return pb_error(PB_ERR_IO, "%s: directories are nested more than %d deep", path, TREE_DEPTH);
+}
+
 static pb_status copy_level(pb_arena *arena, const char *from, const char *to, int depth) {
     if (pb_fs_kind_of(from) != PB_FS_DIRECTORY) return pb_fs_copy_file(from, to);
-    if (depth == TREE_DEPTH)
-        return pb_error(PB_ERR_IO, "%s: directories are nested more than %d deep", from, TREE_DEPTH);
+    if (depth == TREE_DEPTH) return too_deep(from);
     if (mkdir(to, 0755)) return pb_fs_error("make the directory", to);
     const char **names;
     size_t count;
@@ -101,6 +104,36 @@ pb_status pb_fs_copy_tree(const char *from, const char *to) {
     pb_arena *arena = pb_arena_create();
     if (!arena) return pb_error(PB_ERR_MEMORY, "no memory to copy %s", from);
     const pb_status status = copy_level(arena, from, to, 0);
+    pb_arena_destroy(arena);
+    return status;
+}
+
+static pb_status add_level(pb_arena *arena, const char *from, int depth, uint64_t *bytes) {
+    if (pb_fs_kind_of(from) != PB_FS_DIRECTORY) {
+        int fd;
+        uint64_t size;
+        PB_RETURN_IF(pb_fs_open_read(from, &fd, &size));
+        close(fd);
+        *bytes += size;
+        return PB_OK;
+    }
+    if (depth == TREE_DEPTH) return too_deep(from);
+    const char **names;
+    size_t count;
+    PB_RETURN_IF(pb_fs_list(arena, from, &names, &count));
+    for (size_t i = 0; i < count; i++) {
+        const char *source = pb_fs_join(arena, from, names[i]);
+        if (!source) return pb_error(PB_ERR_MEMORY, "no memory to look at %s", from);
+        PB_RETURN_IF(add_level(arena, source, depth + 1, bytes));
+    }
+    return PB_OK;
+}
+
+pb_status pb_fs_tree_bytes(const char *path, uint64_t *bytes) {
+    pb_arena *arena = pb_arena_create();
+    if (!arena) return pb_error(PB_ERR_MEMORY, "no memory to look at %s", path);
+    *bytes = 0;
+    const pb_status status = add_level(arena, path, 0, bytes);
     pb_arena_destroy(arena);
     return status;
 }

@@ -348,6 +348,16 @@ static pb_status loop(pb_trainer *t) {
     return PB_OK;
 }
 
+// The result could not be written: what was trained goes into a checkpoint, where that is possible. Returns `status`.
+static pb_status keep_trained(pb_trainer *t, pb_status status) {
+    const char *why = pb_arena_string(t->arena, pb_error_message());
+    if (t->saved_step != t->step && pb_state_save(t) != PB_OK) return pb_error(status, "%s", why ? why : "no memory");
+    return pb_error(status,
+                    "%s; what was trained is in %s/checkpoint-%lld: with resume_from_checkpoint: latest the same "
+                    "command writes the result from it",
+                    why ? why : "no memory", t->config->output_dir, (long long)t->step);
+}
+
 static pb_status run(pb_trainer *t, const char *checkpoint) {
     const char *folder = t->config->output_dir;
     PB_RETURN_IF(prepare(t, checkpoint));
@@ -361,9 +371,10 @@ static pb_status run(pb_trainer *t, const char *checkpoint) {
     PB_RETURN_IF(pb_metrics_sync(t->metrics));
     PB_RETURN_IF(pb_record_finish(t));
     if (t->measuring) return pb_record_timeline(t);
-    PB_RETURN_IF(pb_output_write_model(t));
+    pb_status status = pb_output_write_model(t);
+    if (status != PB_OK) return keep_trained(t, status);
     PB_RETURN_IF(pb_output_write_run(t, true));
-    const pb_status status = pb_record_timeline(t);
+    status = pb_record_timeline(t);
     if (status != PB_OK) return pb_error_context(status, "%s is the fine-tuned pipeline, but its timeline", folder);
     pb_progress_note(&t->progress, "done: %s is the fine-tuned pipeline", folder);
     return PB_OK;
@@ -375,7 +386,7 @@ static pb_status train_into(pb_trainer *t) {
     pb_beginning begins;
     PB_RETURN_IF(pb_output_open(t));
     PB_RETURN_IF(pb_checkpoint_prune(t->config->output_dir, 0));
-    PB_RETURN_IF(pb_trainer_begin(t, &begins));
+    PB_RETURN_IF(pb_trainer_begin(t, true, &begins));
     if (begins.nothing) {
         pb_progress_note(&t->progress, "%s: this run has done its %lld steps; nothing is left to do",
                          t->config->output_dir, (long long)begins.step);
@@ -419,6 +430,7 @@ static pb_status train(pb_config *config, bool check, pb_train_report *report) {
     PB_TRY(check ? pb_trainer_look(&t) : train_into(&t));
 fail:
     pb_progress_end(&t.progress);
+    if (status != PB_OK && t.arena) status = pb_output_withdraw(&t, status);
     deinit(&t);
     return status;
 }

@@ -15,11 +15,14 @@
 static pb_status take_lock(pb_trainer *t, const char *path, int create) {
     t->lock = open(path, O_RDWR | create | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (t->lock < 0) return pb_error(PB_ERR_IO, "cannot open the lock %s: %s", path, strerror(errno));
+    struct stat ours, there;
     // The system lets go of it when the process ends, however it ends, so a stale one cannot be left.
-    if (!flock(t->lock, LOCK_EX | LOCK_NB)) return PB_OK;
-    const int reason = errno;
-    close(t->lock);
-    t->lock = -1;
+    const int reason = flock(t->lock, LOCK_EX | LOCK_NB) ? errno : 0;
+    const bool gone = fstat(t->lock, &ours) || lstat(path, &there) || ours.st_ino != there.st_ino;
+    if (!reason && !gone) return PB_OK;
+    pb_output_close(t);
+    if (!reason)  // whoever had it was refused just now, and has removed it: a third one may have a new one
+        return pb_error(PB_ERR_IO, "%s has just been removed by another pagebooth; try again", path);
     if (reason != EWOULDBLOCK) return pb_error(PB_ERR_IO, "cannot lock %s: %s", path, strerror(reason));
     return pb_error(PB_ERR_IO, "another pagebooth is training into %s; wait for it or choose another output_dir",
                     t->config->output_dir);
@@ -65,8 +68,27 @@ pb_status pb_output_open(pb_trainer *t) {
     const char *folder = t->config->output_dir, *path = pb_fs_join(t->arena, folder, ".lock");
     if (!path) return pb_error(PB_ERR_MEMORY, "no memory to open %s", folder);
     PB_RETURN_IF(judge_folder(t));
+    PB_RETURN_IF(pb_fs_nearest(t->arena, folder, &t->output_before));
     PB_RETURN_IF(pb_fs_make_directories(folder));
     return take_lock(t, path, O_CREAT);
+}
+
+// Only an empty folder can be removed, so that nothing is lost whatever has happened meanwhile.
+static void remove_made(pb_trainer *t) {
+    const char **names, *folder = t->config->output_dir;
+    size_t count;
+    if (pb_fs_list(t->arena, folder, &names, &count) != PB_OK || count != 1 || strcmp(names[0], ".lock")) return;
+    const char *lock = pb_fs_join(t->arena, folder, names[0]);
+    if (!lock || unlink(lock)) return;
+    for (const char *at = folder; at && strcmp(at, t->output_before); at = pb_fs_parent(t->arena, at))
+        if (rmdir(at)) return;
+}
+
+pb_status pb_output_withdraw(pb_trainer *t, pb_status status) {
+    const char *message = pb_arena_string(t->arena, pb_error_message());
+    if (t->lock < 0 || !message) return status;
+    remove_made(t);
+    return pb_error(status, "%s", message);
 }
 
 pb_status pb_output_look(pb_trainer *t) {
@@ -200,17 +222,39 @@ fail:
 
 static const pb_part parts[] = {PB_PART_UNET, PB_PART_TEXT_ENCODER, PB_PART_VAE};
 
-pb_status pb_output_require_room(const pb_trainer *t, uint64_t *bytes) {
+// The trained module of each part, NULL where it is frozen; whose weights are written anew: what was not trained is
+// copied as it is, unless everything is to have one precision.
+static void find_replaced(pb_trainer *t, const pb_module *trained[PB_PART_COUNT], bool replaced[PB_PART_COUNT]) {
+    const pb_step_graph *step = pb_programs_any(&t->programs)->step;
+    for (int part = 0; part < PB_PART_COUNT; part++) {
+        trained[part] = part == PB_PART_UNET ? step->unet : part == PB_PART_TEXT_ENCODER ? step->clip : NULL;
+        replaced[part] =
+            trained[part] || (pb_part_weights_stem((pb_part)part) && t->config->save_precision != PB_PRECISION_SOURCE);
+    }
+}
+
+static pb_status written_bytes(const pb_trainer *t, pb_part part, uint64_t *bytes) {
+    pb_weights *weights;
     *bytes = 0;
+    PB_RETURN_IF(pb_model_dir_weights(t->model, part, t->config->variant, &weights));
+    for (size_t k = 0; k < weights->count; k++) {
+        const pb_safetensors_entry *e = weights->items[k].entry;
+        const pb_dtype dtype = target_dtype(t, e);
+        *bytes += dtype == e->dtype ? e->bytes : e->elements * pb_dtype_size(dtype);
+    }
+    pb_weights_close(weights);
+    return PB_OK;
+}
+
+pb_status pb_output_require_room(pb_trainer *t, uint64_t *bytes) {
+    const pb_module *trained[PB_PART_COUNT];
+    bool replaced[PB_PART_COUNT];
+    find_replaced(t, trained, replaced);
+    PB_RETURN_IF(pb_model_copied_bytes(t->model, replaced, bytes));
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        pb_weights *weights;
-        PB_RETURN_IF(pb_model_dir_weights(t->model, parts[i], t->config->variant, &weights));
-        for (size_t k = 0; k < weights->count; k++) {
-            const pb_safetensors_entry *e = weights->items[k].entry;
-            const pb_dtype dtype = target_dtype(t, e);
-            *bytes += dtype == e->dtype ? e->bytes : e->elements * pb_dtype_size(dtype);
-        }
-        pb_weights_close(weights);
+        uint64_t written;
+        PB_RETURN_IF(written_bytes(t, parts[i], &written));  // of those that are copied, whether they are whole
+        if (replaced[parts[i]]) *bytes += written;
     }
     return pb_fs_require_space(t->config->output_dir, *bytes, "the finished pipeline");
 }
@@ -219,11 +263,9 @@ pb_status pb_output_write_model(pb_trainer *t) {
     pb_status status = PB_OK;
     pb_model_writer *writer = NULL;
     pb_pass_program *p = pb_programs_any(&t->programs);
-    const pb_module *trained[PB_PART_COUNT] = {[PB_PART_UNET] = p->step->unet, [PB_PART_TEXT_ENCODER] = p->step->clip};
-    bool replaced[PB_PART_COUNT] = {false};
-    // What was not trained is copied as it is, unless everything is to have one precision.
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-        replaced[parts[i]] = trained[parts[i]] || t->config->save_precision != PB_PRECISION_SOURCE;
+    const pb_module *trained[PB_PART_COUNT];
+    bool replaced[PB_PART_COUNT];
+    find_replaced(t, trained, replaced);
     PB_TRY(pb_model_writer_begin(t->model, t->config->output_dir, replaced, &writer));
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         if (!replaced[parts[i]]) continue;

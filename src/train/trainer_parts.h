@@ -263,20 +263,22 @@ typedef struct pb_trainer {
     int32_t *ids[PB_PROMPTS];   // (T); NULL where the run has no such prompt
     void *context[PB_PROMPTS];  // (T,D) in the compute type, where the text encoder is frozen
     pb_validation validation;
-    int64_t run;              // when this run began: tells its checkpoints from an earlier run's
-    int64_t step, max_steps;  // optimizer steps done; to do
-    int64_t rounding_seed;    // of stochastic rounding: the seed that the run began with
-    int lock;                 // descriptor of output_dir's lock
+    int64_t run;                // when this run began: tells its checkpoints from an earlier run's
+    int64_t step, max_steps;    // optimizer steps done; to do
+    int64_t rounding_seed;      // of stochastic rounding: the seed that the run began with
+    int lock;                   // descriptor of output_dir's lock
+    const char *output_before;  // output_dir, or the folder above it that was there before this run made it
+    int64_t saved_step;         // of the newest checkpoint of this run; 0 before
 } pb_trainer;
 
 // --- One batch (trainer_batch.c) ---
 pb_status pb_batch_buffers_init(pb_trainer *t);
-// Forward and backward of a batch, and, where it closes a step, the update with `lr`. *loss: instance plus weighted
-// class. control[PB_CONTROL_COUNT] is written when the batch closes a step.
 // Makes the update that is due, if one is: weights and state are then those after the last step.
 pb_status pb_trainer_flush(pb_trainer *t);
 // Writes what steers it into a program that begins with it: the update that is due, which is then due no more, or none.
 pb_status pb_trainer_upload_due(pb_trainer *t, const pb_pass_program *p);
+// Forward and backward of a batch, and, where it closes a step, the update with `lr`. *loss: instance plus weighted
+// class. control[PB_CONTROL_COUNT] is written when the batch closes a step.
 pb_status pb_trainer_batch(pb_trainer *t, const pb_draws_batch *batch, double lr, double *loss, float *control);
 
 // --- Predicted against actual (trainer_report.c) ---
@@ -312,13 +314,18 @@ pb_status pb_output_open(pb_trainer *t);
 // The same with nothing made or written: whether it could be.
 pb_status pb_output_look(pb_trainer *t);
 void pb_output_close(pb_trainer *t);
+// Of a run that has failed: where it has left nothing but its lock, that goes, and with it what it has made of the
+// folder's path. Returns `status`, with
+// the message that it has.
+pb_status pb_output_withdraw(pb_trainer *t, pb_status status);
 // run.json: which run the folder's files are of, and whether it came to its end.
 pb_status pb_output_read_run(pb_trainer *t, int64_t *run, int64_t *finished_steps);
 pb_status pb_output_write_run(pb_trainer *t, bool finished);
 // config.yaml: the configuration that was run.
 pb_status pb_output_write_config(pb_trainer *t, const char *path);
-// The trained pipeline, and, before anything is made, whether there is room for its *bytes.
-pb_status pb_output_require_room(const pb_trainer *t, uint64_t *bytes);
+// Before anything is made: whether all that the trained pipeline takes over from the model can be read, and whether
+// there is room for its *bytes.
+pb_status pb_output_require_room(pb_trainer *t, uint64_t *bytes);
 pb_status pb_output_write_model(pb_trainer *t);
 
 // --- Checkpoints (trainer_state.c) ---
@@ -326,8 +333,9 @@ pb_status pb_output_write_model(pb_trainer *t);
 pb_status pb_state_require_room(pb_trainer *t);
 // Flushes an update that is due first.
 pb_status pb_state_save(pb_trainer *t);
-// What resume_from_checkpoint asks for: *path is NULL where the run is to start afresh.
-pb_status pb_state_find(pb_trainer *t, const char **path);
+// What resume_from_checkpoint asks for: *path is NULL where the run is to start afresh. `thorough`:
+// verified, else looked at (train/checkpoint.h). PB_ERR_FORMAT where there are checkpoints and none of them is whole.
+pb_status pb_state_find(pb_trainer *t, bool thorough, const char **path);
 // Before anything is made that takes time, and again when it is loaded: PB_ERR_USAGE where the checkpoint is of another
 // kind of run. *step: the step that it is of.
 pb_status pb_state_compare(pb_trainer *t, const char *checkpoint, int64_t *step);
@@ -336,14 +344,15 @@ pb_status pb_state_load(pb_trainer *t, const char *path);
 
 // --- Before the first step (trainer_begin.c) ---
 // What this run does in its output_dir: *nothing where it has been done; *checkpoint to go on from, or NULL. Writes
-// nothing. Refuses what could not be written later on: no room, no permission.
+// nothing. Refuses what could not be written later on: no room, no permission. `thorough`: the checkpoint's large files
+// are read and compared with their hashes.
 typedef struct pb_beginning {
     bool nothing;
     const char *checkpoint;
     int64_t earlier, step;  // the last run there, 0 for none; the checkpoint's step
     size_t checkpoints;     // that are there
 } pb_beginning;
-pb_status pb_trainer_begin(pb_trainer *t, pb_beginning *beginning);
+pb_status pb_trainer_begin(pb_trainer *t, bool thorough, pb_beginning *beginning);
 // Of `--check`, to stdout: that, with nothing made; whether every picture can be read, and the weights of the trained
 // parts are those of their configurations.
 pb_status pb_trainer_look(pb_trainer *t);
