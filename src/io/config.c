@@ -169,7 +169,7 @@ static pb_status set_int(const source *from, const pb_config_key *key, const pb_
 
 static pb_status set_real(const source *from, const pb_config_key *key, const pb_yaml *node, double *value) {
     if (!pb_yaml_double(node, value) || *value < key->low || *value > key->high)
-        return fail(from, "`%s` must be a number from %g to %g, not `%.60s`%s", key->key, key->low, key->high,
+        return fail(from, "`%s` must be a number from %.10g to %.10g, not `%.60s`%s", key->key, key->low, key->high,
                     node->text, quotes(node));
     return PB_OK;
 }

@@ -118,17 +118,22 @@ static bool is_small_file(const char *path, const char *name) {
 static pb_status copy_pipeline(copying *c, const pb_model_dir *model, const bool replaced[PB_PART_COUNT]) {
     const char **names;
     size_t count;
+    bool seen[PB_PART_COUNT] = {false};
     PB_RETURN_IF(pb_fs_list(c->arena, model->path, &names, &count));
     for (size_t i = 0; i < count; i++) {
         const char *from = pb_fs_join(c->arena, model->path, names[i]);
         if (!from) return no_memory();
         const int part = known_part(names[i]);
+        if (part >= 0) seen[part] = true;
         const pb_fs_kind kind = pb_fs_kind_of(from);
         if (kind == PB_FS_DIRECTORY && is_part(model, names[i]))
             PB_RETURN_IF(copy_part(c, from, names[i], part >= 0 && replaced[part]));
         else if (kind == PB_FS_FILE && is_small_file(from, names[i]))
             PB_RETURN_IF(copy_or_look(c, from, c->to, names[i]));
     }
+    for (int part = 0; part < PB_PART_COUNT; part++)
+        if (model->parts[part].present && !seen[part])
+            return pb_error(PB_ERR_IO, "%s is gone: it was there when the model was opened", model->parts[part].path);
     return PB_OK;
 }
 

@@ -37,8 +37,10 @@ static pb_status tokenize(pb_trainer *t) {
     pb_status status = PB_OK;
     pb_tokenizer *tokenizer = NULL;
     if (!c->tokenizer_name) PB_TRY(pb_model_dir_require(t->model, PB_PART_TOKENIZER));
-    PB_TRY(pb_tokenizer_create(c->tokenizer_name ? c->tokenizer_name : t->model->parts[PB_PART_TOKENIZER].path,
-                               &tokenizer));
+    status = pb_tokenizer_create(c->tokenizer_name ? c->tokenizer_name : t->model->parts[PB_PART_TOKENIZER].path,
+                                 &tokenizer);
+    if (status != PB_OK && c->tokenizer_name) pb_error_context(status, "tokenizer_name");
+    PB_TRY(status);
     if (pb_tokenizer_size(tokenizer) > t->architecture.clip.vocabulary)
         PB_FAIL(PB_ERR_FORMAT,
                 "the tokenizer has %d ids, and the text encoder's vocab_size is %d: they are not of one model",
@@ -285,6 +287,15 @@ static pb_status after_overflow(pb_trainer *t) {
     return PB_OK;
 }
 
+static pb_status not_finite(const pb_trainer *t, double loss) {
+    return pb_error(PB_ERR_NUMERIC,
+                    "step %lld: the loss or its gradients are not finite (loss %g); the run is stopped%s; %s",
+                    (long long)t->step + 1, loss, t->saved_step ? ", and the last checkpoint is kept" : "",
+                    t->step ? "a smaller learning_rate may help"
+                            : "nothing was learned before it: weights of the model are damaged, or too large for "
+                              "mixed_precision");
+}
+
 static void after_good_step(pb_trainer *t) {
     t->step++;
     if (!t->loss_scale.dynamic || ++t->loss_scale.good_steps < GROWTH_INTERVAL) return;
@@ -313,11 +324,7 @@ static pb_status run_step(pb_trainer *t) {
     line.grad_norm = (double)control[PB_CONTROL_NORM];
     line.loss_scale = t->loss_scale.dynamic ? t->loss_scale.scale : 0;
     if (control[PB_CONTROL_SKIP] != 0 && t->loss_scale.dynamic) return after_overflow(t);
-    if (control[PB_CONTROL_SKIP] != 0 || !isfinite(line.loss))
-        return pb_error(PB_ERR_NUMERIC,
-                        "step %lld: the loss or its gradients are not finite (loss %g); the run is stopped, and "
-                        "the last checkpoint is kept; a smaller learning_rate may help",
-                        (long long)line.step, line.loss);
+    if (control[PB_CONTROL_SKIP] != 0 || !isfinite(line.loss)) return not_finite(t, line.loss);
     after_good_step(t);
     line.seconds = pb_seconds_now() - begun;
     PB_RETURN_IF(pb_metrics_write(t->metrics, &line));

@@ -8,6 +8,8 @@ pb_status pb_training_data_list(pb_arena *arena, const pb_config *config, pb_tra
     data->resolution = (int32_t)config->resolution;
     data->center_crop = config->center_crop;
     pb_picture_set *instances = &data->set[PB_SIDE_INSTANCE], *classes = &data->set[PB_SIDE_CLASS];
+    if (pb_fs_kind_of(config->instance_data_dir) == PB_FS_NONE)
+        return pb_error(PB_ERR_IO, "instance_data_dir: there is no folder %s", config->instance_data_dir);
     PB_RETURN_IF(pb_picture_set_list(arena, config->instance_data_dir, 0, config->strict_images, instances));
     if (!instances->count)
         return pb_error(PB_ERR_FORMAT, "instance_data_dir: there is no JPEG or PNG picture in %s%s", instances->folder,

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/safetensors_dtype.h"
 #include "quant/codecs.h"
 #include "train/optimizer_state.h"
 
@@ -27,6 +28,12 @@ static pb_status check_param(const pb_param *param, const pb_weights *weights) {
     if (!weight)
         return pb_error(PB_ERR_FORMAT, "%s: the tensor %s is missing; config.json and weights are not of one model",
                         weights->path, param->name);
+    if (!pb_safetensors_is_float(weight->entry->dtype))
+        return pb_error(
+            PB_ERR_UNSUPPORTED,
+            "%s: the tensor %s is %s, and weights are read in F32, F16, BF16 and F64; convert the model once, "
+            "in Python: from_pretrained(OLD, torch_dtype=torch.float16).save_pretrained(NEW)",
+            weight->file->path, weight->entry->name, weight->entry->dtype_name);
     const pb_shape shape = param->file_shape;
     if (pb_weight_has_shape(weight, shape.rank, shape.dim)) return PB_OK;
     char expected[96] = "", actual[160] = "";
