@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "plan/timeline.h"
 #include "train/trainer_parts.h"
 
