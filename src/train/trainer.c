@@ -195,12 +195,11 @@ static pb_status make_draws(pb_trainer *t, const pb_rng *rng) {
 
 static pb_status load_weights(pb_trainer *t, const char *checkpoint) {
     pb_pass_program *p = pb_programs_any(&t->programs);
-    const pb_module *const modules[] = {p->step->unet, p->step->clip};
-    static const pb_part parts[] = {PB_PART_UNET, PB_PART_TEXT_ENCODER};
-    for (int i = 0; i < 2; i++) {
-        if (!modules[i]) continue;
-        PB_RETURN_IF(pb_model_dir_weights(t->model, parts[i], t->config->variant, &t->sources[parts[i]]));
-        if (!checkpoint) PB_RETURN_IF(pb_weights_load(modules[i], t->sources[parts[i]], p->executor));
+    for (pb_part part = 0; part < PB_PART_COUNT; part++) {
+        const pb_module *module = pb_step_graph_trained(p->step, part);
+        if (!module) continue;
+        PB_RETURN_IF(pb_model_dir_weights(t->model, part, t->config->variant, &t->sources[part]));
+        if (!checkpoint) PB_RETURN_IF(pb_weights_load(module, t->sources[part], p->executor));
     }
     if (!checkpoint) return PB_OK;
     PB_RETURN_IF(pb_state_load(t, checkpoint));

@@ -71,13 +71,12 @@ static pb_status try_pictures(const pb_trainer *t) {
 pb_status pb_trainer_look(pb_trainer *t) {
     pb_beginning begins;
     const pb_step_graph *step = pb_programs_any(&t->programs)->step;
-    const pb_module *const modules[] = {step->unet, step->clip};
-    static const pb_part parts[] = {PB_PART_UNET, PB_PART_TEXT_ENCODER};
     PB_RETURN_IF(try_pictures(t));
-    for (int i = 0; i < 2; i++) {
-        if (!modules[i]) continue;
-        PB_RETURN_IF(pb_model_dir_weights(t->model, parts[i], t->config->variant, &t->sources[parts[i]]));
-        PB_RETURN_IF(pb_weights_check(modules[i], t->sources[parts[i]]));
+    for (pb_part part = 0; part < PB_PART_COUNT; part++) {
+        const pb_module *module = pb_step_graph_trained(step, part);
+        if (!module) continue;
+        PB_RETURN_IF(pb_model_dir_weights(t->model, part, t->config->variant, &t->sources[part]));
+        PB_RETURN_IF(pb_weights_check(module, t->sources[part]));
     }
     PB_RETURN_IF(pb_output_look(t));
     PB_RETURN_IF(pb_trainer_begin(t, false, &begins));
