@@ -64,16 +64,10 @@ pb_status pb_step_plan_create(const pb_config *config, const pb_step_request *re
                               pb_step_plan *plan) {
     pb_status status = PB_OK;
     const double begun = pb_seconds_now();
-    const int64_t sides = config->with_prior_preservation ? 2 : 1;
     *plan =
         (pb_step_plan){.programs = calloc(1, sizeof *plan->programs), .batching = calloc(1, sizeof *plan->batching)};
     if (!plan->programs || !plan->batching) PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
-    *plan->batching = (pb_batching){.length = config->train_batch_size * config->gradient_accumulation_steps,
-                                    .batch = config->train_batch_size,
-                                    .sides = sides,
-                                    .accumulation = config->gradient_accumulation_steps,
-                                    .pass_images = config->memory.micro_batch ? config->memory.micro_batch
-                                                                              : config->train_batch_size * sides};
+    *plan->batching = pb_batching_of(config, config->train_batch_size * config->gradient_accumulation_steps);
     PB_TRY(pb_programs_compile(request, plan->batching, limits, plan->programs));
     plan->deferred = plan->programs->deferred;
     sum_up(plan);

@@ -93,28 +93,27 @@ static int64_t larger(int64_t a, int64_t b) {
     return a > b ? a : b;
 }
 
+static pb_status make_schedule(const pb_config *c, int64_t steps, pb_lr_schedule *schedule) {
+    *schedule = (pb_lr_schedule){.base = c->learning_rate,
+                                 .warmup = c->lr_warmup_steps,
+                                 .total = steps,
+                                 .cycles = (double)c->lr_num_cycles,
+                                 .power = c->lr_power};
+    if (c->scale_lr) schedule->base *= (double)(c->gradient_accumulation_steps * c->train_batch_size);
+    PB_RETURN_IF(pb_lr_kind_parse(c->lr_scheduler, &schedule->kind));
+    return pb_lr_schedule_check(schedule);
+}
+
 static pb_status plan(pb_trainer *t) {
     const pb_config *c = t->config;
     PB_RETURN_IF(pb_training_data_list(t->arena, c, &t->data));
     PB_RETURN_IF(pb_architecture_step(&t->architecture, c, &t->request));
     t->request.tokens = t->tokens;
-    const int64_t sides = c->with_prior_preservation ? 2 : 1;
-    t->batching = (pb_batching){
-        .length = larger(t->data.set[PB_SIDE_INSTANCE].count, c->with_prior_preservation ? c->num_class_images : 0),
-        .batch = c->train_batch_size,
-        .sides = sides,
-        .accumulation = c->gradient_accumulation_steps,
-        .pass_images = c->memory.micro_batch ? c->memory.micro_batch : c->train_batch_size * sides};
-    const int64_t steps = pb_batching_steps(&t->batching);
-    t->max_steps = c->max_train_steps.set ? c->max_train_steps.value : c->num_train_epochs * steps;
-    PB_RETURN_IF(pb_lr_kind_parse(c->lr_scheduler, &t->schedule.kind));
-    t->schedule.base = c->learning_rate;
-    if (c->scale_lr) t->schedule.base *= (double)(c->gradient_accumulation_steps * c->train_batch_size);
-    t->schedule.warmup = c->lr_warmup_steps;
-    t->schedule.total = t->max_steps;
-    t->schedule.cycles = (double)c->lr_num_cycles;
-    t->schedule.power = c->lr_power;
-    PB_RETURN_IF(pb_lr_schedule_check(&t->schedule));
+    const int64_t classes = c->with_prior_preservation ? c->num_class_images : 0;
+    t->batching = pb_batching_of(c, larger(t->data.set[PB_SIDE_INSTANCE].count, classes));
+    const int64_t epoch = pb_batching_steps(&t->batching);
+    t->max_steps = c->max_train_steps.set ? c->max_train_steps.value : c->num_train_epochs * epoch;
+    PB_RETURN_IF(make_schedule(c, t->max_steps, &t->schedule));
     t->loss_scale = t->request.compute == PB_F16 ? (pb_loss_scale){.scale = first_scale, .dynamic = true}
                                                  : (pb_loss_scale){.scale = 1};
     PB_RETURN_IF(pb_memory_limits_find(t->arena, c, NULL, &t->limits));
@@ -333,6 +332,17 @@ static pb_status run_step(pb_trainer *t) {
     return PB_OK;
 }
 
+// A signal asked for it, between two steps.
+static pb_status stop(pb_trainer *t) {
+    if (t->measuring) return pb_error(PB_ERR_INTERRUPTED, "interrupted");
+    if (!t->step) return pb_error(PB_ERR_INTERRUPTED, "interrupted before the first step was done");
+    if (t->saved_step != t->step) PB_RETURN_IF(pb_state_save(t));
+    return pb_error(PB_ERR_INTERRUPTED,
+                    "interrupted: step %lld of %lld is in %s/checkpoint-%lld; go on with --set "
+                    "resume_from_checkpoint=latest",
+                    (long long)t->step, (long long)t->max_steps, t->config->output_dir, (long long)t->step);
+}
+
 static pb_status loop(pb_trainer *t) {
     pb_progress_begin(&t->progress, t->step, t->max_steps);
     while (t->step < t->max_steps) {
@@ -341,15 +351,7 @@ static pb_status loop(pb_trainer *t) {
         const bool due = !t->measuring && t->step > before && t->step % t->config->checkpointing_steps == 0;
         if (due) PB_RETURN_IF(pb_state_save(t));
         if (t->step > before) PB_RETURN_IF(pb_validation_run(t));
-        const bool stop = pb_signals_caught() != 0;
-        if (t->measuring && stop) return pb_error(PB_ERR_INTERRUPTED, "interrupted");
-        if (stop && !due && t->step > 0 && t->step < t->max_steps) PB_RETURN_IF(pb_state_save(t));
-        if (stop && !t->step) return pb_error(PB_ERR_INTERRUPTED, "interrupted before the first step was done");
-        if (stop && t->step < t->max_steps)
-            return pb_error(PB_ERR_INTERRUPTED,
-                            "interrupted: step %lld of %lld is in %s/checkpoint-%lld; go on with --set "
-                            "resume_from_checkpoint=latest",
-                            (long long)t->step, (long long)t->max_steps, t->config->output_dir, (long long)t->step);
+        if (pb_signals_caught() && t->step < t->max_steps) return stop(t);
     }
     pb_progress_end(&t->progress);
     return PB_OK;

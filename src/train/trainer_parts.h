@@ -36,6 +36,8 @@ typedef struct pb_batching {
     int64_t pass_images;
 } pb_batching;
 
+// Of a data set of `length` items.
+pb_batching pb_batching_of(const pb_config *config, int64_t length);
 int64_t pb_batching_batches(const pb_batching *b);                // of an epoch
 int64_t pb_batching_steps(const pb_batching *b);                  // optimizer steps of an epoch
 int64_t pb_batching_images(const pb_batching *b, int64_t batch);  // pictures of a batch of the epoch
