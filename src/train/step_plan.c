@@ -104,10 +104,6 @@ void pb_step_plan_homes(const pb_step_plan *plan, uint64_t bytes[PB_TIER_COUNT][
 }
 
 static pb_status add_moves(const pb_pass_program *p, uint64_t bytes[PB_LINK_COUNT][PB_CLASS_COUNT]) {
-    static const int links[PB_LANE_COUNT] = {[PB_LANE_UPLOAD] = PB_LINK_UPLOAD,
-                                             [PB_LANE_DOWNLOAD] = PB_LINK_DOWNLOAD,
-                                             [PB_LANE_READ] = PB_LINK_NVME_READ,
-                                             [PB_LANE_WRITE] = PB_LINK_NVME_WRITE};
     pb_timeline *timeline = NULL;
     pb_insn_times *times = calloc((size_t)p->program->insn_count + 1, sizeof *times);
     if (!times) return pb_error(PB_ERR_MEMORY, "no memory for a plan");
@@ -116,7 +112,8 @@ static pb_status add_moves(const pb_pass_program *p, uint64_t bytes[PB_LINK_COUN
         const pb_insn *insn = &p->program->insns[i];
         if (insn->kind != PB_INSN_FETCH && insn->kind != PB_INSN_EVICT) continue;
         const pb_vid v = timeline->moved[i];
-        bytes[links[insn->lane]][v == PB_NONE ? PB_CLASS_WORKSPACE : p->step->graph->values[v].class_] += insn->bytes;
+        bytes[pb_link_of(insn->lane)][v == PB_NONE ? PB_CLASS_WORKSPACE : p->step->graph->values[v].class_] +=
+            insn->bytes;
     }
     pb_timeline_destroy(timeline);
     free(times);

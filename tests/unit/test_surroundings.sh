@@ -153,7 +153,7 @@ cp -r model damaged
 size=$(stat -c %s damaged/unet/diffusion_pytorch_model.safetensors)
 printf '\0\0\300\177' | dd of=damaged/unet/diffusion_pytorch_model.safetensors bs=1 seek=$((size - 4)) conv=notrunc status=none
 says 1 "damaged: its pictures in F32 are not finite" "$program" generate damaged --prompt x --steps 1 -o pictures
-[ -z "$(find pictures -type f 2>/dev/null)" ] || fail "pictures of a damaged model were written"
+[ ! -e pictures ] || fail "pictures of a damaged model were written"
 
 # What stands in the place of weights, and what the result could not take over, is said before anything is made.
 refuses() { # WORD MODEL: neither looked at nor trained, and nothing left
