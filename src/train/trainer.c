@@ -167,16 +167,20 @@ static void name_skipped(pb_trainer *t) {
 
 static pb_status encode_prompts(pb_trainer *t) {
     uint64_t device_bytes = 0;
+    int count = 0;
     if (t->request.clip) return PB_OK;  // trained: the step itself runs it
-    const size_t bytes = (size_t)t->tokens * (size_t)t->architecture.clip.hidden * pb_dtype_size(t->request.compute);
+    const size_t tokens = (size_t)t->tokens;
+    const size_t bytes = tokens * (size_t)t->architecture.clip.hidden * pb_dtype_size(t->request.compute);
+    int32_t *ids = pb_arena_array(t->arena, PB_PROMPTS * tokens, sizeof *ids);
+    char *hidden = pb_arena_array(t->arena, PB_PROMPTS, bytes);
+    if (!ids || !hidden) return pb_error(PB_ERR_MEMORY, "no memory for the prompts");
     for (int i = 0; i < PB_PROMPTS; i++) {
         if (!t->ids[i]) continue;
-        t->context[i] = pb_arena_alloc(t->arena, bytes);
-        if (!t->context[i]) return pb_error(PB_ERR_MEMORY, "no memory for the prompts");
-        PB_RETURN_IF(pb_encode_prompts(t->limits.backend, t->model, &t->architecture.clip, t->config->variant,
-                                       t->request.compute, t->config->frozen_weights, t->ids[i], 1, t->tokens,
-                                       t->context[i], &device_bytes));
+        memcpy(ids + (size_t)count * tokens, t->ids[i], tokens * sizeof *ids);
+        t->context[i] = hidden + (size_t)count++ * bytes;
     }
+    const pb_encoding encoding = pb_trainer_encoding(t);
+    PB_RETURN_IF(pb_encode_prompts(&encoding, &t->architecture.clip, ids, count, t->tokens, hidden, &device_bytes));
     pb_progress_note(&t->progress, "the prompts are encoded; the text encoder took %.1f MiB of the device",
                      (double)device_bytes / 0x1p20);
     return PB_OK;

@@ -11,6 +11,7 @@
 #include "train/dataset.h"
 #include "train/denoise.h"
 #include "train/draws.h"
+#include "train/encode.h"
 #include "train/lr_schedule.h"
 #include "train/memory_limits.h"
 #include "train/metrics.h"
@@ -122,54 +123,11 @@ typedef struct pb_pass_walk {
 } pb_pass_walk;
 bool pb_pass_walk_next(const pb_programs *programs, const pb_batching *batching, pb_pass_walk *walk);
 
-// A float rounded to what `dtype` can hold.
-static inline float pb_rounded(pb_dtype dtype, float x) {
-    switch (dtype) {
-    case PB_F16: return pb_f16_to_f32(pb_f16_from_f32(x));
-    case PB_BF16: return pb_bf16_to_f32(pb_bf16_from_f32(x));
-    default: return x;
-    }
-}
-
 // What steers an update that has been put off: of the last step, where its programs defer.
 typedef struct pb_due_update {
     bool due;
     float control[PB_CONTROL_COUNT], hyper[PB_HYPER_COUNT];
 } pb_due_update;
-
-// --- Frozen parts (trainer_encode.c) ---
-
-// A picture's VAE moments: the mean, and the deviation exp(log variance / 2), each (C,h,w), rounded as torch does it in
-// the VAE's type.
-typedef struct pb_moments {
-    float *mean, *deviation;
-} pb_moments;
-
-typedef struct pb_vae_encoder {
-    pb_graph *graph;
-    pb_module *module;
-    pb_program *program;
-    pb_executor *executor;
-    pb_vid pixels, moments;
-    int32_t size;  // of the pictures
-    int64_t channels, latent_pixels;
-    pb_dtype dtype;
-    float *values;  // pixels, then moments, in fp32
-    void *narrow;   // the same in `dtype`
-} pb_vae_encoder;
-
-pb_status pb_vae_encoder_create(const pb_backend *backend, const pb_model_dir *model, const pb_vae_config *config,
-                                const char *variant, pb_dtype dtype, pb_frozen_weights frozen, int32_t size,
-                                pb_vae_encoder **encoder);
-void pb_vae_encoder_destroy(pb_vae_encoder *encoder);  // NULL is allowed
-// Of the size x size pixels at (top, left). `moments` has room for C * h * w floats twice.
-pb_status pb_vae_encoder_run(pb_vae_encoder *encoder, const pb_image *image, pb_crop crop, pb_moments *moments);
-
-// The hidden states of `count` prompts, each (T,D) in `dtype`, one after another into `hidden`. ids: (count,T).
-// *device_bytes (or NULL): what it took of the device meanwhile.
-pb_status pb_encode_prompts(const pb_backend *backend, const pb_model_dir *model, const pb_clip_config *config,
-                            const char *variant, pb_dtype dtype, pb_frozen_weights frozen, const int32_t *ids,
-                            int count, int tokens, void *hidden, uint64_t *device_bytes);
 
 // --- Pictures as latents (trainer_data.c) ---
 
@@ -187,6 +145,8 @@ typedef struct pb_training_data {
 // Lists the pictures. Class pictures may be fewer than num_class_images: they are sampled before pb_training_data_load.
 pb_status pb_training_data_list(pb_arena *arena, const pb_config *config, pb_training_data *data);
 struct pb_trainer;
+// How a run's frozen parts are run.
+pb_encoding pb_trainer_encoding(const struct pb_trainer *trainer);
 // Reads the pictures and caches what can be.
 pb_status pb_training_data_load(struct pb_trainer *trainer);
 void pb_training_data_deinit(pb_training_data *data);
