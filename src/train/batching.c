@@ -1,4 +1,4 @@
-#include "train/trainer_parts.h"
+#include "train/batching.h"
 
 static int64_t divide_up(int64_t a, int64_t b) {
     return (a + b - 1) / b;
