@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "train/layout.h"
+#include "train/transpose.h"
 
 pb_status pb_denoise_init(pb_denoise *d) {
     d->elements = d->channels * d->rows * d->columns;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "train/layout.h"
+#include "train/transpose.h"
 #include "train/weights.h"
 
 enum { MAX_INPUTS = 5 + PB_TIME_IDS, MAX_DIMENSION = 1 << 24 };

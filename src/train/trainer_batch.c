@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "train/layout.h"
+#include "train/transpose.h"
 #include "train/trainer_parts.h"
 
 // (C,h,w) of one latent.

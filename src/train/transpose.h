@@ -1,7 +1,7 @@
 // Files and diffusers keep pictures and latents channel by channel, (N,C,h,w); programs keep them pixel by pixel,
 // (N,h,w,C).
-#ifndef PB_TRAIN_LAYOUT_H
-#define PB_TRAIN_LAYOUT_H
+#ifndef PB_TRAIN_TRANSPOSE_H
+#define PB_TRAIN_TRANSPOSE_H
 
 #include <stdint.h>
 
