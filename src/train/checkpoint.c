@@ -124,8 +124,13 @@ static pb_status sync_folders(const pb_checkpoint_writer *w) {
 static pb_status put_in_place(const pb_checkpoint_writer *w) {
     if (pb_fs_kind_of(w->path) == PB_FS_NONE) return pb_fs_rename(w->temporary, w->path);
     if (renameat2(AT_FDCWD, w->temporary, AT_FDCWD, w->path, RENAME_EXCHANGE)) {
-        PB_RETURN_IF(pb_fs_remove(w->path));
-        return pb_fs_rename(w->temporary, w->path);
+        // A file system that exchanges nothing. Under its own name a checkpoint is whole or not there.
+        const char *aside = pb_arena_format(w->arena, "%s.old", w->temporary);
+        if (!aside) return pb_error(PB_ERR_MEMORY, "no memory for a checkpoint");
+        PB_RETURN_IF(pb_fs_remove(aside));
+        PB_RETURN_IF(pb_fs_rename(w->path, aside));
+        PB_RETURN_IF(pb_fs_rename(w->temporary, w->path));
+        return pb_fs_remove(aside);
     }
     PB_RETURN_IF(pb_fs_sync_directory(w->output_dir));
     return pb_fs_remove(w->temporary);
