@@ -3,9 +3,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "offload/store_internal.h"
 
 static pb_operation *operation_of(const pb_store *store, pb_ticket ticket) {
@@ -61,16 +61,10 @@ static void fail_mismatch(pb_store *store, pb_operation *op, const uint64_t hash
     fail(store, op, "the disk gave back other bytes than were written (their XXH3-128 differs)");
 }
 
-static double seconds_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static void hash_counted(pb_store *store, const void *data, size_t bytes, uint64_t hash[2]) {
-    const double start = seconds_now();
+    const double start = pb_seconds_now();
     pb_hash_bytes(data, bytes, hash);
-    store->info.hash_seconds += seconds_now() - start;
+    store->info.hash_seconds += pb_seconds_now() - start;
 }
 
 static void end(pb_store *store, pb_operation *op) {
@@ -316,7 +310,7 @@ pb_status pb_store_wait(pb_store *store, pb_ticket ticket) {
 }
 
 bool pb_store_wait_any(pb_store *store, int timeout_ms) {
-    const double until = seconds_now() + 1e-3 * timeout_ms;
+    const double until = pb_seconds_now() + 1e-3 * timeout_ms;
     int left = timeout_ms;
     for (bool woken = false;;) {
         progress(store, false);
@@ -325,7 +319,7 @@ bool pb_store_wait_any(pb_store *store, int timeout_ms) {
             return true;
         }
         // Rounded up: a rest is not cut short, and the last millisecond is not spent spinning.
-        if (timeout_ms > 0) left = (int)ceil(1e3 * (until - seconds_now()));
+        if (timeout_ms > 0) left = (int)ceil(1e3 * (until - pb_seconds_now()));
         if (woken || (timeout_ms >= 0 && left <= 0)) return false;
         woken = store->engine->kind->await(store->engine, left);
     }

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/gate.h"
 #include "base/parallel.h"
 
@@ -54,12 +55,6 @@ struct pb_device {
     } slabs[8];
 };
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 static bool runs_inline(pb_lane lane) {
     return lane == PB_LANE_COMPUTE || lane == PB_LANE_HOST;
 }
@@ -89,11 +84,11 @@ long pb_cpu_device_delay(uint64_t seed, pb_lane lane, uint64_t *random) {
 // --- The copy lanes' threads ---
 
 static void copy_now(copy_lane *l, const entry *e) {
-    if (e->begin) *e->begin = now();
+    if (e->begin) *e->begin = pb_seconds_now();
     if (atomic_load(&l->device->stress)) memset(e->to, 0xff, e->bytes);
     dawdle(l->device, l->lane, &l->random);
     memcpy(e->to, e->from, e->bytes);
-    if (e->end) *e->end = now();
+    if (e->end) *e->end = pb_seconds_now();
 }
 
 static void *work(void *context) {
@@ -222,9 +217,9 @@ static void release(pb_device *d, void *memory) {
 static pb_status run(pb_device *d, pb_lane lane, pb_opcode op, const pb_kernel_args *args) {
     dawdle(d, lane, &d->random);
     double *begin = d->begin[lane];
-    if (begin) *begin = now();
+    if (begin) *begin = pb_seconds_now();
     d->kernels[op](args);
-    if (begin) *d->end[lane] = now();
+    if (begin) *d->end[lane] = pb_seconds_now();
     d->begin[lane] = NULL;
     return PB_OK;
 }

@@ -47,6 +47,15 @@ static inline uint16_t pb_bf16_from_f32(float x) {
 float pb_f16_to_f32(uint16_t h);
 uint16_t pb_f16_from_f32(float x);
 
+// A float rounded to what PB_F16 or PB_BF16 can hold; of every other dtype as it is.
+static inline float pb_rounded(pb_dtype dtype, float x) {
+    switch (dtype) {
+    case PB_F16: return pb_f16_to_f32(pb_f16_from_f32(x));
+    case PB_BF16: return pb_bf16_to_f32(pb_bf16_from_f32(x));
+    default: return x;
+    }
+}
+
 // Element `i` of an array of any floating or integer dtype, as a double; and back, rounded once per step (a double
 // goes through float on its way to the 16-bit types).
 double pb_dtype_load(pb_dtype dtype, const void *array, size_t i);

@@ -18,6 +18,7 @@ pb_status pb_fs_error(const char *action, const char *path) {
     const char *remedy = error == ENOSPC   ? ": free some space, or write to another disk"
                          : error == EDQUOT ? ": your disk quota is used up; free some space, or write to another disk"
                          : error == EFBIG  ? ": this system limits the size of files (ulimit -f)"
+                         : error == EMFILE ? ": this system limits the number of open files (ulimit -n)"
                                            : "";
     return pb_error(PB_ERR_IO, "cannot %s %s: %s%s", action, path, strerror(error), remedy);
 }
@@ -60,8 +61,10 @@ bool pb_fs_name_is_plain(const char *name) {
 pb_status pb_fs_open_read(const char *path, int *fd, uint64_t *bytes) {
     // Non-blocking, so that a FIFO is refused rather than waited for; it means nothing for a regular file.
     const int opened = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (opened < 0) return pb_fs_error("open", path);
     struct stat info;
+    if (opened < 0 && errno == ENOENT && lstat(path, &info) == 0)
+        return pb_error(PB_ERR_IO, "cannot open %s: it is a symbolic link that leads nowhere", path);
+    if (opened < 0) return pb_fs_error("open", path);
     pb_status status = PB_OK;
     if (fstat(opened, &info))
         status = pb_fs_error("look at", path);

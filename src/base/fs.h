@@ -71,6 +71,8 @@ pb_status pb_fs_write_file(const char *path, const void *data, size_t bytes);
 pb_status pb_fs_copy_file(const char *from, const char *to);
 // Copies a tree of directories and regular files (symbolic links as what they lead to) to a new name.
 pb_status pb_fs_copy_tree(const char *from, const char *to);
+// What such a copy would take; the errors that it would meet in reading.
+pb_status pb_fs_tree_bytes(const char *path, uint64_t *bytes);
 
 // --- Directories ---
 
@@ -80,11 +82,14 @@ pb_status pb_fs_sync_directory(const char *path);
 pb_status pb_fs_rename(const char *from, const char *to);
 // Removes a file or a whole tree, following no links. What is not there is fine.
 pb_status pb_fs_remove(const char *path);
+// `path` or, where that does not exist, the nearest folder above it that does. PB_ERR_IO where it cannot be looked at.
+pb_status pb_fs_nearest(pb_arena *arena, const char *path, const char **place);
 // PB_ERR_IO when `path` is no directory that this process may write in or, where it does not exist, could not be made;
 // `what` is for the message: "output_dir". Makes nothing.
 pb_status pb_fs_require_writable(const char *path, const char *what);
-// PB_ERR_IO when the file system that holds (the nearest existing parent of) `path` has less room; `what` is for the
-// message: "a checkpoint".
+// Room that the file system of `path`, there or yet to be made, has for this process.
+pb_status pb_fs_free_bytes(const char *path, uint64_t *bytes);
+// PB_ERR_IO when that is less than `bytes`; `what` is for the message: "a checkpoint".
 pb_status pb_fs_require_space(const char *path, uint64_t bytes, const char *what);
 
 #endif

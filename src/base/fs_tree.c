@@ -81,10 +81,13 @@ pb_status pb_fs_remove(const char *path) {
     return remove_at(AT_FDCWD, path, path);
 }
 
+static pb_status too_deep(const char *path) {
+    return pb_error(PB_ERR_IO, "%s: directories are nested more than %d deep", path, TREE_DEPTH);
+}
+
 static pb_status copy_level(pb_arena *arena, const char *from, const char *to, int depth) {
     if (pb_fs_kind_of(from) != PB_FS_DIRECTORY) return pb_fs_copy_file(from, to);
-    if (depth == TREE_DEPTH)
-        return pb_error(PB_ERR_IO, "%s: directories are nested more than %d deep", from, TREE_DEPTH);
+    if (depth == TREE_DEPTH) return too_deep(from);
     if (mkdir(to, 0755)) return pb_fs_error("make the directory", to);
     const char **names;
     size_t count;
@@ -105,19 +108,55 @@ pb_status pb_fs_copy_tree(const char *from, const char *to) {
     return status;
 }
 
-pb_status pb_fs_require_writable(const char *path, const char *what) {
-    pb_arena *arena = pb_arena_create();
-    if (!arena) return pb_error(PB_ERR_MEMORY, "no memory for a path");
-    pb_status status = PB_OK;
-    const char *place = path;
-    struct stat info;
-    while (stat(place, &info)) {
-        if (errno != ENOENT || strcmp(place, "/") == 0 || strcmp(place, ".") == 0)
-            PB_FAIL(PB_ERR_IO, "%s: cannot look at %s: %s", what, place, strerror(errno));
-        place = pb_fs_parent(arena, place);
-        if (!place) PB_FAIL(PB_ERR_MEMORY, "no memory for a path");
+static pb_status add_level(pb_arena *arena, const char *from, int depth, uint64_t *bytes) {
+    if (pb_fs_kind_of(from) != PB_FS_DIRECTORY) {
+        int fd;
+        uint64_t size;
+        PB_RETURN_IF(pb_fs_open_read(from, &fd, &size));
+        close(fd);
+        *bytes += size;
+        return PB_OK;
     }
-    if (!S_ISDIR(info.st_mode)) PB_FAIL(PB_ERR_IO, "%s: %s cannot be made: %s is no folder", what, path, place);
+    if (depth == TREE_DEPTH) return too_deep(from);
+    const char **names;
+    size_t count;
+    PB_RETURN_IF(pb_fs_list(arena, from, &names, &count));
+    for (size_t i = 0; i < count; i++) {
+        const char *source = pb_fs_join(arena, from, names[i]);
+        if (!source) return pb_error(PB_ERR_MEMORY, "no memory to look at %s", from);
+        PB_RETURN_IF(add_level(arena, source, depth + 1, bytes));
+    }
+    return PB_OK;
+}
+
+pb_status pb_fs_tree_bytes(const char *path, uint64_t *bytes) {
+    pb_arena *arena = pb_arena_create();
+    if (!arena) return pb_error(PB_ERR_MEMORY, "no memory to look at %s", path);
+    *bytes = 0;
+    const pb_status status = add_level(arena, path, 0, bytes);
+    pb_arena_destroy(arena);
+    return status;
+}
+
+pb_status pb_fs_nearest(pb_arena *arena, const char *path, const char **place) {
+    struct stat info;
+    for (*place = path; stat(*place, &info);) {
+        if (errno != ENOENT || strcmp(*place, "/") == 0 || strcmp(*place, ".") == 0)
+            return pb_fs_error("look at", *place);
+        *place = pb_fs_parent(arena, *place);
+        if (!*place) return pb_error(PB_ERR_MEMORY, "no memory for a path");
+    }
+    return PB_OK;
+}
+
+pb_status pb_fs_require_writable(const char *path, const char *what) {
+    pb_status status = PB_OK;
+    const char *place;
+    pb_arena *arena = pb_arena_create();
+    if (!arena) PB_FAIL(PB_ERR_MEMORY, "no memory for a path");
+    if ((status = pb_fs_nearest(arena, path, &place)) != PB_OK) PB_TRY(pb_error_context(status, "%s", what));
+    if (pb_fs_kind_of(place) != PB_FS_DIRECTORY)
+        PB_FAIL(PB_ERR_IO, "%s: %s cannot be made: %s is no folder", what, path, place);
     if (access(place, W_OK | X_OK))
         PB_FAIL(PB_ERR_IO, "%s: nothing can be written in %s: %s", what, place, strerror(errno));
 fail:
@@ -125,25 +164,26 @@ fail:
     return status;
 }
 
-pb_status pb_fs_require_space(const char *path, uint64_t bytes, const char *what) {
-    pb_arena *arena = pb_arena_create();
-    if (!arena) return pb_error(PB_ERR_MEMORY, "no memory for a path");
+pb_status pb_fs_free_bytes(const char *path, uint64_t *bytes) {
     pb_status status = PB_OK;
-    const char *place = path;
+    const char *place;
     struct statvfs info;
-    while (statvfs(place, &info)) {
-        if (errno == EINTR) continue;
-        if (errno != ENOENT || strcmp(place, "/") == 0 || strcmp(place, ".") == 0)
-            PB_TRY(pb_fs_error("look at the disk of", path));
-        place = pb_fs_parent(arena, place);
-        if (!place) PB_FAIL(PB_ERR_MEMORY, "no memory for a path");
-    }
-    const uint64_t room = (uint64_t)info.f_bavail * info.f_frsize;
-    if (room < bytes)
-        PB_FAIL(PB_ERR_IO,
-                "the disk of %s has %.1f MB left, but %s needs %.1f MB: free some space, or write to another disk",
-                path, (double)room / 1e6, what, (double)bytes / 1e6);
+    pb_arena *arena = pb_arena_create();
+    if (!arena) PB_FAIL(PB_ERR_MEMORY, "no memory for a path");
+    PB_TRY(pb_fs_nearest(arena, path, &place));
+    while (statvfs(place, &info))
+        if (errno != EINTR) PB_TRY(pb_fs_error("look at the disk of", path));
+    *bytes = (uint64_t)info.f_bavail * info.f_frsize;
 fail:
     pb_arena_destroy(arena);
     return status;
+}
+
+pb_status pb_fs_require_space(const char *path, uint64_t bytes, const char *what) {
+    uint64_t room;
+    PB_RETURN_IF(pb_fs_free_bytes(path, &room));
+    if (room >= bytes) return PB_OK;
+    return pb_error(PB_ERR_IO,
+                    "the disk of %s has %.1f MB left, but %s needs %.1f MB: free some space, or write to another disk",
+                    path, (double)room / 1e6, what, (double)bytes / 1e6);
 }

@@ -117,29 +117,6 @@ const pb_json *pb_json_get(const pb_json *object, const char *key) {
     return NULL;
 }
 
-pb_status pb_json_index_make(pb_arena *arena, const pb_json *object, pb_json_index *index) {
-    index->count = object->count;
-    index->members = pb_arena_array(arena, object->count, sizeof *index->members);
-    if (!index->members) return pb_error(PB_ERR_MEMORY, "no memory for an index of %zu keys", object->count);
-    sort_members(object, index->members);
-    return PB_OK;
-}
-
-const pb_json *pb_json_index_get(const pb_json_index *index, const char *key, size_t key_bytes) {
-    size_t low = 0, high = index->count;
-    while (low < high) {
-        const size_t middle = low + (high - low) / 2;
-        const pb_json *m = index->members[middle];
-        const int order = compare_bytes(key, key_bytes, m->key, m->key_bytes);
-        if (order == 0) return m;
-        if (order < 0)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return NULL;
-}
-
 // The member, or NULL where it is absent or null and the fallback holds.
 static const pb_json *find_set(const pb_json *object, const char *key) {
     const pb_json *m = pb_json_get(object, key);

@@ -38,16 +38,8 @@ struct pb_json {
 // `name` (a path) is for messages, which give line and column. Errors: PB_ERR_FORMAT, PB_ERR_MEMORY.
 pb_status pb_json_parse(pb_arena *arena, const char *text, size_t bytes, const char *name, const pb_json **root);
 
-// Member of an object or NULL (also where `object` is NULL or no object). Linear; see pb_json_index for large ones.
+// Member of an object or NULL (also where `object` is NULL or no object). Linear.
 const pb_json *pb_json_get(const pb_json *object, const char *key);
-
-// The members of an object by key, for lookups in O(log count). Lives in the arena. Errors: PB_ERR_MEMORY.
-typedef struct pb_json_index {
-    const pb_json **members;
-    size_t count;
-} pb_json_index;
-pb_status pb_json_index_make(pb_arena *arena, const pb_json *object, pb_json_index *index);
-const pb_json *pb_json_index_get(const pb_json_index *index, const char *key, size_t key_bytes);
 
 // Typed members with a default where the key is absent or null; PB_ERR_FORMAT naming `name` and the key where the type
 // or range is wrong.

@@ -3,18 +3,12 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/parallel.h"
 #include "kernels/backend.h"
 
 enum { ROUNDS = 3, COPY_PART = 16 << 20, PAGE = 4096 };
-
-double pb_bench_seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static double least(double a, double b) {
     return a < b ? a : b;
@@ -48,10 +42,10 @@ static pb_status time_copies(copier *copiers, int count, double *seconds) {
     *seconds = 1e9;
     for (int round = 0; round < ROUNDS; round++) {
         int started = 0;
-        const double begin = pb_bench_seconds();
+        const double begin = pb_seconds_now();
         while (started < count && !pthread_create(&threads[started], NULL, copy_all, &copiers[started])) started++;
         for (int i = 0; i < started; i++) pthread_join(threads[i], NULL);
-        *seconds = least(*seconds, pb_bench_seconds() - begin);
+        *seconds = least(*seconds, pb_seconds_now() - begin);
         if (started < count) return pb_error(PB_ERR_MEMORY, "no thread could be started to copy with");
     }
     return PB_OK;
@@ -86,9 +80,9 @@ pb_status pb_bench_copies(size_t bytes, pb_machine *machine) {
     memset(buffer[1], 0, bytes);  // numbers, not patterns that may be NaN
     memset(buffer[2], 0, bytes);
     for (int round = 0; round < ROUNDS; round++) {
-        const double begin = pb_bench_seconds();
+        const double begin = pb_seconds_now();
         pb_parallel_for((int64_t)(bytes / sizeof(float)), 4096, run_triad, &t);
-        stream = least(stream, pb_bench_seconds() - begin);
+        stream = least(stream, pb_seconds_now() - begin);
     }
     machine->dram = 3 * (double)bytes / stream;
 fail:
@@ -129,14 +123,14 @@ pb_status pb_bench_adamw(size_t count, pb_machine *machine) {
                                   {memory[3], PB_F32, shape}},
                            .out = {{memory[1], PB_F32, shape}, {memory[2], PB_F32, shape}, {memory[3], PB_F32, shape}}};
     for (int round = 0; round < ROUNDS; round++) {
-        const double begin = pb_bench_seconds();
+        const double begin = pb_seconds_now();
         pb_backend_cpu()->kernels[PB_OP_ADAMW](&args);
-        seconds = least(seconds, pb_bench_seconds() - begin);
+        seconds = least(seconds, pb_seconds_now() - begin);
     }
     machine->host_adamw = 28 * (double)count / seconds;
-    const double begin = pb_bench_seconds();
+    const double begin = pb_seconds_now();
     for (int i = 0; i < 1000; i++) pb_parallel_for(pb_threads(), 1, nothing, NULL);
-    machine->overhead = (pb_bench_seconds() - begin) / 1000;
+    machine->overhead = (pb_seconds_now() - begin) / 1000;
 fail:
     for (int i = 0; i < 4; i++) free(memory[i]);
     return status;

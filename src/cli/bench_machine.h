@@ -7,8 +7,6 @@
 #include "base/machine.h"
 #include "kernels/backend.h"
 
-double pb_bench_seconds(void);  // a clock that only goes forward
-
 // Copies as the CPU device makes them: one thread per direction, between memory that is in no cache. And the host's
 // memory: a STREAM triad on all threads. `bytes` of each buffer.
 pb_status pb_bench_copies(size_t bytes, pb_machine *machine);

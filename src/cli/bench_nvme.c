@@ -3,18 +3,12 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/statvfs.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/parallel.h"
 #include "offload/store.h"
 
 enum { EXTENT = 32 << 20 };
-
-static double seconds_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 // Of all threads of this process, in the kernel too.
 static double processor_seconds(void) {
@@ -29,7 +23,7 @@ typedef enum direction { WRITE, READ, BOTH } direction;
 // Seconds to move all extents, as many at once as there is memory for; BOTH reads the first half and writes the other.
 static pb_status move_all(pb_store *store, direction what, size_t extents, unsigned char *memory, size_t places,
                           pb_ticket *tickets, double *seconds) {
-    const double begin = seconds_now();
+    const double begin = pb_seconds_now();
     for (size_t i = 0; i < extents + places; i++) {
         if (i >= places) PB_RETURN_IF(pb_store_wait(store, tickets[i - places]));
         if (i >= extents) continue;
@@ -43,7 +37,7 @@ static pb_status move_all(pb_store *store, direction what, size_t extents, unsig
         }
         pb_store_submit(store);
     }
-    *seconds = seconds_now() - begin;
+    *seconds = pb_seconds_now() - begin;
     return PB_OK;
 }
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "cli/bench_device.h"
 #include "cli/bench_machine.h"
 #include "kernels/backend.h"
@@ -151,9 +152,9 @@ static pb_status place_operands(bench *b, const pb_node *node, pb_kernel_args *a
 static double run_once(bench *b, const pb_node *node) {
     pb_kernel_args args;
     place_operands(b, node, &args);
-    const double begin = pb_bench_seconds();
+    const double begin = pb_seconds_now();
     b->backend->kernels[node->op](&args);
-    return pb_bench_seconds() - begin;
+    return pb_seconds_now() - begin;
 }
 
 static int by_value(const void *a, const void *b) {

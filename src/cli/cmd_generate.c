@@ -76,8 +76,8 @@ static pb_status generate(const request *r) {
     pb_image *images = NULL;
     int64_t shape[3];
     pb_rng rng;
+    PB_TRY(pb_fs_require_writable(r->folder, "-o"));
     PB_TRY(pb_generator_create(&r->options, &g));
-    PB_TRY(pb_fs_make_directories(r->folder));
     pb_generator_latent_shape(g, shape);
     const size_t values = (size_t)(r->count * shape[0] * shape[1] * shape[2]);
     latents = malloc(values * sizeof *latents);
@@ -86,6 +86,7 @@ static pb_status generate(const request *r) {
     pb_rng_seed(&rng, r->seed);
     pb_rng_randn_as(&rng, r->options.dtype, latents, values);
     PB_TRY(pb_generator_run(g, latents, r->count, images, show, NULL));
+    PB_TRY(pb_fs_make_directories(r->folder));
     for (int i = 0; i < r->count; i++) PB_TRY(write_picture(r, g, &images[i], i));
     if (r->count > 1) PB_TRY(write_grid(r, g, images));
     if (r->latents_path) {

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/byte_size.h"
 #include "base/nearest.h"
 
 enum { NAMES_MAX = 64, NAME_BYTES = 64, HELP_COLUMN = 28 };
@@ -189,28 +190,7 @@ pb_status pb_parse_double(const char *name, const char *text, double low, double
 }
 
 pb_status pb_parse_bytes(const char *name, const char *text, int64_t *bytes) {
-    static const struct {
-        const char *unit;
-        double bytes;
-    } units[] = {
-        // clang-format off
-        {"", 1},   {"b", 1},
-        {"k", 1024}, {"m", 1048576}, {"g", 1073741824}, {"t", 1099511627776},
-        {"kib", 1024}, {"mib", 1048576}, {"gib", 1073741824}, {"tib", 1099511627776},
-        {"kb", 1e3}, {"mb", 1e6}, {"gb", 1e9}, {"tb", 1e12},
-        // clang-format on
-    };
-    char *end;
-    double number = strtod(text, &end);
-    if (isdigit((unsigned char)text[0]) && isfinite(number)) {
-        while (*end == ' ') end++;
-        for (int i = 0; i < PB_COUNT_OF(units); i++) {
-            if (strcasecmp(end, units[i].unit)) continue;
-            if (number * units[i].bytes >= 9e18) break;
-            *bytes = (int64_t)(number * units[i].bytes);
-            return PB_OK;
-        }
-    }
+    if (pb_byte_size_parse(text, bytes)) return PB_OK;
     return pb_error(PB_ERR_USAGE, "%s: `%s` is no amount of memory; write it as 16GiB, 512MiB or a number of bytes",
                     name, text);
 }

@@ -64,7 +64,7 @@ pb_status pb_options_parse(const pb_command_line *line, int argc, char **argv, b
 pb_status pb_parse_int(const char *name, const char *text, int64_t low, int64_t high, int64_t *value);
 pb_status pb_parse_uint64(const char *name, const char *text, uint64_t *value);
 pb_status pb_parse_double(const char *name, const char *text, double low, double high, double *value);  // finite
-// "17179869184", "16GiB", "16G", "512 MiB" (powers of 1024) or "16GB" (powers of 1000).
+// As pb_byte_size_parse.
 pb_status pb_parse_bytes(const char *name, const char *text, int64_t *bytes);
 // "640x512": width, then height; each from 1 to 1,048,576.
 pb_status pb_parse_extent(const char *name, const char *text, int *width, int *height);

@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "exec/executor_parts.h"
 
 pb_status pb_compile(const pb_graph *graph, const pb_backend *backend, const pb_plan_request *limits,
@@ -59,12 +59,6 @@ void pb_executor_destroy(pb_executor *e) {
     free(e);
 }
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 // --- Issuing ---
 
 static pb_status run_kernel(pb_executor *e, uint32_t i) {
@@ -79,9 +73,9 @@ static pb_status run_kernel(pb_executor *e, uint32_t i) {
         return s->first == i ? m->calls->replay(m->device, s->captured) : PB_OK;
     }
     if (!e->profiled) return m->calls->run(m->device, insn->lane, op, &e->args[i]);
-    const double start = now();
+    const double start = pb_seconds_now();
     PB_RETURN_IF(m->calls->run(m->device, insn->lane, op, &e->args[i]));
-    e->seconds[op] += now() - start;
+    e->seconds[op] += pb_seconds_now() - start;
     e->runs[op]++;
     return PB_OK;
 }
@@ -249,7 +243,7 @@ pb_status pb_executor_run(pb_executor *e) {
     PB_RETURN_IF(settle_store(e));
     if (e->stress) pb_executor_poison(e);
     const bool io = e->count[PB_LANE_READ] || e->count[PB_LANE_WRITE];
-    const double start = e->times ? now() : 0;
+    const double start = e->times ? pb_seconds_now() : 0;
     if (e->times) memset(e->times, 0, e->program->insn_count * sizeof *e->times);
     if (io) begin_io(e);
     if (m->calls->range) m->calls->range(m->device, "a run of a program");

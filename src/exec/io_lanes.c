@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/gate.h"
 #include "kernels/cpu/cpu_device.h"
 
@@ -46,12 +46,6 @@ struct pb_io {
     char message[1024];
 };
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 static bool is_io(pb_lane lane) {
     return lane == PB_LANE_READ || lane == PB_LANE_WRITE;
 }
@@ -60,8 +54,9 @@ static bool is_io(pb_lane lane) {
 static bool is_early(pb_io *io, io_lane *l, pb_lane lane) {
     const uint64_t seed = atomic_load(&io->stress);
     if (!seed) return false;
-    if (l->not_before == 0) l->not_before = now() + (double)pb_cpu_device_delay(seed, lane, &io->random) * 1e-6;
-    if (now() < l->not_before) return io->glances = true;
+    if (l->not_before == 0)
+        l->not_before = pb_seconds_now() + (double)pb_cpu_device_delay(seed, lane, &io->random) * 1e-6;
+    if (pb_seconds_now() < l->not_before) return io->glances = true;
     l->not_before = 0;
     return false;
 }
@@ -102,7 +97,7 @@ static void start(pb_io *io, io_lane *l, uint32_t i) {
     const pb_insn *insn = &io->job->insns[i];
     const uint64_t slot = l->started % WINDOW;
     const bool read = insn->lane == PB_LANE_READ;
-    if (io->job->times) io->job->times[i].begin = now();
+    if (io->job->times) io->job->times[i].begin = pb_seconds_now();
     l->insns[slot] = i;
     if (io->job->skipped >> insn->lane & 1) {
         l->done[slot] = true;
@@ -149,7 +144,7 @@ static bool complete(pb_io *io, int which) {
         if (l->done[slot] || !pb_store_poll(io->store, l->tickets[slot])) continue;
         const pb_status status = pb_store_wait(io->store, l->tickets[slot]);
         l->done[slot] = true;
-        if (io->job->times) io->job->times[l->insns[slot]].end = now();
+        if (io->job->times) io->job->times[l->insns[slot]].end = pb_seconds_now();
         if (status != PB_OK) {
             give_up(io, status);
             return true;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/byte_size.h"
 #include "base/device_name.h"
 #include "base/fs.h"
 #include "base/nearest.h"
@@ -130,27 +131,6 @@ static pb_status find_choice(const source *from, const pb_config_key *key, const
                 nearest ? "; did you mean `" : "", nearest ? nearest : "", nearest ? "`?" : "");
 }
 
-// Bytes with a unit: "8GiB", "8 GiB", "8G" (powers of 1024), "8GB" (of 1000), "8589934592".
-static bool parse_bytes(const char *text, int64_t *bytes) {
-    static const char units[] = "KMGT";
-    char *end;
-    const double value = strtod(text, &end);
-    if (end == text || (size_t)(end - text) != strspn(text, "0123456789.")) return false;
-    while (*end == ' ') end++;
-    const char *unit = *end ? strchr(units, *end) : NULL;
-    double scale = 1;
-    if (unit) {
-        const bool decimal = strcmp(end + 1, "B") == 0;
-        if (!decimal && strcmp(end + 1, "iB") != 0 && end[1]) return false;
-        for (const char *u = units; u <= unit; u++) scale *= decimal ? 1000 : 1024;
-    } else if (*end && strcmp(end, "B") != 0) {
-        return false;
-    }
-    if (!(value * scale >= 1 && value * scale <= 0x1p62)) return false;
-    *bytes = (int64_t)(value * scale);
-    return true;
-}
-
 // Behind what a value must be: a number or a truth in quotes is a text.
 static const char *quotes(const pb_yaml *node) {
     return node->plain ? "" : " in quotes";
@@ -169,9 +149,19 @@ static pb_status set_int(const source *from, const pb_config_key *key, const pb_
 
 static pb_status set_real(const source *from, const pb_config_key *key, const pb_yaml *node, double *value) {
     if (!pb_yaml_double(node, value) || *value < key->low || *value > key->high)
-        return fail(from, "`%s` must be a number from %g to %g, not `%.60s`%s", key->key, key->low, key->high,
+        return fail(from, "`%s` must be a number from %.10g to %.10g, not `%.60s`%s", key->key, key->low, key->high,
                     node->text, quotes(node));
     return PB_OK;
+}
+
+static pb_status set_size(const source *from, const pb_config_key *key, const char *text, int64_t *bytes) {
+    *bytes = strcmp(text, "auto") == 0 ? PB_SIZE_AUTO : 0;
+    if (*bytes == PB_SIZE_AUTO || strcmp(text, "none") == 0) return PB_OK;
+    if (!pb_byte_size_parse(text, bytes) || *bytes < 1)
+        return fail(from, "`%s` must be a size (8GiB, 500MB), `auto` or `none`, not `%.60s`", key->key, text);
+    const bool has_unit = text[strspn(text, "0123456789.")];
+    if (*bytes >= LEAST_BYTES || has_unit) return PB_OK;
+    return fail(from, "`%s: %.60s` is in bytes: give it a unit, as in %.60sGiB", key->key, text, text);
 }
 
 // A shell makes a directory of ~ and $NAME before a program sees them; nobody does that to a configuration, and a
@@ -213,15 +203,7 @@ static pb_status set_scalar(pb_config *config, const source *from, const pb_conf
     case PB_CONFIG_COUNT:
         *(int64_t *)field = 0;
         return strcmp(node->text, "auto") == 0 ? PB_OK : set_int(from, key, node, field);
-    case PB_CONFIG_SIZE:
-        *(int64_t *)field = strcmp(node->text, "auto") == 0 ? PB_SIZE_AUTO : 0;
-        if (*(int64_t *)field == PB_SIZE_AUTO || strcmp(node->text, "none") == 0) return PB_OK;
-        if (parse_bytes(node->text, field)) {
-            if (*(int64_t *)field >= LEAST_BYTES || node->text[strspn(node->text, "0123456789.")]) return PB_OK;
-            return fail(from, "`%s: %.60s` is in bytes: give it a unit, as in %.60sGiB", key->key, node->text,
-                        node->text);
-        }
-        return fail(from, "`%s` must be a size (8GiB, 500MB), `auto` or `none`, not `%.60s`", key->key, node->text);
+    case PB_CONFIG_SIZE: return set_size(from, key, node->text, field);
     case PB_CONFIG_ENUM:
         PB_RETURN_IF(find_choice(from, key, node->text, &choice));
         *(int *)field = choice->value;

@@ -3,6 +3,7 @@
 #define PB_IO_MODEL_DIR_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/arena.h"
 #include "base/error.h"
@@ -55,6 +56,8 @@ typedef struct pb_model_writer pb_model_writer;
 // name, so that the result loads without naming one.
 pb_status pb_model_writer_begin(const pb_model_dir *model, const char *path, const bool replaced[PB_PART_COUNT],
                                 pb_model_writer **writer);
+// What it copies, in bytes, without copying. PB_ERR_IO naming what cannot be read: a link that leads nowhere, say.
+pb_status pb_model_copied_bytes(const pb_model_dir *model, const bool replaced[PB_PART_COUNT], uint64_t *bytes);
 // Where the weights of a replaced part are to be written (single file, plain name:
 // "diffusion_pytorch_model.safetensors").
 const char *pb_model_writer_weights_path(const pb_model_writer *writer, pb_part part);

@@ -57,21 +57,39 @@ static pb_status copied_name(pb_arena *arena, const char *const *names, size_t c
     return PB_OK;
 }
 
-static pb_status copy_part(pb_arena *arena, const char *from, const char *to, bool replaced) {
-    const char **names;
+// A copy of what belongs to a pipeline, or (`to` is NULL) a look at what it would take.
+typedef struct copying {
+    pb_arena *arena;
+    const char *to;
+    uint64_t bytes;  // looked at
+} copying;
+
+// To NAME in the folder `to`, NULL where it is only looked at.
+static pb_status copy_or_look(copying *c, const char *from, const char *to, const char *name) {
+    uint64_t bytes = 0;
+    if (to) {
+        const char *target = pb_fs_join(c->arena, to, name);
+        return target ? pb_fs_copy_tree(from, target) : no_memory();
+    }
+    PB_RETURN_IF(pb_fs_tree_bytes(from, &bytes));
+    c->bytes += bytes;
+    return PB_OK;
+}
+
+static pb_status copy_part(copying *c, const char *from, const char *part, bool replaced) {
+    const char **names, *to = c->to ? pb_fs_join(c->arena, c->to, part) : NULL;
     size_t count;
-    PB_RETURN_IF(pb_fs_make_directories(to));
-    PB_RETURN_IF(pb_fs_list(arena, from, &names, &count));
+    if (c->to && !to) return no_memory();
+    if (to) PB_RETURN_IF(pb_fs_make_directories(to));
+    PB_RETURN_IF(pb_fs_list(c->arena, from, &names, &count));
     for (size_t i = 0; i < count; i++) {
         if (replaced && pb_name_is_weights(names[i])) continue;
-        const char *name;
-        PB_RETURN_IF(copied_name(arena, names, count, i, &name));
-        if (!name) continue;
-        const char *source = pb_fs_join(arena, from, names[i]), *target = pb_fs_join(arena, to, name);
-        if (!source || !target) return no_memory();
-        PB_RETURN_IF(pb_fs_copy_tree(source, target));
+        const char *name, *source = pb_fs_join(c->arena, from, names[i]);
+        PB_RETURN_IF(copied_name(c->arena, names, count, i, &name));
+        if (!source) return no_memory();
+        if (name) PB_RETURN_IF(copy_or_look(c, source, to, name));
     }
-    return pb_fs_sync_directory(to);
+    return to ? pb_fs_sync_directory(to) : PB_OK;
 }
 
 static int known_part(const char *name) {
@@ -97,22 +115,35 @@ static bool is_small_file(const char *path, const char *name) {
     return bytes <= SMALL_FILE_BYTES;
 }
 
-static pb_status copy_pipeline(pb_model_writer *writer, const pb_model_dir *model, const bool replaced[PB_PART_COUNT]) {
+static pb_status copy_pipeline(copying *c, const pb_model_dir *model, const bool replaced[PB_PART_COUNT]) {
     const char **names;
     size_t count;
-    PB_RETURN_IF(pb_fs_list(writer->arena, model->path, &names, &count));
+    bool seen[PB_PART_COUNT] = {false};
+    PB_RETURN_IF(pb_fs_list(c->arena, model->path, &names, &count));
     for (size_t i = 0; i < count; i++) {
-        const char *from = pb_fs_join(writer->arena, model->path, names[i]);
-        const char *to = pb_fs_join(writer->arena, writer->temporary, names[i]);
-        if (!from || !to) return no_memory();
+        const char *from = pb_fs_join(c->arena, model->path, names[i]);
+        if (!from) return no_memory();
         const int part = known_part(names[i]);
+        if (part >= 0) seen[part] = true;
         const pb_fs_kind kind = pb_fs_kind_of(from);
         if (kind == PB_FS_DIRECTORY && is_part(model, names[i]))
-            PB_RETURN_IF(copy_part(writer->arena, from, to, part >= 0 && replaced[part]));
+            PB_RETURN_IF(copy_part(c, from, names[i], part >= 0 && replaced[part]));
         else if (kind == PB_FS_FILE && is_small_file(from, names[i]))
-            PB_RETURN_IF(pb_fs_copy_file(from, to));
+            PB_RETURN_IF(copy_or_look(c, from, c->to, names[i]));
     }
+    for (int part = 0; part < PB_PART_COUNT; part++)
+        if (model->parts[part].present && !seen[part])
+            return pb_error(PB_ERR_IO, "%s is gone: it was there when the model was opened", model->parts[part].path);
     return PB_OK;
+}
+
+pb_status pb_model_copied_bytes(const pb_model_dir *model, const bool replaced[PB_PART_COUNT], uint64_t *bytes) {
+    copying c = {.arena = pb_arena_create()};
+    if (!c.arena) return no_memory();
+    const pb_status status = copy_pipeline(&c, model, replaced);
+    *bytes = c.bytes;
+    pb_arena_destroy(c.arena);
+    return status;
 }
 
 // What a killed run left behind.
@@ -149,7 +180,7 @@ pb_status pb_model_writer_begin(const pb_model_dir *model, const char *path, con
                                                      pb_part_name(part), pb_part_weights_stem(part));
         if (!writer->weights_path[part]) PB_TRY(no_memory());
     }
-    PB_TRY(copy_pipeline(writer, model, replaced));
+    PB_TRY(copy_pipeline(&(copying){.arena = writer->arena, .to = writer->temporary}, model, replaced));
     *result = writer;
     return PB_OK;
 fail:

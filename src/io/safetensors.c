@@ -213,6 +213,18 @@ static pb_status check_table(pb_safetensors *file, uint64_t data_begin) {
     return PB_OK;
 }
 
+// What lies in the place of weights when a download was none: by its first 8 bytes, which give no sensible length.
+static pb_status refuse_length(const char *path, uint64_t bytes) {
+    char start[sizeof bytes + 1] = "";
+    memcpy(start, &bytes, sizeof bytes);
+    if (!strcmp(start, "version "))
+        return pb_error(PB_ERR_FORMAT, "%s is a Git LFS pointer, not the weights: fetch them with `git lfs pull`",
+                        path);
+    if (start[0] == '<')
+        return pb_error(PB_ERR_FORMAT, "%s is a web page, not the weights: download the file itself", path);
+    return pb_error(PB_ERR_FORMAT, "%s: a header of %llu bytes: no safetensors file", path, (unsigned long long)bytes);
+}
+
 static pb_status read_header(pb_safetensors *file) {
     pb_status status = PB_OK;
     const int fd = file->private_->fd;
@@ -222,9 +234,7 @@ static pb_status read_header(pb_safetensors *file) {
         PB_FAIL(PB_ERR_FORMAT, "%s has %llu bytes: no safetensors file", file->path,
                 (unsigned long long)file->file_bytes);
     PB_TRY(pb_fs_pread(fd, &bytes, sizeof bytes, 0, file->path));
-    if (bytes > PB_ST_HEADER_BYTES)
-        PB_FAIL(PB_ERR_FORMAT, "%s: a header of %llu bytes: no safetensors file", file->path,
-                (unsigned long long)bytes);
+    if (bytes > PB_ST_HEADER_BYTES) PB_TRY(refuse_length(file->path, bytes));
     if (bytes > file->file_bytes - sizeof bytes)
         PB_FAIL(PB_ERR_FORMAT, "%s ends within its header: it is incomplete, get it anew", file->path);
     header = malloc(bytes ? (size_t)bytes : 1);

@@ -112,8 +112,9 @@ pb_status pb_config_blocks(const pb_config_file *file, const char *key, int leve
         if (item->type != PB_JSON_STRING) return refuse(file, key, json, "a list of names");
         is_attention[i] = attention && !strcmp(item->string, attention);
         if (!is_attention[i] && strcmp(item->string, plain))
-            return pb_error(PB_ERR_UNSUPPORTED, "%s: %s has \"%.60s\"; only %s%s%s is supported", file->name, key,
-                            item->string, plain, attention ? " and " : "", attention ? attention : "");
+            return pb_error(PB_ERR_UNSUPPORTED, "%s: %s has \"%.60s\"; only %s%s%s %s supported", file->name, key,
+                            item->string, plain, attention ? " and " : "", attention ? attention : "",
+                            attention ? "are" : "is");
     }
     return PB_OK;
 }

@@ -171,7 +171,7 @@ pb_status pb_clip_config_read(const pb_json *json, const char *name, pb_clip_con
     PB_RETURN_IF(pb_config_int(&file, "intermediate_size", 1, 4 * MAX_CHANNELS, 2048, &c->intermediate));
     PB_RETURN_IF(pb_config_int(&file, "num_attention_heads", 1, MAX_HEADS, 8, &c->heads));
     PB_RETURN_IF(pb_config_int(&file, "num_hidden_layers", 1, MAX_CLIP_LAYERS, 12, &c->layers));
-    PB_RETURN_IF(pb_config_int(&file, "max_position_embeddings", 1, MAX_CHANNELS, 77, &c->positions));
+    PB_RETURN_IF(pb_config_int(&file, "max_position_embeddings", 2, MAX_CHANNELS, 77, &c->positions));
     PB_RETURN_IF(pb_config_int(&file, "vocab_size", 1, MAX_VOCABULARY, 49408, &c->vocabulary));
     PB_RETURN_IF(pb_config_positive(&file, "layer_norm_eps", 1e-5, &c->eps));
     PB_RETURN_IF(pb_config_divides(&file, "num_attention_heads", c->heads, "hidden_size", c->hidden));

@@ -13,6 +13,7 @@
 #include "train/saved_state.h"
 
 enum { MANIFEST_LIMIT = 1 << 20, STATE_LIMIT = 1 << 26, FILES_MAX = 64 };
+enum { ALWAYS_HASHED = 1 << 20 };  // bytes of a file that takes no time to read
 
 static const char *const prefix = "checkpoint-", *const partial_prefix = ".partial-checkpoint-";
 
@@ -74,7 +75,8 @@ static pb_status size_of(const char *path, uint64_t *bytes) {
     return PB_OK;
 }
 
-static pb_status verify(const char *path, bool extents);
+typedef enum care { QUICK, FILES, THOROUGH } care;  // sizes; the hashes of files; those of extents as well
+static pb_status verify(const char *path, care how);
 
 static pb_status write_manifest(pb_checkpoint_writer *w) {
     pb_status status = PB_OK;
@@ -122,8 +124,13 @@ static pb_status sync_folders(const pb_checkpoint_writer *w) {
 static pb_status put_in_place(const pb_checkpoint_writer *w) {
     if (pb_fs_kind_of(w->path) == PB_FS_NONE) return pb_fs_rename(w->temporary, w->path);
     if (renameat2(AT_FDCWD, w->temporary, AT_FDCWD, w->path, RENAME_EXCHANGE)) {
-        PB_RETURN_IF(pb_fs_remove(w->path));
-        return pb_fs_rename(w->temporary, w->path);
+        // A file system that exchanges nothing. Under its own name a checkpoint is whole or not there.
+        const char *aside = pb_arena_format(w->arena, "%s.old", w->temporary);
+        if (!aside) return pb_error(PB_ERR_MEMORY, "no memory for a checkpoint");
+        PB_RETURN_IF(pb_fs_remove(aside));
+        PB_RETURN_IF(pb_fs_rename(w->path, aside));
+        PB_RETURN_IF(pb_fs_rename(w->temporary, w->path));
+        return pb_fs_remove(aside);
     }
     PB_RETURN_IF(pb_fs_sync_directory(w->output_dir));
     return pb_fs_remove(w->temporary);
@@ -134,7 +141,7 @@ pb_status pb_checkpoint_commit(pb_checkpoint_writer *w) {
     PB_RETURN_IF(sync_folders(w));
     PB_RETURN_IF(put_in_place(w));
     w->committed = true;
-    const pb_status status = verify(w->path, false);
+    const pb_status status = verify(w->path, FILES);
     if (status != PB_OK) pb_error_context(status, "the checkpoint that was just written cannot be read back");
     return status;
 }
@@ -151,8 +158,13 @@ void pb_checkpoint_end(pb_checkpoint_writer *w) {
 
 // --- Reading ---
 
+static pb_status damaged_size(const char *file, uint64_t found, int64_t bytes) {
+    return pb_error(PB_ERR_FORMAT, "%s: damaged: %llu bytes, where the manifest has %lld", file,
+                    (unsigned long long)found, (long long)bytes);
+}
+
 // `extents`: set where it is a file of extents.
-static pb_status verify_file(pb_arena *arena, const char *path, const char *manifest, const pb_json *item,
+static pb_status verify_file(pb_arena *arena, const char *path, const char *manifest, const pb_json *item, care how,
                              bool *extents) {
     const char *name, *expected, *map;
     int64_t bytes;
@@ -164,21 +176,19 @@ static pb_status verify_file(pb_arena *arena, const char *path, const char *mani
         return pb_error(PB_ERR_FORMAT, "%s: a file without name, size or hash", manifest);
     const char *file = pb_fs_join(arena, path, name);
     if (!file) return pb_error(PB_ERR_MEMORY, "no memory to check %s", path);
-    uint64_t found;
-    if (!expected) {
-        if (strcmp(name, PB_SAVED_SWAP) || strcmp(map, PB_SAVED_MAP))
-            return pb_error(PB_ERR_FORMAT, "%s: a file without name, size or hash", manifest);
-        PB_RETURN_IF(size_of(file, &found));
-        *extents = true;
-        if (found == (uint64_t)bytes) return PB_OK;
-        return pb_error(PB_ERR_FORMAT, "%s: damaged: %llu bytes, where the manifest has %lld", file,
-                        (unsigned long long)found, (long long)bytes);
-    }
+    if (!expected && (strcmp(name, PB_SAVED_SWAP) || strcmp(map, PB_SAVED_MAP)))
+        return pb_error(PB_ERR_FORMAT, "%s: a file without name, size or hash", manifest);
     char hex[PB_HASH_TEXT];
+    uint64_t found;
+    PB_RETURN_IF(size_of(file, &found));
+    if (found != (uint64_t)bytes) return damaged_size(file, found, bytes);
+    *extents = *extents || !expected;
+    if (!expected || (how == QUICK && bytes > ALWAYS_HASHED)) return PB_OK;
     PB_RETURN_IF(pb_hash_file(file, true, hex, &found));
-    if (found == (uint64_t)bytes && !strcmp(hex, expected)) return PB_OK;
-    return pb_error(PB_ERR_FORMAT, "%s: damaged: %llu bytes with the hash %s, where the manifest has %lld and %s", file,
-                    (unsigned long long)found, hex, (long long)bytes, expected);
+    if (found != (uint64_t)bytes) return damaged_size(file, found, bytes);
+    return strcmp(hex, expected) ? pb_error(PB_ERR_FORMAT, "%s: damaged: it has the hash %s, where the manifest has %s",
+                                            file, hex, expected)
+                                 : PB_OK;
 }
 
 static pb_status verify_extents(const char *path) {
@@ -189,7 +199,7 @@ static pb_status verify_extents(const char *path) {
     return status;
 }
 
-static pb_status verify_in(pb_arena *arena, const char *path, bool read_extents) {
+static pb_status verify_in(pb_arena *arena, const char *path, care how) {
     const char *manifest = pb_fs_join(arena, path, "manifest.json"), *format;
     char *text;
     size_t bytes;
@@ -206,22 +216,26 @@ static pb_status verify_in(pb_arena *arena, const char *path, bool read_extents)
         files->type != PB_JSON_ARRAY || !files->count)
         return pb_error(PB_ERR_FORMAT, "%s: not the manifest of a checkpoint", manifest);
     for (const pb_json *item = files->first; item; item = item->next)
-        PB_RETURN_IF(verify_file(arena, path, manifest, item, &extents));
+        PB_RETURN_IF(verify_file(arena, path, manifest, item, how, &extents));
     if (extents != (version == 2))
         return pb_error(PB_ERR_FORMAT, "%s: its version and its files do not agree", manifest);
-    return extents && read_extents ? verify_extents(path) : PB_OK;
+    return extents && how == THOROUGH ? verify_extents(path) : PB_OK;
 }
 
-static pb_status verify(const char *path, bool extents) {
+static pb_status verify(const char *path, care how) {
     pb_arena *arena = pb_arena_create();
     if (!arena) return pb_error(PB_ERR_MEMORY, "no memory to check %s", path);
-    const pb_status status = verify_in(arena, path, extents);
+    const pb_status status = verify_in(arena, path, how);
     pb_arena_destroy(arena);
     return status;
 }
 
 pb_status pb_checkpoint_verify(const char *path) {
-    return verify(path, true);
+    return verify(path, THOROUGH);
+}
+
+pb_status pb_checkpoint_look(const char *path) {
+    return verify(path, QUICK);
 }
 
 // N of "checkpoint-N", or -1.

@@ -43,6 +43,8 @@ typedef struct pb_checkpoint_entry {
 pb_status pb_checkpoint_list(pb_arena *arena, const char *output_dir, pb_checkpoint_entry **entries, size_t *count);
 // Whether every file of the manifest is there with its size and hash. PB_ERR_FORMAT naming the one that is not.
 pb_status pb_checkpoint_verify(const char *path);
+// The same but for the hashes of large files: takes no time.
+pb_status pb_checkpoint_look(const char *path);
 // Deletes all but the newest `keep` (0: keeps all), and what a kill left half written.
 pb_status pb_checkpoint_prune(const char *output_dir, int64_t keep);
 

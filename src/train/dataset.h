@@ -25,13 +25,12 @@ typedef struct pb_picture_set {
 pb_status pb_picture_set_list(pb_arena *arena, const char *folder, int64_t limit, bool strict, pb_picture_set *set);
 // Reads every picture. Errors name the file.
 pb_status pb_picture_set_load(pb_picture_set *set, int32_t resolution);
-// Reads every picture and keeps none: whether pb_picture_set_load would. `smallest`: the name of the one with the
-// shortest side, `side` pixels; `enlarged`: how many have less than the resolution.
 typedef struct pb_picture_sizes {
-    const char *smallest;
-    int32_t side;
-    int64_t enlarged;
+    const char *smallest;  // the name of the picture with the shortest side ...
+    int32_t side;          // ... of so many pixels
+    int64_t enlarged;      // how many have a side below the resolution
 } pb_picture_sizes;
+// Reads every picture and keeps none: fails where pb_picture_set_load would.
 pb_status pb_picture_set_try(const pb_picture_set *set, int32_t resolution, pb_picture_sizes *sizes);
 void pb_picture_set_deinit(pb_picture_set *set);  // frees the images
 

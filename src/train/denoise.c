@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "train/transpose.h"
+
 pb_status pb_denoise_init(pb_denoise *d) {
     d->elements = d->channels * d->rows * d->columns;
     const size_t batch = (size_t)d->batch, images = (size_t)d->copies * batch, elements = (size_t)d->elements;
@@ -28,13 +30,6 @@ void pb_denoise_deinit(pb_denoise *d) {
     d->narrow = NULL;
 }
 
-// to[image][column][row] = from[image][row][column]: between (C,h,w) and (h,w,C).
-static void transpose(float *to, const float *from, int64_t images, int64_t rows, int64_t columns) {
-    for (int64_t n = 0; n < images; n++, to += rows * columns, from += rows * columns)
-        for (int64_t r = 0; r < rows; r++)
-            for (int64_t c = 0; c < columns; c++) to[c * rows + r] = from[r * columns + c];
-}
-
 // The model's output for `x` (batch,C,h,w), with guidance: u + guidance * (c - u).
 static pb_status call_unet(pb_denoise *d, int call) {
     pb_executor *const executor = d->unet;
@@ -42,7 +37,7 @@ static pb_status call_unet(pb_denoise *d, int call) {
     const size_t group = (size_t)d->batch * (size_t)d->elements, size = pb_dtype_size(d->dtype);
     const int64_t pixels = d->rows * d->columns;
     pb_sampler_input(d->sampler, call, d->x, d->output);
-    transpose(d->wide, d->output, d->batch, d->channels, pixels);
+    pb_transpose(d->wide, d->output, d->batch, d->channels, pixels);
     pb_convert(d->dtype, d->narrow, PB_F32, d->wide, group);
     for (int i = 0; i < d->copies; i++)
         PB_RETURN_IF(pb_executor_write(executor, d->sample, (uint64_t)i * group * size, d->narrow, group * size));
@@ -54,7 +49,7 @@ static pb_status call_unet(pb_denoise *d, int call) {
     const size_t all = (size_t)d->copies * group;
     PB_RETURN_IF(pb_executor_read(executor, d->prediction, 0, d->narrow, all * size));
     pb_convert(PB_F32, d->wide, d->dtype, d->narrow, all);
-    transpose(d->output, d->wide, images, pixels, d->channels);
+    pb_transpose(d->output, d->wide, images, pixels, d->channels);
     const float guidance = (float)d->guidance;
     for (size_t i = 0; d->copies == 2 && i < group; i++) {
         const float unconditioned = d->output[i];
@@ -67,7 +62,7 @@ static pb_status decode(pb_denoise *d, const float *latents, pb_image *image) {
     pb_executor *const executor = d->decoder;
     const size_t size = pb_dtype_size(d->dtype), count = (size_t)d->elements;
     const size_t values = (size_t)d->width * (size_t)d->height * 3;
-    transpose(d->wide, latents, 1, d->channels, d->rows * d->columns);
+    pb_transpose(d->wide, latents, 1, d->channels, d->rows * d->columns);
     for (size_t i = 0; i < count; i++) d->wide[i] /= d->scaling_factor;
     pb_convert(d->dtype, d->narrow, PB_F32, d->wide, count);
     PB_RETURN_IF(pb_executor_write(executor, d->latents, 0, d->narrow, count * size));

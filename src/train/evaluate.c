@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "train/transpose.h"
 #include "train/weights.h"
 
 enum { MAX_INPUTS = 5 + PB_TIME_IDS, MAX_DIMENSION = 1 << 24 };
@@ -205,13 +206,6 @@ static pb_status build_backward(evaluation *e) {
 
 // --- Data ---
 
-// to[image][column][row] = from[image][row][column]
-static void transpose(float *to, const float *from, int64_t images, int64_t rows, int64_t columns) {
-    for (int64_t n = 0; n < images; n++, to += rows * columns, from += rows * columns)
-        for (int64_t r = 0; r < rows; r++)
-            for (int64_t c = 0; c < columns; c++) to[c * rows + r] = from[r * columns + c];
-}
-
 // All numbers of a tensor as floats.
 static pb_status read_floats(const evaluation *e, const pb_safetensors_entry *entry, float *to) {
     if (!is_integer(entry)) return pb_safetensors_read(e->file, entry, PB_F32, to);
@@ -256,7 +250,7 @@ static pb_status upload(evaluation *e, const eval_input *in) {
     PB_TRY(read_floats(e, in->entry, file));
     if (value->shape.rank == 4) {
         const int64_t n = value->shape.dim[0], c = value->shape.dim[3];
-        transpose(ours, file, n, c, count / (n * c));
+        pb_transpose(ours, file, n, c, count / (n * c));
     } else if (in->columns) {
         for (int64_t i = 0; i < count; i++) ours[i] = file[i * in->columns + in->column];
     } else {
@@ -277,7 +271,7 @@ static pb_status download(const evaluation *e, pb_vid v, pb_safetensors_writer *
     float *ours = malloc((size_t)count * sizeof *ours), *file = malloc((size_t)count * sizeof *file);
     if (!ours || !file) PB_FAIL(PB_ERR_MEMORY, "no memory for %lld numbers", (long long)count);
     PB_TRY(pb_executor_read(e->executor, v, 0, ours, (uint64_t)count * sizeof *ours));
-    if (shape.rank == 4) transpose(file, ours, shape.dim[0], count / (shape.dim[0] * shape.dim[3]), shape.dim[3]);
+    if (shape.rank == 4) pb_transpose(file, ours, shape.dim[0], count / (shape.dim[0] * shape.dim[3]), shape.dim[3]);
     status = pb_safetensors_writer_write(writer, shape.rank == 4 ? file : ours, (uint64_t)count * sizeof *ours);
 fail:
     free(file);

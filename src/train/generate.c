@@ -9,7 +9,7 @@
 #include "io/tokenizer.h"
 #include "train/architecture.h"
 #include "train/denoise.h"
-#include "train/trainer_parts.h"
+#include "train/encode.h"
 #include "train/weights.h"
 
 enum { MOST_SIDE = 1 << 14, MOST_BATCH = 1 << 10 };
@@ -165,8 +165,9 @@ static pb_status encode_texts(pb_generator *g, int *tokens) {
         if (ids[i] >= clip->vocabulary)
             PB_FAIL(PB_ERR_FORMAT, "the tokenizer gives the id %d; the text encoder's vocabulary ends at %d", ids[i],
                     clip->vocabulary - 1);
-    PB_TRY(pb_encode_prompts(o->backend, o->model, clip, o->variant, o->dtype, PB_FROZEN_FULL, ids, d->copies, length,
-                             encoded, NULL));
+    const pb_encoding encoding = {
+        .backend = o->backend, .model = o->model, .variant = o->variant, .dtype = o->dtype, .weights = PB_FROZEN_FULL};
+    PB_TRY(pb_encode_prompts(&encoding, clip, ids, d->copies, length, encoded, NULL));
     for (int i = 0; i < d->copies * o->batch; i++)
         memcpy((char *)g->hidden + (uint64_t)i * bytes, encoded + (uint64_t)(i / o->batch) * bytes, bytes);
     d->texts = g->hidden;

@@ -1,9 +1,6 @@
 #include "train/memory_limits.h"
 
-#include <errno.h>
 #include <stdio.h>
-#include <string.h>
-#include <sys/statvfs.h>
 
 #include "base/fs.h"
 #include "exec/select.h"
@@ -13,22 +10,10 @@
 // Of the free space, what `auto` leaves to others.
 static const double nvme_share = 0.9;
 
-// Free bytes where `directory` is or would be made.
-static pb_status free_bytes(pb_arena *arena, const char *directory, uint64_t *bytes) {
-    struct statvfs s;
-    char *path = pb_arena_string(arena, directory);
-    if (!path) return pb_error(PB_ERR_MEMORY, "no memory for memory.nvme");
-    while (statvfs(path, &s)) {
-        char *slash = strrchr(path, '/');
-        if (errno != ENOENT) return pb_error(PB_ERR_IO, "memory.nvme: %s: %s", path, strerror(errno));
-        if (!slash)
-            path = strcpy(path, ".");
-        else if (slash == path)
-            path[1] = 0;
-        else
-            *slash = 0;
-    }
-    *bytes = (uint64_t)((double)s.f_bavail * (double)s.f_frsize * nvme_share);
+static pb_status find_nvme_room(const char *directory, uint64_t *bytes) {
+    const pb_status status = pb_fs_free_bytes(directory, bytes);
+    if (status != PB_OK) return pb_error_context(status, "memory.nvme");
+    *bytes = (uint64_t)((double)*bytes * nvme_share);
     return PB_OK;
 }
 
@@ -96,7 +81,7 @@ pb_status pb_memory_limits_find(pb_arena *arena, const pb_config *config, const 
     else if (elsewhere)
         budget[PB_TIER_NVME] = l->machine.nvme_bytes;
     else if (config->memory.nvme)
-        PB_RETURN_IF(free_bytes(arena, config->memory.nvme, &budget[PB_TIER_NVME]));
+        PB_RETURN_IF(find_nvme_room(config->memory.nvme, &budget[PB_TIER_NVME]));
     l->request.machine = &l->machine;
     l->request.state = home_of(config->memory.placement);
     if (!budget[PB_TIER_HOST] && !device_auto && host_auto && l->request.state > PB_STATE_ON_DEVICE)

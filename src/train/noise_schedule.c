@@ -102,14 +102,6 @@ pb_status pb_noise_schedule_init(pb_arena *arena, const pb_json *config, const c
     return PB_OK;
 }
 
-static float rounded(pb_dtype dtype, float x) {
-    switch (dtype) {
-    case PB_F16: return pb_f16_to_f32(pb_f16_from_f32(x));
-    case PB_BF16: return pb_bf16_to_f32(pb_bf16_from_f32(x));
-    default: return x;
-    }
-}
-
 // out = a * x + b * y, where `a` and `b` are of x_dtype or y_dtype's kin: torch rounds each product to its operands'
 // common type and the sum to the common type of the products.
 typedef struct mix {
@@ -121,28 +113,28 @@ static mix mix_of(const pb_noise_schedule *schedule, int t, const pb_noise_opera
     assert(t >= 0 && t < schedule->timesteps);
     const pb_dtype dtype = operands->dtype;
     assert(operands->noise_dtype == dtype || operands->noise_dtype == PB_F32);
-    const float a = rounded(dtype, schedule->alphas_cumprod[t]);
+    const float a = pb_rounded(dtype, schedule->alphas_cumprod[t]);
     return (mix){.sample_dtype = dtype,
                  .noise_dtype = operands->noise_dtype,
-                 .sample_scale = rounded(dtype, sqrtf(a)),
-                 .noise_scale = rounded(dtype, sqrtf(rounded(dtype, 1 - a)))};
+                 .sample_scale = pb_rounded(dtype, sqrtf(a)),
+                 .noise_scale = pb_rounded(dtype, sqrtf(pb_rounded(dtype, 1 - a)))};
 }
 
 void pb_noise_add(const pb_noise_schedule *schedule, int t, const pb_noise_operands *operands, float *out) {
     const mix m = mix_of(schedule, t, operands);
     for (size_t i = 0; i < operands->count; i++) {
-        const float sample = rounded(m.sample_dtype, m.sample_scale * operands->sample[i]);
-        const float noise = rounded(m.noise_dtype, m.noise_scale * operands->noise[i]);
-        out[i] = rounded(m.noise_dtype, sample + noise);
+        const float sample = pb_rounded(m.sample_dtype, m.sample_scale * operands->sample[i]);
+        const float noise = pb_rounded(m.noise_dtype, m.noise_scale * operands->noise[i]);
+        out[i] = pb_rounded(m.noise_dtype, sample + noise);
     }
 }
 
 void pb_noise_velocity(const pb_noise_schedule *schedule, int t, const pb_noise_operands *operands, float *out) {
     const mix m = mix_of(schedule, t, operands);
     for (size_t i = 0; i < operands->count; i++) {
-        const float noise = rounded(m.noise_dtype, m.sample_scale * operands->noise[i]);
-        const float sample = rounded(m.sample_dtype, m.noise_scale * operands->sample[i]);
-        out[i] = rounded(m.noise_dtype, noise - sample);
+        const float noise = pb_rounded(m.noise_dtype, m.sample_scale * operands->noise[i]);
+        const float sample = pb_rounded(m.sample_dtype, m.noise_scale * operands->sample[i]);
+        out[i] = pb_rounded(m.noise_dtype, noise - sample);
     }
 }
 

@@ -24,6 +24,4 @@ void pb_progress_end(pb_progress *progress);
 // A sentence for people on a line of its own.
 void pb_progress_note(pb_progress *progress, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-double pb_seconds_now(void);  // of the monotonic clock
-
 #endif

@@ -7,12 +7,6 @@
 #include "train/state_values.h"
 #include "train/weights.h"
 
-static const pb_part trained_parts[] = {PB_PART_UNET, PB_PART_TEXT_ENCODER};
-
-static const pb_module *module_of(const pb_pass_program *p, pb_part part) {
-    return part == PB_PART_UNET ? p->step->unet : p->step->clip;
-}
-
 // --- The moments ---
 
 // optimizer.safetensors: AdamW's moments as they are kept, in the order of elements of the program ([O,kh,kw,I] for
@@ -68,7 +62,7 @@ fail:
 // --- All of it ---
 
 static pb_status save_part(pb_trainer *t, pb_checkpoint_writer *writer, const pb_pass_program *p, pb_part part) {
-    const pb_module *m = module_of(p, part);
+    const pb_module *m = pb_step_graph_trained(p->step, part);
     char name[96];
     if (!m) return PB_OK;
     snprintf(name, sizeof name, "%s/%s.safetensors", pb_part_name(part), pb_part_weights_stem(part));
@@ -81,7 +75,7 @@ static pb_status save_part(pb_trainer *t, pb_checkpoint_writer *writer, const pb
 }
 
 pb_status pb_state_portable_save(pb_trainer *t, const pb_state_values *values, pb_checkpoint_writer *writer) {
-    for (size_t k = 0; k < 2; k++) PB_RETURN_IF(save_part(t, writer, values->program, trained_parts[k]));
+    for (pb_part part = 0; part < PB_PART_COUNT; part++) PB_RETURN_IF(save_part(t, writer, values->program, part));
     const char *path = pb_checkpoint_add(writer, "optimizer.safetensors");
     if (!path) return PB_ERR_IO;
     void *buffer = malloc(PB_STATE_CHUNK);
@@ -92,7 +86,7 @@ pb_status pb_state_portable_save(pb_trainer *t, const pb_state_values *values, p
 }
 
 static pb_status load_part(pb_trainer *t, const char *path, const pb_pass_program *p, pb_part part) {
-    const pb_module *m = module_of(p, part);
+    const pb_module *m = pb_step_graph_trained(p->step, part);
     if (!m) return PB_OK;
     pb_weights *weights;
     const char *folder = pb_fs_join(t->arena, path, pb_part_name(part));
@@ -106,7 +100,7 @@ static pb_status load_part(pb_trainer *t, const char *path, const pb_pass_progra
 pb_status pb_state_portable_load(pb_trainer *t, const pb_state_values *values, const char *path) {
     const char *optimizer = pb_fs_join(t->arena, path, "optimizer.safetensors");
     if (!optimizer) return pb_error(PB_ERR_MEMORY, "no memory to resume");
-    for (size_t k = 0; k < 2; k++) PB_RETURN_IF(load_part(t, path, values->program, trained_parts[k]));
+    for (pb_part part = 0; part < PB_PART_COUNT; part++) PB_RETURN_IF(load_part(t, path, values->program, part));
     void *buffer = malloc(PB_STATE_CHUNK);
     if (!buffer) return pb_error(PB_ERR_MEMORY, "no memory to resume");
     const pb_status status = load_moments(values, buffer, optimizer);

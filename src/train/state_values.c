@@ -79,16 +79,18 @@ static pb_status list_pieces(pb_state_values *values) {
 
 pb_status pb_state_values_list(pb_programs *programs, pb_state_values *values) {
     const pb_pass_program *p = pb_programs_any(programs);
-    static const pb_part parts[] = {PB_PART_UNET, PB_PART_TEXT_ENCODER};
-    const pb_module *const modules[] = {p->step->unet, p->step->clip};
+    const pb_module *modules[PB_PART_COUNT];
     size_t params = 0;
     *values = (pb_state_values){.program = p, .memory = programs->memory};
-    for (int k = 0; k < 2; k++) params += modules[k] ? modules[k]->param_count : 0;
+    for (pb_part part = 0; part < PB_PART_COUNT; part++) {
+        modules[part] = pb_step_graph_trained(p->step, part);
+        params += modules[part] ? modules[part]->param_count : 0;
+    }
     values->items = calloc(MOST * params + 1, sizeof *values->items);
     if (!values->items) return pb_error(PB_ERR_MEMORY, "no memory to list the run's state");
-    for (int k = 0; k < 2; k++)
-        for (uint32_t i = 0; modules[k] && i < modules[k]->param_count; i++)
-            add_param(values, modules[k], parts[k], &modules[k]->params[i]);
+    for (pb_part part = 0; part < PB_PART_COUNT; part++)
+        for (uint32_t i = 0; modules[part] && i < modules[part]->param_count; i++)
+            add_param(values, modules[part], part, &modules[part]->params[i]);
     qsort(values->items, values->count, sizeof *values->items, compare_values);
     return list_pieces(values);
 }

@@ -6,6 +6,7 @@
 #define PB_TRAIN_STEP_GRAPH_H
 
 #include "graph/carry.h"
+#include "io/weights_file.h"
 #include "nn/module.h"
 #include "train/optimizer_state.h"
 
@@ -75,6 +76,11 @@ void pb_step_graph_destroy(pb_step_graph *step);  // NULL is allowed
 // steps are of this one size. See pb_carry_choose. Errors: PB_ERR_MEMORY.
 pb_status pb_step_graph_carry(pb_arena *arena, const pb_step_graph *whole, const double *seconds,
                               double seconds_per_byte, pb_carry *carry);
+
+// The module of a part of the model: NULL where it is not trained.
+static inline const pb_module *pb_step_graph_trained(const pb_step_graph *step, pb_part part) {
+    return part == PB_PART_UNET ? step->unet : part == PB_PART_TEXT_ENCODER ? step->clip : NULL;
+}
 
 // Trained parameters in all.
 uint64_t pb_step_graph_parameters(const pb_step_graph *step);

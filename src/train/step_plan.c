@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "plan/timeline.h"
 #include "train/trainer_parts.h"
 
@@ -63,16 +64,10 @@ pb_status pb_step_plan_create(const pb_config *config, const pb_step_request *re
                               pb_step_plan *plan) {
     pb_status status = PB_OK;
     const double begun = pb_seconds_now();
-    const int64_t sides = config->with_prior_preservation ? 2 : 1;
     *plan =
         (pb_step_plan){.programs = calloc(1, sizeof *plan->programs), .batching = calloc(1, sizeof *plan->batching)};
     if (!plan->programs || !plan->batching) PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
-    *plan->batching = (pb_batching){.length = config->train_batch_size * config->gradient_accumulation_steps,
-                                    .batch = config->train_batch_size,
-                                    .sides = sides,
-                                    .accumulation = config->gradient_accumulation_steps,
-                                    .pass_images = config->memory.micro_batch ? config->memory.micro_batch
-                                                                              : config->train_batch_size * sides};
+    *plan->batching = pb_batching_of(config, config->train_batch_size * config->gradient_accumulation_steps);
     PB_TRY(pb_programs_compile(request, plan->batching, limits, plan->programs));
     plan->deferred = plan->programs->deferred;
     sum_up(plan);
@@ -109,10 +104,6 @@ void pb_step_plan_homes(const pb_step_plan *plan, uint64_t bytes[PB_TIER_COUNT][
 }
 
 static pb_status add_moves(const pb_pass_program *p, uint64_t bytes[PB_LINK_COUNT][PB_CLASS_COUNT]) {
-    static const int links[PB_LANE_COUNT] = {[PB_LANE_UPLOAD] = PB_LINK_UPLOAD,
-                                             [PB_LANE_DOWNLOAD] = PB_LINK_DOWNLOAD,
-                                             [PB_LANE_READ] = PB_LINK_NVME_READ,
-                                             [PB_LANE_WRITE] = PB_LINK_NVME_WRITE};
     pb_timeline *timeline = NULL;
     pb_insn_times *times = calloc((size_t)p->program->insn_count + 1, sizeof *times);
     if (!times) return pb_error(PB_ERR_MEMORY, "no memory for a plan");
@@ -121,7 +112,8 @@ static pb_status add_moves(const pb_pass_program *p, uint64_t bytes[PB_LINK_COUN
         const pb_insn *insn = &p->program->insns[i];
         if (insn->kind != PB_INSN_FETCH && insn->kind != PB_INSN_EVICT) continue;
         const pb_vid v = timeline->moved[i];
-        bytes[links[insn->lane]][v == PB_NONE ? PB_CLASS_WORKSPACE : p->step->graph->values[v].class_] += insn->bytes;
+        bytes[pb_link_of(insn->lane)][v == PB_NONE ? PB_CLASS_WORKSPACE : p->step->graph->values[v].class_] +=
+            insn->bytes;
     }
     pb_timeline_destroy(timeline);
     free(times);

@@ -10,6 +10,16 @@
 struct pb_programs;
 struct pb_batching;
 
+// The link that the copies of a lane go over.
+static inline int pb_link_of(pb_lane lane) {
+    switch (lane) {
+    case PB_LANE_UPLOAD: return PB_LINK_UPLOAD;
+    case PB_LANE_DOWNLOAD: return PB_LINK_DOWNLOAD;
+    case PB_LANE_READ: return PB_LINK_NVME_READ;
+    default: return PB_LINK_NVME_WRITE;
+    }
+}
+
 // Of one optimizer step in the middle of a run: all of its passes, one after another.
 typedef struct pb_step_forecast {
     int64_t passes;

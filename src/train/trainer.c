@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fs.h"
 #include "base/parallel.h"
 #include "io/tokenizer.h"
@@ -37,8 +38,10 @@ static pb_status tokenize(pb_trainer *t) {
     pb_status status = PB_OK;
     pb_tokenizer *tokenizer = NULL;
     if (!c->tokenizer_name) PB_TRY(pb_model_dir_require(t->model, PB_PART_TOKENIZER));
-    PB_TRY(pb_tokenizer_create(c->tokenizer_name ? c->tokenizer_name : t->model->parts[PB_PART_TOKENIZER].path,
-                               &tokenizer));
+    status = pb_tokenizer_create(c->tokenizer_name ? c->tokenizer_name : t->model->parts[PB_PART_TOKENIZER].path,
+                                 &tokenizer);
+    if (status != PB_OK && c->tokenizer_name) pb_error_context(status, "tokenizer_name");
+    PB_TRY(status);
     if (pb_tokenizer_size(tokenizer) > t->architecture.clip.vocabulary)
         PB_FAIL(PB_ERR_FORMAT,
                 "the tokenizer has %d ids, and the text encoder's vocab_size is %d: they are not of one model",
@@ -90,28 +93,27 @@ static int64_t larger(int64_t a, int64_t b) {
     return a > b ? a : b;
 }
 
+static pb_status make_schedule(const pb_config *c, int64_t steps, pb_lr_schedule *schedule) {
+    *schedule = (pb_lr_schedule){.base = c->learning_rate,
+                                 .warmup = c->lr_warmup_steps,
+                                 .total = steps,
+                                 .cycles = (double)c->lr_num_cycles,
+                                 .power = c->lr_power};
+    if (c->scale_lr) schedule->base *= (double)(c->gradient_accumulation_steps * c->train_batch_size);
+    PB_RETURN_IF(pb_lr_kind_parse(c->lr_scheduler, &schedule->kind));
+    return pb_lr_schedule_check(schedule);
+}
+
 static pb_status plan(pb_trainer *t) {
     const pb_config *c = t->config;
     PB_RETURN_IF(pb_training_data_list(t->arena, c, &t->data));
     PB_RETURN_IF(pb_architecture_step(&t->architecture, c, &t->request));
     t->request.tokens = t->tokens;
-    const int64_t sides = c->with_prior_preservation ? 2 : 1;
-    t->batching = (pb_batching){
-        .length = larger(t->data.set[PB_SIDE_INSTANCE].count, c->with_prior_preservation ? c->num_class_images : 0),
-        .batch = c->train_batch_size,
-        .sides = sides,
-        .accumulation = c->gradient_accumulation_steps,
-        .pass_images = c->memory.micro_batch ? c->memory.micro_batch : c->train_batch_size * sides};
-    const int64_t steps = pb_batching_steps(&t->batching);
-    t->max_steps = c->max_train_steps.set ? c->max_train_steps.value : c->num_train_epochs * steps;
-    PB_RETURN_IF(pb_lr_kind_parse(c->lr_scheduler, &t->schedule.kind));
-    t->schedule.base = c->learning_rate;
-    if (c->scale_lr) t->schedule.base *= (double)(c->gradient_accumulation_steps * c->train_batch_size);
-    t->schedule.warmup = c->lr_warmup_steps;
-    t->schedule.total = t->max_steps;
-    t->schedule.cycles = (double)c->lr_num_cycles;
-    t->schedule.power = c->lr_power;
-    PB_RETURN_IF(pb_lr_schedule_check(&t->schedule));
+    const int64_t classes = c->with_prior_preservation ? c->num_class_images : 0;
+    t->batching = pb_batching_of(c, larger(t->data.set[PB_SIDE_INSTANCE].count, classes));
+    const int64_t epoch = pb_batching_steps(&t->batching);
+    t->max_steps = c->max_train_steps.set ? c->max_train_steps.value : c->num_train_epochs * epoch;
+    PB_RETURN_IF(make_schedule(c, t->max_steps, &t->schedule));
     t->loss_scale = t->request.compute == PB_F16 ? (pb_loss_scale){.scale = first_scale, .dynamic = true}
                                                  : (pb_loss_scale){.scale = 1};
     PB_RETURN_IF(pb_memory_limits_find(t->arena, c, NULL, &t->limits));
@@ -165,16 +167,20 @@ static void name_skipped(pb_trainer *t) {
 
 static pb_status encode_prompts(pb_trainer *t) {
     uint64_t device_bytes = 0;
+    int count = 0;
     if (t->request.clip) return PB_OK;  // trained: the step itself runs it
-    const size_t bytes = (size_t)t->tokens * (size_t)t->architecture.clip.hidden * pb_dtype_size(t->request.compute);
+    const size_t tokens = (size_t)t->tokens;
+    const size_t bytes = tokens * (size_t)t->architecture.clip.hidden * pb_dtype_size(t->request.compute);
+    int32_t *ids = pb_arena_array(t->arena, PB_PROMPTS * tokens, sizeof *ids);
+    char *hidden = pb_arena_array(t->arena, PB_PROMPTS, bytes);
+    if (!ids || !hidden) return pb_error(PB_ERR_MEMORY, "no memory for the prompts");
     for (int i = 0; i < PB_PROMPTS; i++) {
         if (!t->ids[i]) continue;
-        t->context[i] = pb_arena_alloc(t->arena, bytes);
-        if (!t->context[i]) return pb_error(PB_ERR_MEMORY, "no memory for the prompts");
-        PB_RETURN_IF(pb_encode_prompts(t->limits.backend, t->model, &t->architecture.clip, t->config->variant,
-                                       t->request.compute, t->config->frozen_weights, t->ids[i], 1, t->tokens,
-                                       t->context[i], &device_bytes));
+        memcpy(ids + (size_t)count * tokens, t->ids[i], tokens * sizeof *ids);
+        t->context[i] = hidden + (size_t)count++ * bytes;
     }
+    const pb_encoding encoding = pb_trainer_encoding(t);
+    PB_RETURN_IF(pb_encode_prompts(&encoding, &t->architecture.clip, ids, count, t->tokens, hidden, &device_bytes));
     pb_progress_note(&t->progress, "the prompts are encoded; the text encoder took %.1f MiB of the device",
                      (double)device_bytes / 0x1p20);
     return PB_OK;
@@ -192,12 +198,11 @@ static pb_status make_draws(pb_trainer *t, const pb_rng *rng) {
 
 static pb_status load_weights(pb_trainer *t, const char *checkpoint) {
     pb_pass_program *p = pb_programs_any(&t->programs);
-    const pb_module *const modules[] = {p->step->unet, p->step->clip};
-    static const pb_part parts[] = {PB_PART_UNET, PB_PART_TEXT_ENCODER};
-    for (int i = 0; i < 2; i++) {
-        if (!modules[i]) continue;
-        PB_RETURN_IF(pb_model_dir_weights(t->model, parts[i], t->config->variant, &t->sources[parts[i]]));
-        if (!checkpoint) PB_RETURN_IF(pb_weights_load(modules[i], t->sources[parts[i]], p->executor));
+    for (pb_part part = 0; part < PB_PART_COUNT; part++) {
+        const pb_module *module = pb_step_graph_trained(p->step, part);
+        if (!module) continue;
+        PB_RETURN_IF(pb_model_dir_weights(t->model, part, t->config->variant, &t->sources[part]));
+        if (!checkpoint) PB_RETURN_IF(pb_weights_load(module, t->sources[part], p->executor));
     }
     if (!checkpoint) return PB_OK;
     PB_RETURN_IF(pb_state_load(t, checkpoint));
@@ -285,6 +290,15 @@ static pb_status after_overflow(pb_trainer *t) {
     return PB_OK;
 }
 
+static pb_status not_finite(const pb_trainer *t, double loss) {
+    return pb_error(PB_ERR_NUMERIC,
+                    "step %lld: the loss or its gradients are not finite (loss %g); the run is stopped%s; %s",
+                    (long long)t->step + 1, loss, t->saved_step ? ", and the last checkpoint is kept" : "",
+                    t->step ? "a smaller learning_rate may help"
+                            : "nothing was learned before it: weights of the model are damaged, or too large for "
+                              "mixed_precision");
+}
+
 static void after_good_step(pb_trainer *t) {
     t->step++;
     if (!t->loss_scale.dynamic || ++t->loss_scale.good_steps < GROWTH_INTERVAL) return;
@@ -313,17 +327,24 @@ static pb_status run_step(pb_trainer *t) {
     line.grad_norm = (double)control[PB_CONTROL_NORM];
     line.loss_scale = t->loss_scale.dynamic ? t->loss_scale.scale : 0;
     if (control[PB_CONTROL_SKIP] != 0 && t->loss_scale.dynamic) return after_overflow(t);
-    if (control[PB_CONTROL_SKIP] != 0 || !isfinite(line.loss))
-        return pb_error(PB_ERR_NUMERIC,
-                        "step %lld: the loss or its gradients are not finite (loss %g); the run is stopped, and "
-                        "the last checkpoint is kept; a smaller learning_rate may help",
-                        (long long)line.step, line.loss);
+    if (control[PB_CONTROL_SKIP] != 0 || !isfinite(line.loss)) return not_finite(t, line.loss);
     after_good_step(t);
     line.seconds = pb_seconds_now() - begun;
     PB_RETURN_IF(pb_metrics_write(t->metrics, &line));
     pb_record_step(t, &line);
     pb_progress_step(&t->progress, t->step, line.loss, line.lr, line.seconds);
     return PB_OK;
+}
+
+// A signal asked for it, between two steps.
+static pb_status stop(pb_trainer *t) {
+    if (t->measuring) return pb_error(PB_ERR_INTERRUPTED, "interrupted");
+    if (!t->step) return pb_error(PB_ERR_INTERRUPTED, "interrupted before the first step was done");
+    if (t->saved_step != t->step) PB_RETURN_IF(pb_state_save(t));
+    return pb_error(PB_ERR_INTERRUPTED,
+                    "interrupted: step %lld of %lld is in %s/checkpoint-%lld; go on with --set "
+                    "resume_from_checkpoint=latest",
+                    (long long)t->step, (long long)t->max_steps, t->config->output_dir, (long long)t->step);
 }
 
 static pb_status loop(pb_trainer *t) {
@@ -334,18 +355,20 @@ static pb_status loop(pb_trainer *t) {
         const bool due = !t->measuring && t->step > before && t->step % t->config->checkpointing_steps == 0;
         if (due) PB_RETURN_IF(pb_state_save(t));
         if (t->step > before) PB_RETURN_IF(pb_validation_run(t));
-        const bool stop = pb_signals_caught() != 0;
-        if (t->measuring && stop) return pb_error(PB_ERR_INTERRUPTED, "interrupted");
-        if (stop && !due && t->step > 0 && t->step < t->max_steps) PB_RETURN_IF(pb_state_save(t));
-        if (stop && !t->step) return pb_error(PB_ERR_INTERRUPTED, "interrupted before the first step was done");
-        if (stop && t->step < t->max_steps)
-            return pb_error(PB_ERR_INTERRUPTED,
-                            "interrupted: step %lld of %lld is in %s/checkpoint-%lld; go on with --set "
-                            "resume_from_checkpoint=latest",
-                            (long long)t->step, (long long)t->max_steps, t->config->output_dir, (long long)t->step);
+        if (pb_signals_caught() && t->step < t->max_steps) return stop(t);
     }
     pb_progress_end(&t->progress);
     return PB_OK;
+}
+
+// The result could not be written: what was trained goes into a checkpoint, where that is possible. Returns `status`.
+static pb_status keep_trained(pb_trainer *t, pb_status status) {
+    const char *why = pb_arena_string(t->arena, pb_error_message());
+    if (t->saved_step != t->step && pb_state_save(t) != PB_OK) return pb_error(status, "%s", why ? why : "no memory");
+    return pb_error(status,
+                    "%s; what was trained is in %s/checkpoint-%lld: with resume_from_checkpoint: latest the same "
+                    "command writes the result from it",
+                    why ? why : "no memory", t->config->output_dir, (long long)t->step);
 }
 
 static pb_status run(pb_trainer *t, const char *checkpoint) {
@@ -361,9 +384,10 @@ static pb_status run(pb_trainer *t, const char *checkpoint) {
     PB_RETURN_IF(pb_metrics_sync(t->metrics));
     PB_RETURN_IF(pb_record_finish(t));
     if (t->measuring) return pb_record_timeline(t);
-    PB_RETURN_IF(pb_output_write_model(t));
+    pb_status status = pb_output_write_model(t);
+    if (status != PB_OK) return keep_trained(t, status);
     PB_RETURN_IF(pb_output_write_run(t, true));
-    const pb_status status = pb_record_timeline(t);
+    status = pb_record_timeline(t);
     if (status != PB_OK) return pb_error_context(status, "%s is the fine-tuned pipeline, but its timeline", folder);
     pb_progress_note(&t->progress, "done: %s is the fine-tuned pipeline", folder);
     return PB_OK;
@@ -375,7 +399,7 @@ static pb_status train_into(pb_trainer *t) {
     pb_beginning begins;
     PB_RETURN_IF(pb_output_open(t));
     PB_RETURN_IF(pb_checkpoint_prune(t->config->output_dir, 0));
-    PB_RETURN_IF(pb_trainer_begin(t, &begins));
+    PB_RETURN_IF(pb_trainer_begin(t, true, &begins));
     if (begins.nothing) {
         pb_progress_note(&t->progress, "%s: this run has done its %lld steps; nothing is left to do",
                          t->config->output_dir, (long long)begins.step);
@@ -419,6 +443,7 @@ static pb_status train(pb_config *config, bool check, pb_train_report *report) {
     PB_TRY(check ? pb_trainer_look(&t) : train_into(&t));
 fail:
     pb_progress_end(&t.progress);
+    if (status != PB_OK && t.arena) status = pb_output_withdraw(&t, status);
     deinit(&t);
     return status;
 }

@@ -2,6 +2,7 @@
 // nobody needs its state any more. Only for runs that are measured (pagebooth bench --memory).
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "train/trainer_parts.h"
 
 enum { ROUNDS = 2 };  // of each part; the mean counts

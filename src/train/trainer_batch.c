@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "train/transpose.h"
 #include "train/trainer_parts.h"
 
 // (C,h,w) of one latent.
@@ -124,8 +125,7 @@ static pb_status prepare(pb_trainer *t, const pb_draws_batch *batch, int64_t ima
 static pb_status upload_turned(pb_trainer *t, const pb_pass_program *p, pb_vid value, int64_t n, const float *from) {
     const int64_t channels = latent_channels(t), pixels = latent_pixels(t);
     const pb_dtype dtype = pb_graph_value(p->step->graph, value)->dtype;
-    for (int64_t i = 0; i < pixels; i++)
-        for (int64_t c = 0; c < channels; c++) t->buffers.turned[i * channels + c] = from[c * pixels + i];
+    pb_transpose(t->buffers.turned, from, 1, channels, pixels);
     const uint64_t bytes = (uint64_t)(channels * pixels) * pb_dtype_size(dtype);
     pb_convert(dtype, t->buffers.narrow, PB_F32, t->buffers.turned, (size_t)(channels * pixels));
     return pb_executor_write(p->executor, value, (uint64_t)n * bytes, t->buffers.narrow, bytes);

@@ -16,7 +16,7 @@ static pb_status look_elsewhere(const pb_trainer *t) {
     return c->memory.timeline ? pb_fs_require_writable(c->memory.timeline, "memory.timeline") : PB_OK;
 }
 
-pb_status pb_trainer_begin(pb_trainer *t, pb_beginning *b) {
+pb_status pb_trainer_begin(pb_trainer *t, bool thorough, pb_beginning *b) {
     int64_t finished;
     pb_checkpoint_entry *entries;
     const char *resume = t->config->resume_from_checkpoint;
@@ -28,7 +28,7 @@ pb_status pb_trainer_begin(pb_trainer *t, pb_beginning *b) {
         return PB_OK;
     }
     PB_RETURN_IF(pb_checkpoint_list(t->arena, t->config->output_dir, &entries, &b->checkpoints));
-    PB_RETURN_IF(pb_state_find(t, &b->checkpoint));
+    PB_RETURN_IF(pb_state_find(t, thorough, &b->checkpoint));
     if (b->checkpoint) PB_RETURN_IF(pb_state_compare(t, b->checkpoint, &b->step));
     PB_RETURN_IF(look_elsewhere(t));
     return pb_state_require_room(t);
@@ -40,8 +40,10 @@ void pb_beginning_describe(const pb_trainer *t, const pb_beginning *b, FILE *fil
         fprintf(file, "output: this run has done its %lld steps in %s; nothing is left to do\n", (long long)b->step,
                 folder);
     else if (b->checkpoint)
-        fprintf(file, "output: goes on from %s, after step %lld of %lld\n", b->checkpoint, (long long)b->step,
-                (long long)t->max_steps);
+        fprintf(file,
+                "output: goes on from %s, after step %lld of %lld (its large files are compared with their hashes when "
+                "the run begins)\n",
+                b->checkpoint, (long long)b->step, (long long)t->max_steps);
     else if (b->checkpoints)
         fprintf(file,
                 "output: starts afresh in %s, where %zu checkpoints of an earlier run are; new ones take their place "
@@ -69,16 +71,15 @@ static pb_status try_pictures(const pb_trainer *t) {
 pb_status pb_trainer_look(pb_trainer *t) {
     pb_beginning begins;
     const pb_step_graph *step = pb_programs_any(&t->programs)->step;
-    const pb_module *const modules[] = {step->unet, step->clip};
-    static const pb_part parts[] = {PB_PART_UNET, PB_PART_TEXT_ENCODER};
     PB_RETURN_IF(try_pictures(t));
-    for (int i = 0; i < 2; i++) {
-        if (!modules[i]) continue;
-        PB_RETURN_IF(pb_model_dir_weights(t->model, parts[i], t->config->variant, &t->sources[parts[i]]));
-        PB_RETURN_IF(pb_weights_check(modules[i], t->sources[parts[i]]));
+    for (pb_part part = 0; part < PB_PART_COUNT; part++) {
+        const pb_module *module = pb_step_graph_trained(step, part);
+        if (!module) continue;
+        PB_RETURN_IF(pb_model_dir_weights(t->model, part, t->config->variant, &t->sources[part]));
+        PB_RETURN_IF(pb_weights_check(module, t->sources[part]));
     }
     PB_RETURN_IF(pb_output_look(t));
-    PB_RETURN_IF(pb_trainer_begin(t, &begins));
+    PB_RETURN_IF(pb_trainer_begin(t, false, &begins));
     pb_beginning_describe(t, &begins, stdout);
     return PB_OK;
 }

@@ -8,6 +8,8 @@ pb_status pb_training_data_list(pb_arena *arena, const pb_config *config, pb_tra
     data->resolution = (int32_t)config->resolution;
     data->center_crop = config->center_crop;
     pb_picture_set *instances = &data->set[PB_SIDE_INSTANCE], *classes = &data->set[PB_SIDE_CLASS];
+    if (pb_fs_kind_of(config->instance_data_dir) == PB_FS_NONE)
+        return pb_error(PB_ERR_IO, "instance_data_dir: there is no folder %s", config->instance_data_dir);
     PB_RETURN_IF(pb_picture_set_list(arena, config->instance_data_dir, 0, config->strict_images, instances));
     if (!instances->count)
         return pb_error(PB_ERR_FORMAT, "instance_data_dir: there is no JPEG or PNG picture in %s%s", instances->folder,
@@ -79,6 +81,14 @@ static pb_status fill_cache(pb_trainer *t, int side) {
     return PB_OK;
 }
 
+pb_encoding pb_trainer_encoding(const pb_trainer *t) {
+    return (pb_encoding){.backend = t->limits.backend,
+                         .model = t->model,
+                         .variant = t->config->variant,
+                         .dtype = t->request.compute,
+                         .weights = t->config->frozen_weights};
+}
+
 static void say_what_is_encoded(pb_trainer *t, int64_t cached, int64_t all) {
     if (cached == all) return;
     const char *const why = t->config->cache_latents
@@ -92,8 +102,8 @@ static void say_what_is_encoded(pb_trainer *t, int64_t cached, int64_t all) {
 pb_status pb_training_data_load(pb_trainer *t) {
     pb_training_data *d = &t->data;
     int64_t cached = 0, all = 0;
-    PB_RETURN_IF(pb_vae_encoder_create(t->limits.backend, t->model, &t->architecture.vae, t->config->variant,
-                                       t->request.compute, t->config->frozen_weights, d->resolution, &d->encoder));
+    const pb_encoding encoding = pb_trainer_encoding(t);
+    PB_RETURN_IF(pb_vae_encoder_create(&encoding, &t->architecture.vae, d->resolution, &d->encoder));
     const int64_t elements = d->encoder->channels * d->encoder->latent_pixels;
     for (int side = 0; side < PB_SIDES; side++) {
         if (side == PB_SIDE_CLASS && !t->config->with_prior_preservation) break;

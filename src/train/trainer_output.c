@@ -15,11 +15,14 @@
 static pb_status take_lock(pb_trainer *t, const char *path, int create) {
     t->lock = open(path, O_RDWR | create | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (t->lock < 0) return pb_error(PB_ERR_IO, "cannot open the lock %s: %s", path, strerror(errno));
+    struct stat ours, there;
     // The system lets go of it when the process ends, however it ends, so a stale one cannot be left.
-    if (!flock(t->lock, LOCK_EX | LOCK_NB)) return PB_OK;
-    const int reason = errno;
-    close(t->lock);
-    t->lock = -1;
+    const int reason = flock(t->lock, LOCK_EX | LOCK_NB) ? errno : 0;
+    const bool gone = fstat(t->lock, &ours) || lstat(path, &there) || ours.st_ino != there.st_ino;
+    if (!reason && !gone) return PB_OK;
+    pb_output_close(t);
+    if (!reason)  // whoever had it was refused just now, and has removed it: a third one may have a new one
+        return pb_error(PB_ERR_IO, "%s has just been removed by another pagebooth; try again", path);
     if (reason != EWOULDBLOCK) return pb_error(PB_ERR_IO, "cannot lock %s: %s", path, strerror(reason));
     return pb_error(PB_ERR_IO, "another pagebooth is training into %s; wait for it or choose another output_dir",
                     t->config->output_dir);
@@ -65,8 +68,27 @@ pb_status pb_output_open(pb_trainer *t) {
     const char *folder = t->config->output_dir, *path = pb_fs_join(t->arena, folder, ".lock");
     if (!path) return pb_error(PB_ERR_MEMORY, "no memory to open %s", folder);
     PB_RETURN_IF(judge_folder(t));
+    PB_RETURN_IF(pb_fs_nearest(t->arena, folder, &t->output_before));
     PB_RETURN_IF(pb_fs_make_directories(folder));
     return take_lock(t, path, O_CREAT);
+}
+
+// Only an empty folder can be removed, so that nothing is lost whatever has happened meanwhile.
+static void remove_made(pb_trainer *t) {
+    const char **names, *folder = t->config->output_dir;
+    size_t count;
+    if (pb_fs_list(t->arena, folder, &names, &count) != PB_OK || count != 1 || strcmp(names[0], ".lock")) return;
+    const char *lock = pb_fs_join(t->arena, folder, names[0]);
+    if (!lock || unlink(lock)) return;
+    for (const char *at = folder; at && strcmp(at, t->output_before); at = pb_fs_parent(t->arena, at))
+        if (rmdir(at)) return;
+}
+
+pb_status pb_output_withdraw(pb_trainer *t, pb_status status) {
+    const char *message = pb_arena_string(t->arena, pb_error_message());
+    if (t->lock < 0 || !message) return status;
+    remove_made(t);
+    return pb_error(status, "%s", message);
 }
 
 pb_status pb_output_look(pb_trainer *t) {
@@ -129,87 +151,32 @@ pb_status pb_output_write_config(pb_trainer *t, const char *path) {
 
 // --- The pipeline ---
 
-// What a tensor of a part that was not trained is written as.
-static pb_dtype target_dtype(const pb_trainer *t, const pb_safetensors_entry *entry) {
-    const bool floating = entry->dtype == PB_F32 || entry->dtype == PB_F16 || entry->dtype == PB_BF16;
-    return floating && t->config->save_precision != PB_PRECISION_SOURCE ? t->config->save_precision : entry->dtype;
-}
-
-static pb_status declare_all(const pb_trainer *t, const pb_weights *weights, pb_safetensors_writer *writer) {
-    for (size_t i = 0; i < weights->count; i++) {
-        const pb_safetensors_entry *e = weights->items[i].entry;
-        const pb_dtype dtype = target_dtype(t, e);
-        if (dtype == e->dtype)
-            PB_RETURN_IF(pb_safetensors_writer_declare_like(writer, e));
-        else
-            PB_RETURN_IF(pb_safetensors_writer_declare(writer, e->name, dtype, e->rank, e->shape));
-    }
-    return PB_OK;
-}
-
-// The weight of this name in the file; a part has at most a few hundred, so a walk does.
-static const pb_weight *find_by_file_name(const pb_weights *weights, const char *name) {
-    for (size_t i = 0; i < weights->count; i++)
-        if (!strcmp(weights->items[i].entry->name, name)) return &weights->items[i];
-    return NULL;
-}
-
-static pb_status copy_tensor(const pb_weight *weight, pb_dtype dtype, void *buffer, size_t capacity,
-                             pb_safetensors_writer *writer) {
-    const pb_safetensors_entry *e = weight->entry;
-    if (dtype == e->dtype) {
-        for (uint64_t at = 0; at < e->bytes; at += capacity) {
-            const uint64_t part = e->bytes - at < capacity ? e->bytes - at : capacity;
-            PB_RETURN_IF(pb_safetensors_read_bytes(weight->file, e, at, part, buffer));
-            PB_RETURN_IF(pb_safetensors_writer_write(writer, buffer, part));
-        }
-        return PB_OK;
-    }
-    const uint64_t step = capacity / sizeof(float);
-    for (uint64_t at = 0; at < e->elements; at += step) {
-        const uint64_t part = e->elements - at < step ? e->elements - at : step;
-        PB_RETURN_IF(pb_safetensors_read_range(weight->file, e, at, part, PB_F32, buffer));
-        PB_RETURN_IF(pb_safetensors_writer_convert(writer, PB_F32, buffer, part));
-    }
-    return PB_OK;
-}
-
 // A part that was not trained, in one file of the plain name.
 static pb_status rewrite_part(const pb_trainer *t, pb_part part, const char *path) {
-    enum { BUFFER = 1 << 22 };
-    pb_status status = PB_OK;
-    pb_weights *weights = NULL;
-    pb_safetensors_writer *writer = NULL;
-    void *buffer = malloc(BUFFER);
-    if (!buffer) PB_FAIL(PB_ERR_MEMORY, "no memory to write %s", path);
-    PB_TRY(pb_model_dir_weights(t->model, part, t->config->variant, &weights));
-    PB_TRY(pb_safetensors_writer_create(&writer));
-    PB_TRY(declare_all(t, weights, writer));
-    PB_TRY(pb_safetensors_writer_open(writer, path));
-    for (size_t i = 0; i < pb_safetensors_writer_count(writer); i++) {
-        const pb_safetensors_entry *e = pb_safetensors_writer_entry(writer, i);
-        PB_TRY(copy_tensor(find_by_file_name(weights, e->name), e->dtype, buffer, BUFFER, writer));
-    }
-    PB_TRY(pb_safetensors_writer_finish(writer));
-fail:
-    pb_safetensors_writer_destroy(writer);
+    pb_weights *weights;
+    PB_RETURN_IF(pb_model_dir_weights(t->model, part, t->config->variant, &weights));
+    const pb_status status = pb_weights_rewrite(weights, t->config->save_precision, path);
     pb_weights_close(weights);
-    free(buffer);
     return status;
 }
 
-static const pb_part parts[] = {PB_PART_UNET, PB_PART_TEXT_ENCODER, PB_PART_VAE};
+// Whose weights are written anew: what was not trained is copied as it is, unless everything is to have one precision.
+static void find_replaced(pb_trainer *t, bool replaced[PB_PART_COUNT]) {
+    const pb_step_graph *step = pb_programs_any(&t->programs)->step;
+    const bool all = t->config->save_precision != PB_PRECISION_SOURCE;
+    for (pb_part part = 0; part < PB_PART_COUNT; part++)
+        replaced[part] = pb_part_weights_stem(part) && (all || pb_step_graph_trained(step, part));
+}
 
-pb_status pb_output_require_room(const pb_trainer *t, uint64_t *bytes) {
-    *bytes = 0;
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        pb_weights *weights;
-        PB_RETURN_IF(pb_model_dir_weights(t->model, parts[i], t->config->variant, &weights));
-        for (size_t k = 0; k < weights->count; k++) {
-            const pb_safetensors_entry *e = weights->items[k].entry;
-            const pb_dtype dtype = target_dtype(t, e);
-            *bytes += dtype == e->dtype ? e->bytes : e->elements * pb_dtype_size(dtype);
-        }
+pb_status pb_output_require_room(pb_trainer *t, uint64_t *bytes) {
+    bool replaced[PB_PART_COUNT];
+    find_replaced(t, replaced);
+    PB_RETURN_IF(pb_model_copied_bytes(t->model, replaced, bytes));
+    for (pb_part part = 0; part < PB_PART_COUNT; part++) {
+        pb_weights *weights;  // opened of those that are copied, too: they have to be whole
+        if (!pb_part_weights_stem(part)) continue;
+        PB_RETURN_IF(pb_model_dir_weights(t->model, part, t->config->variant, &weights));
+        if (replaced[part]) *bytes += pb_weights_bytes_as(weights, t->config->save_precision);
         pb_weights_close(weights);
     }
     return pb_fs_require_space(t->config->output_dir, *bytes, "the finished pipeline");
@@ -219,20 +186,18 @@ pb_status pb_output_write_model(pb_trainer *t) {
     pb_status status = PB_OK;
     pb_model_writer *writer = NULL;
     pb_pass_program *p = pb_programs_any(&t->programs);
-    const pb_module *trained[PB_PART_COUNT] = {[PB_PART_UNET] = p->step->unet, [PB_PART_TEXT_ENCODER] = p->step->clip};
-    bool replaced[PB_PART_COUNT] = {false};
-    // What was not trained is copied as it is, unless everything is to have one precision.
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-        replaced[parts[i]] = trained[parts[i]] || t->config->save_precision != PB_PRECISION_SOURCE;
+    const pb_dtype dtype = t->config->save_precision;
+    bool replaced[PB_PART_COUNT];
+    find_replaced(t, replaced);
     PB_TRY(pb_model_writer_begin(t->model, t->config->output_dir, replaced, &writer));
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        if (!replaced[parts[i]]) continue;
-        const char *path = pb_model_writer_weights_path(writer, parts[i]);
-        if (trained[parts[i]])
-            PB_TRY(
-                pb_weights_save(trained[parts[i]], t->sources[parts[i]], p->executor, t->config->save_precision, path));
+    for (pb_part part = 0; part < PB_PART_COUNT; part++) {
+        if (!replaced[part]) continue;
+        const char *path = pb_model_writer_weights_path(writer, part);
+        const pb_module *trained = pb_step_graph_trained(p->step, part);
+        if (trained)
+            PB_TRY(pb_weights_save(trained, t->sources[part], p->executor, dtype, path));
         else
-            PB_TRY(rewrite_part(t, parts[i], path));
+            PB_TRY(rewrite_part(t, part, path));
     }
     PB_TRY(pb_model_writer_commit(writer));
 fail:

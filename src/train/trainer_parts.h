@@ -8,9 +8,11 @@
 #include "io/run_config.h"
 #include "io/model_dir.h"
 #include "train/architecture.h"
+#include "train/batching.h"
 #include "train/dataset.h"
 #include "train/denoise.h"
 #include "train/draws.h"
+#include "train/encode.h"
 #include "train/lr_schedule.h"
 #include "train/memory_limits.h"
 #include "train/metrics.h"
@@ -23,27 +25,6 @@
 // The two kinds of pictures, and what there are prompts of.
 enum { PB_SIDE_INSTANCE, PB_SIDE_CLASS, PB_SIDES };
 enum { PB_PROMPT_NONE = PB_SIDES, PB_PROMPT_VALIDATION, PB_PROMPTS };
-
-// --- Batches and passes (trainer_batching.c) ---
-
-// How an epoch is cut up: batches of the data set; optimizer steps of `accumulation` batches, the epoch's last one
-// closing a step in any case; passes of at most `pass_images` pictures, where a batch does not fit the memory at once.
-typedef struct pb_batching {
-    int64_t length;  // of the data set
-    int64_t batch;   // items
-    int64_t sides;   // pictures per item: 2 with prior preservation
-    int64_t accumulation;
-    int64_t pass_images;
-} pb_batching;
-
-int64_t pb_batching_batches(const pb_batching *b);                // of an epoch
-int64_t pb_batching_steps(const pb_batching *b);                  // optimizer steps of an epoch
-int64_t pb_batching_images(const pb_batching *b, int64_t batch);  // pictures of a batch of the epoch
-bool pb_batching_opens(const pb_batching *b, int64_t batch);      // whether it is the first of its step
-bool pb_batching_closes(const pb_batching *b, int64_t batch);     // whether it is the last
-int64_t pb_batching_longest(const pb_batching *b);                // batches of the longest step
-// The pass that begins with picture `first` of the batch; *images: how many it has.
-pb_pass pb_batching_pass(const pb_batching *b, int64_t batch, int64_t first, int64_t *images);
 
 // --- Compiled passes (trainer_programs.c) ---
 
@@ -120,54 +101,11 @@ typedef struct pb_pass_walk {
 } pb_pass_walk;
 bool pb_pass_walk_next(const pb_programs *programs, const pb_batching *batching, pb_pass_walk *walk);
 
-// A float rounded to what `dtype` can hold.
-static inline float pb_rounded(pb_dtype dtype, float x) {
-    switch (dtype) {
-    case PB_F16: return pb_f16_to_f32(pb_f16_from_f32(x));
-    case PB_BF16: return pb_bf16_to_f32(pb_bf16_from_f32(x));
-    default: return x;
-    }
-}
-
 // What steers an update that has been put off: of the last step, where its programs defer.
 typedef struct pb_due_update {
     bool due;
     float control[PB_CONTROL_COUNT], hyper[PB_HYPER_COUNT];
 } pb_due_update;
-
-// --- Frozen parts (trainer_encode.c) ---
-
-// A picture's VAE moments: the mean, and the deviation exp(log variance / 2), each (C,h,w), rounded as torch does it in
-// the VAE's type.
-typedef struct pb_moments {
-    float *mean, *deviation;
-} pb_moments;
-
-typedef struct pb_vae_encoder {
-    pb_graph *graph;
-    pb_module *module;
-    pb_program *program;
-    pb_executor *executor;
-    pb_vid pixels, moments;
-    int32_t size;  // of the pictures
-    int64_t channels, latent_pixels;
-    pb_dtype dtype;
-    float *values;  // pixels, then moments, in fp32
-    void *narrow;   // the same in `dtype`
-} pb_vae_encoder;
-
-pb_status pb_vae_encoder_create(const pb_backend *backend, const pb_model_dir *model, const pb_vae_config *config,
-                                const char *variant, pb_dtype dtype, pb_frozen_weights frozen, int32_t size,
-                                pb_vae_encoder **encoder);
-void pb_vae_encoder_destroy(pb_vae_encoder *encoder);  // NULL is allowed
-// Of the size x size pixels at (top, left). `moments` has room for C * h * w floats twice.
-pb_status pb_vae_encoder_run(pb_vae_encoder *encoder, const pb_image *image, pb_crop crop, pb_moments *moments);
-
-// The hidden states of `count` prompts, each (T,D) in `dtype`, one after another into `hidden`. ids: (count,T).
-// *device_bytes (or NULL): what it took of the device meanwhile.
-pb_status pb_encode_prompts(const pb_backend *backend, const pb_model_dir *model, const pb_clip_config *config,
-                            const char *variant, pb_dtype dtype, pb_frozen_weights frozen, const int32_t *ids,
-                            int count, int tokens, void *hidden, uint64_t *device_bytes);
 
 // --- Pictures as latents (trainer_data.c) ---
 
@@ -185,6 +123,8 @@ typedef struct pb_training_data {
 // Lists the pictures. Class pictures may be fewer than num_class_images: they are sampled before pb_training_data_load.
 pb_status pb_training_data_list(pb_arena *arena, const pb_config *config, pb_training_data *data);
 struct pb_trainer;
+// How a run's frozen parts are run.
+pb_encoding pb_trainer_encoding(const struct pb_trainer *trainer);
 // Reads the pictures and caches what can be.
 pb_status pb_training_data_load(struct pb_trainer *trainer);
 void pb_training_data_deinit(pb_training_data *data);
@@ -263,20 +203,22 @@ typedef struct pb_trainer {
     int32_t *ids[PB_PROMPTS];   // (T); NULL where the run has no such prompt
     void *context[PB_PROMPTS];  // (T,D) in the compute type, where the text encoder is frozen
     pb_validation validation;
-    int64_t run;              // when this run began: tells its checkpoints from an earlier run's
-    int64_t step, max_steps;  // optimizer steps done; to do
-    int64_t rounding_seed;    // of stochastic rounding: the seed that the run began with
-    int lock;                 // descriptor of output_dir's lock
+    int64_t run;                // when this run began: tells its checkpoints from an earlier run's
+    int64_t step, max_steps;    // optimizer steps done; to do
+    int64_t rounding_seed;      // of stochastic rounding: the seed that the run began with
+    int lock;                   // descriptor of output_dir's lock
+    const char *output_before;  // output_dir, or the folder above it that was there before this run made it
+    int64_t saved_step;         // of the newest checkpoint of this run; 0 before
 } pb_trainer;
 
 // --- One batch (trainer_batch.c) ---
 pb_status pb_batch_buffers_init(pb_trainer *t);
-// Forward and backward of a batch, and, where it closes a step, the update with `lr`. *loss: instance plus weighted
-// class. control[PB_CONTROL_COUNT] is written when the batch closes a step.
 // Makes the update that is due, if one is: weights and state are then those after the last step.
 pb_status pb_trainer_flush(pb_trainer *t);
 // Writes what steers it into a program that begins with it: the update that is due, which is then due no more, or none.
 pb_status pb_trainer_upload_due(pb_trainer *t, const pb_pass_program *p);
+// Forward and backward of a batch, and, where it closes a step, the update with `lr`. *loss: instance plus weighted
+// class. control[PB_CONTROL_COUNT] is written when the batch closes a step.
 pb_status pb_trainer_batch(pb_trainer *t, const pb_draws_batch *batch, double lr, double *loss, float *control);
 
 // --- Predicted against actual (trainer_report.c) ---
@@ -312,13 +254,18 @@ pb_status pb_output_open(pb_trainer *t);
 // The same with nothing made or written: whether it could be.
 pb_status pb_output_look(pb_trainer *t);
 void pb_output_close(pb_trainer *t);
+// Of a run that has failed: where it has left nothing but its lock, that goes, and with it what it has made of the
+// folder's path. Returns `status`, with
+// the message that it has.
+pb_status pb_output_withdraw(pb_trainer *t, pb_status status);
 // run.json: which run the folder's files are of, and whether it came to its end.
 pb_status pb_output_read_run(pb_trainer *t, int64_t *run, int64_t *finished_steps);
 pb_status pb_output_write_run(pb_trainer *t, bool finished);
 // config.yaml: the configuration that was run.
 pb_status pb_output_write_config(pb_trainer *t, const char *path);
-// The trained pipeline, and, before anything is made, whether there is room for its *bytes.
-pb_status pb_output_require_room(const pb_trainer *t, uint64_t *bytes);
+// Before anything is made: whether all that the trained pipeline takes over from the model can be read, and whether
+// there is room for its *bytes.
+pb_status pb_output_require_room(pb_trainer *t, uint64_t *bytes);
 pb_status pb_output_write_model(pb_trainer *t);
 
 // --- Checkpoints (trainer_state.c) ---
@@ -326,8 +273,9 @@ pb_status pb_output_write_model(pb_trainer *t);
 pb_status pb_state_require_room(pb_trainer *t);
 // Flushes an update that is due first.
 pb_status pb_state_save(pb_trainer *t);
-// What resume_from_checkpoint asks for: *path is NULL where the run is to start afresh.
-pb_status pb_state_find(pb_trainer *t, const char **path);
+// What resume_from_checkpoint asks for: *path is NULL where the run is to start afresh. `thorough`:
+// verified, else looked at (train/checkpoint.h). PB_ERR_FORMAT where there are checkpoints and none of them is whole.
+pb_status pb_state_find(pb_trainer *t, bool thorough, const char **path);
 // Before anything is made that takes time, and again when it is loaded: PB_ERR_USAGE where the checkpoint is of another
 // kind of run. *step: the step that it is of.
 pb_status pb_state_compare(pb_trainer *t, const char *checkpoint, int64_t *step);
@@ -336,14 +284,15 @@ pb_status pb_state_load(pb_trainer *t, const char *path);
 
 // --- Before the first step (trainer_begin.c) ---
 // What this run does in its output_dir: *nothing where it has been done; *checkpoint to go on from, or NULL. Writes
-// nothing. Refuses what could not be written later on: no room, no permission.
+// nothing. Refuses what could not be written later on: no room, no permission. `thorough`: the checkpoint's large files
+// are read and compared with their hashes.
 typedef struct pb_beginning {
     bool nothing;
     const char *checkpoint;
     int64_t earlier, step;  // the last run there, 0 for none; the checkpoint's step
     size_t checkpoints;     // that are there
 } pb_beginning;
-pb_status pb_trainer_begin(pb_trainer *t, pb_beginning *beginning);
+pb_status pb_trainer_begin(pb_trainer *t, bool thorough, pb_beginning *beginning);
 // Of `--check`, to stdout: that, with nothing made; whether every picture can be read, and the weights of the trained
 // parts are those of their configurations.
 pb_status pb_trainer_look(pb_trainer *t);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fs.h"
 #include "plan/timeline.h"
 #include "train/trainer_parts.h"
@@ -114,17 +115,13 @@ void pb_record_step(pb_trainer *t, const pb_metrics_step *line) {
 
 // Of the moves that were timed in the programs of one step.
 static void sum_moved(const pb_trainer *t, uint64_t moved[PB_LINK_COUNT]) {
-    static const int links[PB_LANE_COUNT] = {[PB_LANE_UPLOAD] = PB_LINK_UPLOAD,
-                                             [PB_LANE_DOWNLOAD] = PB_LINK_DOWNLOAD,
-                                             [PB_LANE_READ] = PB_LINK_NVME_READ,
-                                             [PB_LANE_WRITE] = PB_LINK_NVME_WRITE};
     for (int l = 0; l < PB_LINK_COUNT; l++) moved[l] = 0;
     for (pb_pass_walk w = {0}; pb_pass_walk_next(&t->programs, &t->batching, &w);) {
         const pb_program *p = w.pass->program;
         const pb_insn_times *times = t->record.times[w.pass - t->programs.items];
         for (uint32_t i = 0; i < p->insn_count; i++)
             if ((p->insns[i].kind == PB_INSN_FETCH || p->insns[i].kind == PB_INSN_EVICT) && times[i].end > 0)
-                moved[links[p->insns[i].lane]] += p->insns[i].bytes;
+                moved[pb_link_of(p->insns[i].lane)] += p->insns[i].bytes;
     }
 }
 

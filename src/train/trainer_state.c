@@ -1,9 +1,11 @@
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/clock.h"
 #include "base/fs.h"
 #include "base/parallel.h"
 #include "train/checkpoint.h"
@@ -53,17 +55,16 @@ static bool is_swap(const pb_trainer *t, const pb_state_values *values) {
     return format == PB_CHECKPOINT_SWAP || (format == PB_CHECKPOINT_AUTO && values->swapped);
 }
 
-// Of an existing directory, or of the nearest parent that exists.
-static bool same_file_system(pb_trainer *t, const char *a, const char *b) {
+// Folders that are there or will be made.
+static pb_status compare_file_systems(pb_trainer *t, const char *a, const char *b, bool *same) {
     struct stat info[2];
-    const char *paths[2] = {a, b};
-    for (int i = 0; i < 2; i++)
-        while (stat(paths[i], &info[i])) {
-            const char *parent = pb_fs_parent(t->arena, paths[i]);
-            if (!parent || !strcmp(parent, paths[i])) return false;
-            paths[i] = parent;
-        }
-    return info[0].st_dev == info[1].st_dev;
+    const char *const paths[2] = {a, b}, *place;
+    for (int i = 0; i < 2; i++) {
+        PB_RETURN_IF(pb_fs_nearest(t->arena, paths[i], &place));
+        if (stat(place, &info[i])) return pb_error(PB_ERR_IO, "cannot look at %s: %s", place, strerror(errno));
+    }
+    *same = info[0].st_dev == info[1].st_dev;
+    return PB_OK;
 }
 
 // One must survive whatever befalls the other, so two are the least that is kept. 0: all.
@@ -88,10 +89,12 @@ static pb_status more_checkpoints(pb_trainer *t, uint64_t *more) {
 static pb_status require_room(pb_trainer *t, const pb_state_values *values) {
     uint64_t more;
     const uint64_t file = t->programs.tier_bytes[PB_TIER_NVME], each = values->swap_bytes + values->memory_bytes;
-    const char *what = "the swap file with one more in each checkpoint";
+    bool same = false;
     PB_RETURN_IF(more_checkpoints(t, &more));
-    if (same_file_system(t, t->programs.nvme, t->config->output_dir))
-        return pb_fs_require_space(t->programs.nvme, file + more * each + values->memory_bytes, what);
+    PB_RETURN_IF(compare_file_systems(t, t->programs.nvme, t->config->output_dir, &same));
+    if (same)
+        return pb_fs_require_space(t->programs.nvme, file + more * each + values->memory_bytes,
+                                   "the swap file with one more in each checkpoint");
     return pb_fs_require_space(t->config->output_dir, (more + 1) * each,
                                "a copy of the swap file in each checkpoint (it lies on another disk)");
 }
@@ -170,6 +173,7 @@ pb_status pb_state_save(pb_trainer *t) {
     PB_TRY(save_files(t, writer, &values, swap, &how));
     PB_TRY(pb_checkpoint_commit(writer));
     PB_TRY(pb_checkpoint_prune(t->config->output_dir, kept_checkpoints(t)));
+    t->saved_step = t->step;
     tell(t, writer, &values, swap, how, pb_seconds_now() - begun);
 fail:
     pb_checkpoint_end(writer);
@@ -194,32 +198,46 @@ static pb_status no_such_checkpoint(pb_trainer *t, const char *wanted) {
                     list);
 }
 
-pb_status pb_state_find(pb_trainer *t, const char **path) {
-    const char *wanted = t->config->resume_from_checkpoint;
-    *path = NULL;
-    if (!wanted || !*wanted) return PB_OK;
-    if (strcmp(wanted, "latest")) {
-        // As diffusers takes it: a name within output_dir, whatever folder is written before it.
-        size_t bytes = strlen(wanted);
-        while (bytes > 1 && wanted[bytes - 1] == '/') bytes--;
-        const char *name = pb_arena_string_n(t->arena, wanted, bytes);
-        if (name) *path = pb_fs_join(t->arena, t->config->output_dir, name = pb_fs_base_name(name));
-        if (!*path) return pb_error(PB_ERR_MEMORY, "no memory to find a checkpoint");
-        if (pb_fs_kind_of(*path) != PB_FS_DIRECTORY) return no_such_checkpoint(t, name);
-        return pb_checkpoint_verify(*path);
-    }
+static pb_status find_named(pb_trainer *t, const char *wanted, const char **path) {
+    // As diffusers takes it: a name within output_dir, whatever folder is written before it.
+    size_t bytes = strlen(wanted);
+    while (bytes > 1 && wanted[bytes - 1] == '/') bytes--;
+    const char *name = pb_arena_string_n(t->arena, wanted, bytes);
+    if (name) *path = pb_fs_join(t->arena, t->config->output_dir, name = pb_fs_base_name(name));
+    if (!*path) return pb_error(PB_ERR_MEMORY, "no memory to find a checkpoint");
+    return pb_fs_kind_of(*path) == PB_FS_DIRECTORY ? PB_OK : no_such_checkpoint(t, name);
+}
+
+static pb_status find_latest(pb_trainer *t, bool thorough, const char **path) {
     pb_checkpoint_entry *entries;
     size_t count;
     PB_RETURN_IF(pb_checkpoint_list(t->arena, t->config->output_dir, &entries, &count));
-    for (size_t i = 0; i < count && !*path; i++) {
-        if (pb_checkpoint_verify(entries[i].path) == PB_OK)
+    for (size_t i = 0; i < count; i++) {
+        // One that does not say of which run it is stands behind the others: it is passed over, but not in silence.
+        if (*path && entries[i].run) continue;
+        const bool sound = (thorough && !*path ? pb_checkpoint_verify : pb_checkpoint_look)(entries[i].path) == PB_OK;
+        if (!sound)
+            pb_progress_note(&t->progress, "%s; passing this checkpoint over", pb_error_message());
+        else if (!*path)
             *path = entries[i].path;
-        else
-            pb_progress_note(&t->progress, "%s; trying the checkpoint before it", pb_error_message());
     }
+    if (!*path && count)
+        return pb_error(PB_ERR_FORMAT,
+                        "resume_from_checkpoint: none of the checkpoints in %s is whole, of %zu; to start afresh, name "
+                        "another output_dir, or remove them",
+                        t->config->output_dir, count);
     pb_error_clear();
     if (!*path) pb_progress_note(&t->progress, "no checkpoint in %s: starting afresh", t->config->output_dir);
     return PB_OK;
+}
+
+pb_status pb_state_find(pb_trainer *t, bool thorough, const char **path) {
+    const char *wanted = t->config->resume_from_checkpoint;
+    *path = NULL;
+    if (!wanted || !*wanted) return PB_OK;
+    if (!strcmp(wanted, "latest")) return find_latest(t, thorough, path);
+    PB_RETURN_IF(find_named(t, wanted, path));
+    return thorough ? pb_checkpoint_verify(*path) : pb_checkpoint_look(*path);
 }
 
 static int hex_digit(char c) {
@@ -290,6 +308,7 @@ pb_status pb_state_load(pb_trainer *t, const char *path) {
     if (status == PB_OK)
         status = pb_saved_state_is_there(path) ? pb_state_swap_load(&values, path, &adopted)
                                                : pb_state_portable_load(t, &values, path);
+    t->saved_step = t->step;
     if (adopted) pb_progress_note(&t->progress, "takes the swap file of %s over as it is", path);
     pb_state_values_deinit(&values);
     return status;

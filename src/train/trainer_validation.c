@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/clock.h"
 #include "base/fs.h"
 #include "train/trainer_parts.h"
 #include "train/weights.h"
@@ -14,11 +15,11 @@ enum { SAMPLING_STEPS = 25, TEXT_ROOM = 32 };
 static const double guidance = 7.5;
 
 // A link would lead the pictures elsewhere.
-static pb_status make_folder(const char *folder) {
+static pb_status judge_folder(const char *folder) {
     struct stat info;
     if (!lstat(folder, &info) && !S_ISDIR(info.st_mode))
         return pb_error(PB_ERR_IO, "%s, where validation pictures go, is no folder; remove it", folder);
-    return pb_fs_make_directories(folder);
+    return PB_OK;
 }
 
 // The texts of a UNet call: first the empty one for each picture, then the prompt for each; as ids where the text
@@ -91,7 +92,7 @@ pb_status pb_validation_init(pb_trainer *t) {
     v->path = pb_arena_alloc(t->arena, v->path_bytes + 1);
     v->latents = pb_arena_array(t->arena, (size_t)(d->batch * d->elements), sizeof *v->latents);
     if (!v->folder || !v->path || !v->latents) return pb_error(PB_ERR_MEMORY, "no memory for validation pictures");
-    return make_folder(v->folder);
+    return judge_folder(v->folder);
 }
 
 void pb_validation_deinit(pb_trainer *t) {
@@ -173,7 +174,8 @@ pb_status pb_validation_run(pb_trainer *t) {
     const double begun = pb_seconds_now();
     // Where working copies persist, the program does not begin with the update that is due.
     if (t->programs.sample.step->due_control == PB_NONE) PB_RETURN_IF(pb_trainer_flush(t));
-    PB_RETURN_IF(make_folder(v->folder));
+    PB_RETURN_IF(judge_folder(v->folder));
+    PB_RETURN_IF(pb_fs_make_directories(v->folder));
     pb_image *images = calloc((size_t)v->denoise.batch, sizeof *images);
     if (!images) return pb_error(PB_ERR_MEMORY, "no memory for validation pictures");
     const pb_status status = make_pictures(t, images);

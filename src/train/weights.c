@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "io/safetensors_dtype.h"
 #include "quant/codecs.h"
 #include "train/optimizer_state.h"
 
@@ -27,6 +28,12 @@ static pb_status check_param(const pb_param *param, const pb_weights *weights) {
     if (!weight)
         return pb_error(PB_ERR_FORMAT, "%s: the tensor %s is missing; config.json and weights are not of one model",
                         weights->path, param->name);
+    if (!pb_safetensors_is_float(weight->entry->dtype))
+        return pb_error(
+            PB_ERR_UNSUPPORTED,
+            "%s: the tensor %s is %s, and weights are read in F32, F16, BF16 and F64; convert the model once, "
+            "in Python: from_pretrained(OLD, torch_dtype=torch.float16).save_pretrained(NEW)",
+            weight->file->path, weight->entry->name, weight->entry->dtype_name);
     const pb_shape shape = param->file_shape;
     if (pb_weight_has_shape(weight, shape.rank, shape.dim)) return PB_OK;
     char expected[96] = "", actual[160] = "";
@@ -217,15 +224,31 @@ fail:
     return status;
 }
 
-static pb_status copy_tensor(const pb_weight *weight, pb_safetensors_writer *writer) {
+// --- Files ---
+
+// What a tensor is written as where floating ones are to be `dtype`: F64 and what is no number of ours stays as it is.
+static pb_dtype written_as(const pb_safetensors_entry *entry, pb_dtype dtype) {
+    const bool floating = entry->dtype == PB_F32 || entry->dtype == PB_F16 || entry->dtype == PB_BF16;
+    return floating && dtype != PB_DTYPE_COUNT ? dtype : entry->dtype;
+}
+
+// The next tensor of the writer, in the dtype that was declared for it.
+static pb_status copy_tensor(const pb_weight *weight, pb_dtype dtype, pb_safetensors_writer *writer) {
+    enum { BYTES = 1 << 22 };
+    const pb_safetensors_entry *e = weight->entry;
     pb_status status = PB_OK;
-    enum { BYTES = 1 << 20 };
-    char *buffer = malloc(BYTES);
-    if (!buffer) return pb_error(PB_ERR_MEMORY, "no memory to copy %s", weight->entry->name);
-    for (uint64_t at = 0; at < weight->entry->bytes; at += BYTES) {
-        const uint64_t bytes = weight->entry->bytes - at < BYTES ? weight->entry->bytes - at : BYTES;
-        PB_TRY(pb_safetensors_read_bytes(weight->file, weight->entry, at, bytes, buffer));
+    void *buffer = malloc(BYTES);
+    if (!buffer) return pb_error(PB_ERR_MEMORY, "no memory to copy %s", e->name);
+    for (uint64_t at = 0; dtype == e->dtype && at < e->bytes; at += BYTES) {
+        const uint64_t bytes = e->bytes - at < BYTES ? e->bytes - at : BYTES;
+        PB_TRY(pb_safetensors_read_bytes(weight->file, e, at, bytes, buffer));
         PB_TRY(pb_safetensors_writer_write(writer, buffer, bytes));
+    }
+    const uint64_t step = BYTES / sizeof(float);
+    for (uint64_t at = 0; dtype != e->dtype && at < e->elements; at += step) {
+        const uint64_t count = e->elements - at < step ? e->elements - at : step;
+        PB_TRY(pb_safetensors_read_range(weight->file, e, at, count, PB_F32, buffer));
+        PB_TRY(pb_safetensors_writer_convert(writer, PB_F32, buffer, count));
     }
 fail:
     free(buffer);
@@ -238,6 +261,39 @@ static const pb_weight *find_by_file_name(const pb_weights *weights, const char 
     return NULL;
 }
 
+static pb_status declare(const pb_safetensors_entry *entry, pb_dtype dtype, pb_safetensors_writer *writer) {
+    return dtype == entry->dtype || dtype == PB_DTYPE_COUNT
+               ? pb_safetensors_writer_declare_like(writer, entry)
+               : pb_safetensors_writer_declare(writer, entry->name, dtype, entry->rank, entry->shape);
+}
+
+uint64_t pb_weights_bytes_as(const pb_weights *weights, pb_dtype dtype) {
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < weights->count; i++) {
+        const pb_safetensors_entry *e = weights->items[i].entry;
+        const pb_dtype as = written_as(e, dtype);
+        bytes += as == e->dtype ? e->bytes : e->elements * pb_dtype_size(as);
+    }
+    return bytes;
+}
+
+pb_status pb_weights_rewrite(const pb_weights *source, pb_dtype dtype, const char *path) {
+    pb_status status = PB_OK;
+    pb_safetensors_writer *writer = NULL;
+    PB_TRY(pb_safetensors_writer_create(&writer));
+    for (size_t i = 0; i < source->count; i++)
+        PB_TRY(declare(source->items[i].entry, written_as(source->items[i].entry, dtype), writer));
+    PB_TRY(pb_safetensors_writer_open(writer, path));
+    for (size_t i = 0; i < source->count; i++) {
+        const pb_weight *weight = find_by_file_name(source, pb_safetensors_writer_entry(writer, i)->name);
+        PB_TRY(copy_tensor(weight, written_as(weight->entry, dtype), writer));
+    }
+    PB_TRY(pb_safetensors_writer_finish(writer));
+fail:
+    pb_safetensors_writer_destroy(writer);
+    return status;
+}
+
 pb_status pb_weights_save(const pb_module *m, const pb_weights *source, const pb_executor *executor, pb_dtype dtype,
                           const char *path) {
     pb_status status = PB_OK;
@@ -245,11 +301,8 @@ pb_status pb_weights_save(const pb_module *m, const pb_weights *source, const pb
     PB_TRY(pb_weights_check(m, source));
     PB_TRY(pb_safetensors_writer_create(&writer));
     for (size_t i = 0; i < source->count; i++) {
-        const pb_safetensors_entry *entry = source->items[i].entry;
-        if (dtype == PB_DTYPE_COUNT || !find_param(m, source->items[i].canonical))
-            PB_TRY(pb_safetensors_writer_declare_like(writer, entry));
-        else
-            PB_TRY(pb_safetensors_writer_declare(writer, entry->name, dtype, entry->rank, entry->shape));
+        const bool is_param = find_param(m, source->items[i].canonical) != NULL;
+        PB_TRY(declare(source->items[i].entry, is_param ? dtype : source->items[i].entry->dtype, writer));
     }
     PB_TRY(pb_safetensors_writer_open(writer, path));
     for (size_t i = 0; i < source->count; i++) {
@@ -259,7 +312,7 @@ pb_status pb_weights_save(const pb_module *m, const pb_weights *source, const pb
             const pb_vid value = param->master == PB_NONE ? param->work : param->master;
             PB_TRY(pb_weights_stream(m, param, executor, value, writer));
         } else {
-            PB_TRY(copy_tensor(weight, writer));
+            PB_TRY(copy_tensor(weight, weight->entry->dtype, writer));
         }
     }
     status = pb_safetensors_writer_finish(writer);

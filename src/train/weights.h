@@ -26,4 +26,10 @@ pb_status pb_weights_stream(const pb_module *m, const pb_param *param, const pb_
 pb_status pb_weights_save(const pb_module *m, const pb_weights *source, const pb_executor *executor, pb_dtype dtype,
                           const char *path);
 
+// Writes the tensors of `source` to one file, those of 16 and 32 floating bits as `dtype` (PB_DTYPE_COUNT: as they
+// are). The file appears when it is complete.
+pb_status pb_weights_rewrite(const pb_weights *source, pb_dtype dtype, const char *path);
+// Bytes of the tensors in such a file.
+uint64_t pb_weights_bytes_as(const pb_weights *weights, pb_dtype dtype);
+
 #endif

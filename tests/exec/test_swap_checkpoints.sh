@@ -108,7 +108,7 @@ train "$work/damaged" $bf16 $host resume_from_checkpoint=checkpoint-4 && fail "d
 says "checkpoint-4/state.swap: damaged" "extent 2"
 # shellcheck disable=SC2086
 train "$work/damaged" $bf16 $host || fail "latest passes over a damaged one"
-says "goes on from $work/damaged/checkpoint-3" "trying the checkpoint before it"
+says "goes on from $work/damaged/checkpoint-3" "passing this checkpoint over"
 same "$work/damaged" "from the one before a damaged one"
 rm -r "$work/damaged"
 cp -r "$work/raw" "$work/linked"

@@ -2,7 +2,7 @@
 // How an epoch is cut into batches, steps and passes: every picture once, every step opened and closed once, and the
 // last batch of an epoch always closes one.
 #include "check.h"
-#include "train/trainer_parts.h"
+#include "train/batching.h"
 
 static void walk(const pb_batching *b) {
     int64_t pictures = 0, steps = 0, longest = 0, run = 0;

@@ -60,11 +60,14 @@ static void check_damage(const char *folder) {
     snprintf(weights, sizeof weights, "%s/unet/weights.bin", path);
     CHECK(truncate(weights, 15) == 0);
     CHECK(pb_checkpoint_verify(path) == PB_ERR_FORMAT);
+    CHECK(pb_checkpoint_look(path) == PB_ERR_FORMAT);
     CHECK(strstr(pb_error_message(), "weights.bin") != NULL);
     CHECK_OK(pb_fs_write_file(weights, "0123456789abcdeF", 16));
     CHECK(pb_checkpoint_verify(path) == PB_ERR_FORMAT);
+    CHECK(pb_checkpoint_look(path) == PB_ERR_FORMAT);  // small files are hashed even so
     CHECK_OK(pb_fs_write_file(weights, "0123456789abcdef", 16));
     CHECK_OK(pb_checkpoint_verify(path));
+    CHECK_OK(pb_checkpoint_look(path));
     CHECK_OK(pb_fs_remove(weights));
     CHECK(pb_checkpoint_verify(path) != PB_OK);
 }

@@ -74,9 +74,17 @@ static void test_reading(void) {
     static const struct {
         const char *text;
         int64_t bytes;
-    } sizes[] = {
-        {"8589934592", 8ll << 30}, {"8G", 8ll << 30}, {"8 GiB", 8ll << 30}, {"8GB", 8000000000}, {"512MiB", 512 << 20},
-        {"1TiB", 1ll << 40},       {"0.5KiB", 512},   {"12B", 12},          {"auto", -1},        {"none", 0}};
+    } sizes[] = {{"8589934592", 8ll << 30},
+                 {"8G", 8ll << 30},
+                 {"8 GiB", 8ll << 30},
+                 {"8GB", 8000000000},
+                 {"8gb", 8000000000},
+                 {"512MiB", 512 << 20},
+                 {"1TiB", 1ll << 40},
+                 {"0.5KiB", 512},
+                 {"12B", 12},
+                 {"auto", -1},
+                 {"none", 0}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         char text[64];
         snprintf(text, sizeof text, "memory: {device: %s}", sizes[i].text);

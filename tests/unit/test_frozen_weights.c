@@ -71,7 +71,8 @@ static encoded encode(const pb_model_dir *model, const pb_architecture *a, pb_dt
     encoded r = {0};
     pb_vae_encoder *e = NULL;
     pb_weights *weights = NULL;
-    CHECK_OK(pb_vae_encoder_create(pb_backend_cpu(), model, &a->vae, NULL, dtype, frozen, SIZE, &e));
+    const pb_encoding encoding = {.backend = pb_backend_cpu(), .model = model, .dtype = dtype, .weights = frozen};
+    CHECK_OK(pb_vae_encoder_create(&encoding, &a->vae, SIZE, &e));
     if (!e) exit(1);
     CHECK_OK(pb_model_dir_weights(model, PB_PART_VAE, NULL, &weights));
     if (frozen == PB_FROZEN_8BIT) check_weights(e, weights);
@@ -90,8 +91,7 @@ static encoded encode(const pb_model_dir *model, const pb_architecture *a, pb_dt
     for (int i = 0; i < TOKENS; i++) ids[i] = 300 + 17 * i;
     r.hidden_count = (size_t)TOKENS * (size_t)a->clip.hidden;
     void *hidden = malloc(r.hidden_count * sizeof(float));
-    CHECK_OK(pb_encode_prompts(pb_backend_cpu(), model, &a->clip, NULL, dtype, frozen, ids, 1, TOKENS, hidden,
-                               &r.text_bytes));
+    CHECK_OK(pb_encode_prompts(&encoding, &a->clip, ids, 1, TOKENS, hidden, &r.text_bytes));
     r.hidden = widened(dtype, hidden, r.hidden_count);
     free(hidden);
     return r;

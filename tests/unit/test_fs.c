@@ -146,6 +146,22 @@ static void test_full_disk(void) {
     CHECK(pb_fs_require_space("", 1, "a test") == PB_OK || message_has("look at"));
 }
 
+static void test_nearest(void) {
+    const char *place = NULL;
+    uint64_t bytes = 0;
+    CHECK_OK(pb_fs_make_directories(scratch_path("near/by")));
+    CHECK_OK(pb_fs_nearest(arena, scratch_path("near/by/not/there"), &place));
+    CHECK(place && strcmp(place, scratch_path("near/by")) == 0);
+    CHECK_OK(pb_fs_nearest(arena, scratch_path("near"), &place));
+    CHECK(place && strcmp(place, scratch_path("near")) == 0);
+    CHECK_OK(pb_fs_write_file(scratch_path("near/by/file"), "12345", 5));
+    CHECK(pb_fs_nearest(arena, scratch_path("near/by/file/below"), &place) == PB_ERR_IO);
+    CHECK_OK(pb_fs_tree_bytes(scratch_path("near"), &bytes));
+    CHECK(bytes == 5);
+    CHECK(symlink("nowhere", scratch_path("near/link")) == 0);
+    CHECK(pb_fs_tree_bytes(scratch_path("near"), &bytes) == PB_ERR_IO && message_has("leads nowhere"));
+}
+
 static void test_trees(void) {
     CHECK_OK(pb_fs_make_directories(scratch_path("tree/a/b/c")));
     CHECK_OK(pb_fs_make_directories(scratch_path("tree/a/b/c")));
@@ -200,6 +216,7 @@ int main(void) {
     test_planted();
     test_reading();
     test_full_disk();
+    test_nearest();
     test_trees();
     test_large_copy();
     scratch_remove();

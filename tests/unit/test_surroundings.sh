@@ -153,7 +153,60 @@ cp -r model damaged
 size=$(stat -c %s damaged/unet/diffusion_pytorch_model.safetensors)
 printf '\0\0\300\177' | dd of=damaged/unet/diffusion_pytorch_model.safetensors bs=1 seek=$((size - 4)) conv=notrunc status=none
 says 1 "damaged: its pictures in F32 are not finite" "$program" generate damaged --prompt x --steps 1 -o pictures
-[ -z "$(find pictures -type f 2>/dev/null)" ] || fail "pictures of a damaged model were written"
+[ ! -e pictures ] || fail "pictures of a damaged model were written"
+
+# What stands in the place of weights, and what the result could not take over, is said before anything is made.
+refuses() { # WORD MODEL: neither looked at nor trained, and nothing left
+    for check in "" --check; do
+        says 1 "$1" "$program" train base.yaml $check --set "pretrained_model_name_or_path=$2" --set output_dir=no/where
+        [ ! -e no ] || fail "$2: left: $(find no)"
+    done
+}
+cp -r model changed
+weights=changed/unet/diffusion_pytorch_model.safetensors
+printf 'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n' >$weights
+refuses "is a Git LFS pointer, not the weights: fetch them with .git lfs pull" changed
+echo '<!DOCTYPE html><title>Sign in</title>' >$weights
+refuses "is a web page, not the weights" changed
+sed 's/"F32","shape":\[16,4,3,3\]/"I32","shape":[16,4,3,3]/' model/unet/diffusion_pytorch_model.safetensors >$weights
+refuses "the tensor conv_in.weight is I32, and weights are read in F32" changed
+rm $weights && ln -s nowhere $weights
+refuses "diffusion_pytorch_model.safetensors: it is a symbolic link that leads nowhere" changed
+rm -r changed && cp -r model changed && mkdir changed/safety_checker && ln -s nowhere changed/safety_checker/model.safetensors
+sed -i 's/"safety_checker": \[null, null\]/"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]/' changed/model_index.json
+refuses "safety_checker/model.safetensors: it is a symbolic link that leads nowhere" changed
+rm -r changed && cp -r damaged changed
+says 1 "step 1: .*not finite.*nothing was learned before it: weights of the model are damaged" \
+    "$program" train base.yaml --set pretrained_model_name_or_path=changed --set output_dir=infinite
+
+# A model that goes away while it is trained costs nothing: what was learned is in a checkpoint, and the result is made of it.
+rm -r changed && cp -r model changed
+vanish=(train base.yaml --set pretrained_model_name_or_path=changed --set max_train_steps=120 --set checkpointing_steps=1000)
+"$program" "${vanish[@]}" --set output_dir=stays 2>/dev/null || fail "stays"
+"$program" "${vanish[@]}" --set output_dir=vanishes 2>vanishes.log &
+pid=$!
+for _ in $(seq 300); do
+    [ -s vanishes/metrics.jsonl ] && break
+    sleep 0.02
+done
+kill -STOP $pid && mv changed/scheduler aside && kill -CONT $pid
+wait $pid
+[ $? = 1 ] && grep -q "error: .*what was trained is in vanishes/checkpoint-120: with resume_from" vanishes.log ||
+    fail "vanishes: $(tail -1 vanishes.log)"
+mv aside changed/scheduler
+"$program" "${vanish[@]}" --set output_dir=vanishes --set resume_from_checkpoint=latest 2>vanishes.log || fail "vanishes: $(cat vanishes.log)"
+cmp stays/unet/diffusion_pytorch_model.safetensors vanishes/unet/diffusion_pytorch_model.safetensors || fail "vanishes: another result"
+
+# Checkpoints that are damaged are named, whatever of them is; where none is whole, nothing is begun over them.
+resume=(train base.yaml --set output_dir=closed --set max_train_steps=6 --set resume_from_checkpoint=latest)
+echo x >>closed/checkpoint-4/trainer.json
+says 0 "closed/checkpoint-4/trainer.json: damaged: .*passing this checkpoint over" "$program" "${resume[@]}" --check
+grep -q "goes on from closed/checkpoint-2, after step 2 of 6 (its large files are compared" out || fail "closed: $(cat out)"
+: >closed/checkpoint-2/manifest.json
+for check in --check ""; do
+    says 1 "none of the checkpoints in closed is whole, of 2; to start afresh" "$program" "${resume[@]}" $check
+done
+[ -d closed/checkpoint-2 ] && [ -d closed/checkpoint-4 ] || fail "closed: checkpoints are gone"
 
 # Memory: `auto` for the host is what it has where the plan may take what it likes of the device.
 says 0 "" "$program" plan base.yaml --set memory.placement=host --json

@@ -1,7 +1,16 @@
-#include "train/trainer_parts.h"
+#include "train/batching.h"
 
 static int64_t divide_up(int64_t a, int64_t b) {
     return (a + b - 1) / b;
+}
+
+pb_batching pb_batching_of(const pb_config *config, int64_t length) {
+    const int64_t sides = config->with_prior_preservation ? 2 : 1, micro_batch = config->memory.micro_batch;
+    return (pb_batching){.length = length,
+                         .batch = config->train_batch_size,
+                         .sides = sides,
+                         .accumulation = config->gradient_accumulation_steps,
+                         .pass_images = micro_batch ? micro_batch : config->train_batch_size * sides};
 }
 
 int64_t pb_batching_batches(const pb_batching *b) {

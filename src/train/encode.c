@@ -1,7 +1,9 @@
+#include "train/encode.h"
+
 #include <math.h>
 #include <stdlib.h>
 
-#include "train/trainer_parts.h"
+#include "train/dataset.h"
 #include "train/weights.h"
 
 // diffusers holds a frozen part wholly in the low precision, biases and norms as well; ours has them in fp32, so their
@@ -25,10 +27,9 @@ fail:
     return status;
 }
 
-static pb_status load_part(const pb_model_dir *model, pb_part part, const char *variant, const pb_module *module,
-                           pb_executor *executor) {
+static pb_status load_part(const pb_encoding *encoding, pb_part part, const pb_module *module, pb_executor *executor) {
     pb_weights *weights;
-    PB_RETURN_IF(pb_model_dir_weights(model, part, variant, &weights));
+    PB_RETURN_IF(pb_model_dir_weights(encoding->model, part, encoding->variant, &weights));
     pb_status status = pb_weights_load(module, weights, executor);
     if (status == PB_OK && module->compute != PB_F32) status = round_wide(module, executor);
     pb_weights_close(weights);
@@ -37,37 +38,35 @@ static pb_status load_part(const pb_model_dir *model, pb_part part, const char *
 
 // --- VAE ---
 
-static pb_status build_encoder(pb_vae_encoder *e, const pb_backend *backend, const pb_vae_config *config,
-                               pb_frozen_weights frozen) {
+static pb_status build_encoder(pb_vae_encoder *e, const pb_encoding *encoding, const pb_vae_config *config) {
     PB_RETURN_IF(pb_graph_create(&e->graph));
     const pb_shape shape = PB_SHAPE4(1, e->size, e->size, 3);
     e->pixels = pb_graph_add_value(e->graph, PB_CLASS_INPUT, e->dtype, shape, false, "pixels");
     e->module = pb_module_create(e->graph, e->dtype, false);
     if (!e->module) return pb_error(PB_ERR_MEMORY, "no memory for the VAE");
-    e->module->codes = frozen == PB_FROZEN_8BIT;
+    e->module->codes = encoding->weights == PB_FROZEN_8BIT;
     e->moments = pb_vae_encode(e->module, config, e->pixels);
     pb_graph_mark_output(e->graph, e->moments);
     PB_RETURN_IF(e->graph->status);
-    PB_RETURN_IF(pb_compile(e->graph, backend, NULL, &e->program));
-    return pb_executor_create(backend, e->graph, e->program, NULL, &e->executor);
+    PB_RETURN_IF(pb_compile(e->graph, encoding->backend, NULL, &e->program));
+    return pb_executor_create(encoding->backend, e->graph, e->program, NULL, &e->executor);
 }
 
-pb_status pb_vae_encoder_create(const pb_backend *backend, const pb_model_dir *model, const pb_vae_config *config,
-                                const char *variant, pb_dtype dtype, pb_frozen_weights frozen, int32_t size,
+pb_status pb_vae_encoder_create(const pb_encoding *encoding, const pb_vae_config *config, int32_t size,
                                 pb_vae_encoder **result) {
     pb_status status = PB_OK;
     pb_vae_encoder *e = calloc(1, sizeof *e);
     if (!e) return pb_error(PB_ERR_MEMORY, "no memory for the VAE");
     const int64_t side = size / pb_vae_factor(config);
     *e = (pb_vae_encoder){
-        .size = size, .dtype = dtype, .channels = config->latent_channels, .latent_pixels = side * side};
+        .size = size, .dtype = encoding->dtype, .channels = config->latent_channels, .latent_pixels = side * side};
     const size_t pixels = (size_t)size * (size_t)size * 3, moments = (size_t)(2 * e->channels * e->latent_pixels);
     const size_t most = pixels > moments ? pixels : moments;
     e->values = malloc(most * sizeof *e->values);
-    e->narrow = malloc(most * pb_dtype_size(dtype));
+    e->narrow = malloc(most * pb_dtype_size(e->dtype));
     if (!e->values || !e->narrow) PB_FAIL(PB_ERR_MEMORY, "no memory for the VAE");
-    PB_TRY(build_encoder(e, backend, config, frozen));
-    PB_TRY(load_part(model, PB_PART_VAE, variant, e->module, e->executor));
+    PB_TRY(build_encoder(e, encoding, config));
+    PB_TRY(load_part(encoding, PB_PART_VAE, e->module, e->executor));
     *result = e;
     e = NULL;
 fail:
@@ -114,25 +113,24 @@ pb_status pb_vae_encoder_run(pb_vae_encoder *e, const pb_image *image, pb_crop c
 
 // --- Text encoder ---
 
-pb_status pb_encode_prompts(const pb_backend *backend, const pb_model_dir *model, const pb_clip_config *config,
-                            const char *variant, pb_dtype dtype, pb_frozen_weights frozen, const int32_t *ids,
-                            int count, int tokens, void *hidden, uint64_t *device_bytes) {
+pb_status pb_encode_prompts(const pb_encoding *encoding, const pb_clip_config *config, const int32_t *ids, int count,
+                            int tokens, void *hidden, uint64_t *device_bytes) {
     pb_status status = PB_OK;
     pb_graph *graph = NULL;
     pb_program *program = NULL;
     pb_executor *executor = NULL;
     PB_TRY(pb_graph_create(&graph));
     const pb_vid input = pb_graph_add_value(graph, PB_CLASS_INPUT, PB_I32, PB_SHAPE2(1, tokens), false, "ids");
-    pb_module *module = pb_module_create(graph, dtype, false);
+    pb_module *module = pb_module_create(graph, encoding->dtype, false);
     if (!module) PB_FAIL(PB_ERR_MEMORY, "no memory for the text encoder");
-    module->codes = frozen == PB_FROZEN_8BIT;
+    module->codes = encoding->weights == PB_FROZEN_8BIT;
     const pb_vid output = pb_clip_forward(module, config, input);
     pb_graph_mark_output(graph, output);
     PB_TRY(graph->status);
-    PB_TRY(pb_compile(graph, backend, NULL, &program));
+    PB_TRY(pb_compile(graph, encoding->backend, NULL, &program));
     if (device_bytes) *device_bytes = program->tier_bytes[PB_TIER_DEVICE];
-    PB_TRY(pb_executor_create(backend, graph, program, NULL, &executor));
-    PB_TRY(load_part(model, PB_PART_TEXT_ENCODER, variant, module, executor));
+    PB_TRY(pb_executor_create(encoding->backend, graph, program, NULL, &executor));
+    PB_TRY(load_part(encoding, PB_PART_TEXT_ENCODER, module, executor));
     const uint64_t bytes = pb_value_bytes(pb_graph_value(graph, output));
     for (int i = 0; i < count; i++) {
         PB_TRY(pb_executor_write(executor, input, 0, ids + (size_t)i * (size_t)tokens, (uint64_t)tokens * sizeof *ids));
