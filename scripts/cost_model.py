@@ -123,22 +123,35 @@ class Model:
                 max(v.backward, back / BOTH))
 
     def recast_plan(self, v, device):
-        """Copies of what is resident are made again of their masters after the turning point. By the two instants that
-        count: there, and between two steps, where gradients wait; only where no activation has to leave."""
+        """Copies of masters that stay on the device are made again of them whenever an op reads them. The share of the
+        state that stays is the one with the fewest bytes; all else goes by Belady's rule in the room that is left."""
         t, f = self.totals, self.formats
         if not f.copied:
             return
-        small = t["small"] * f.small
-        transit = 2 * SMALL_UNIT * (f.state + f.work + f.gradient)
-        state, room = t["matrix"] * f.state, device - small - transit
-        share = t["work"] / state
-        resident = min(room - t["gradient"], (room - t["work"] - v.border) / (1 - share), state)
-        if resident < 0:
+        found = {}
+
+        def moves(share):
+            if share not in found:
+                slots, items, fixed = accesses(self.network, v.usage, f, resident=share)
+                found[share] = count_moves(slots, items, device, fixed, 2)
+            return sum(found[share][:2]) if found[share] else float("inf")
+
+        # All that is alive at some instant and not in the device has to be below: no larger share stays than this one.
+        low, high = 0.0, min(1.0, max(0.0, (device - (v.recast - t["state"])) / t["state"]))
+        for _ in range(SHARE_TRIES):  # the bytes are a convex function of the share
+            a, b = low + 0.382 * (high - low), low + 0.618 * (high - low)
+            if moves(a) < moves(b):
+                high = b
+            else:
+                low = a
+        moves(high), moves(low)
+        share = min(found, key=moves)
+        if not share or not found[share]:
             return
-        again = resident / f.state * 6 / (0.8 * self.card["memory"])
-        yield Plan("stream, copies again, " + v.name, state - resident, state - resident,
+        again = share * t["matrix"] * 6 / (0.8 * self.card["memory"])
+        yield Plan("stream, copies again, " + v.name, found[share][0], found[share][1],
                    compute=v.compute + v.update + again,
-                   passes=self.passes(v, device, t["work"] * (1 - resident / state)) + again)
+                   passes=self.passes(v, device, t["work"] * (1 - share)) + again)
 
     def host_plans(self, device):
         """The host updates what the device does not keep. Kept: the parameters used first, as many as fit."""
@@ -187,7 +200,7 @@ class Model:
         return best
 
 
-SMALL_UNIT = 1 << 20
+SHARE_TRIES = 6
 
 
 # --- Against Pagebooth ---
