@@ -3,6 +3,7 @@
 // the graph computes without any plan, also when the lanes run as late and as early as they may.
 #include "check.h"
 #include "exec/executor.h"
+#include "plan/predict.h"
 #include "plan/support_graphs.h"
 
 #include <stdio.h>
@@ -29,6 +30,21 @@ static void count(const pb_program *p) {
         }
 }
 
+// No machine runs it faster than its bound says.
+static void check_bound(const pb_graph *g, const pb_program *p, uint64_t seed) {
+    static const char *const machines[] = {"rtx3060", "rtx4090", "h200"};
+    pb_machine m = *pb_machine_builtin(machines[seed % 3]);
+    m.shared_cores = seed % 2;
+    pb_prediction prediction;
+    pb_step_bound bound;
+    CHECK_OK(pb_program_predict(g, p, &m, &prediction, NULL));
+    CHECK_OK(pb_program_bound(g, p, &m, &bound));
+    CHECK_THAT(prediction.seconds >= bound.seconds * (1 - 1e-9), "seed %llu: %g s beat the bound of %g s",
+               (unsigned long long)seed, prediction.seconds, bound.seconds);
+    CHECK_THAT(bound.seconds >= prediction.lower_bound * (1 - 1e-9), "seed %llu: %g s is less than %g s",
+               (unsigned long long)seed, bound.seconds, prediction.lower_bound);
+}
+
 static void try_budget(const pb_graph *g, const pb_plan_request *request, uint64_t seed, void **expected,
                        const char *nvme) {
     pb_program *program = NULL;
@@ -42,6 +58,7 @@ static void try_budget(const pb_graph *g, const pb_plan_request *request, uint64
     count(program);
     for (int t = 0; t < PB_TIER_COUNT; t++) CHECK(program->tier_bytes[t] <= request->budget[t]);
     CHECK_OK(pb_program_check(g, program, request));
+    check_bound(g, program, seed);
     CHECK_THAT(support_program_agrees(g, program, seed, expected, nvme, 0), "seed %llu: the plan changes the results",
                (unsigned long long)seed);
     CHECK_THAT(support_program_agrees(g, program, seed, expected, nvme, seed), "seed %llu: a wait is missing",
