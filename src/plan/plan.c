@@ -41,6 +41,7 @@ typedef struct record {
     pb_attempt attempt;
     int level;              // its reserve, as one of reserves[]
     double seconds, bound;  // and what was known beforehand that it would take at least; 0: there is none yet
+    bool turning;           // there is room on the device when the step ends: the turning point is what binds
 } record;
 
 typedef struct outcome {
@@ -50,6 +51,7 @@ typedef struct outcome {
     record records[STRATEGIES];
     double newest;                   // seconds of the newest attempt; 0: it was not made, or does not fit
     double gap;                      // the newest attempt: its seconds over its lower bound; 0: does not fit
+    bool turning;                    // the newest attempt: see record
     bool unplaced;                   // some attempt only failed to find offsets
     bool slower;                     // some attempt was not made, for it would take longer than is of use
     uint64_t needed[PB_TIER_COUNT];  // the least that some attempt asked for, where none fitted
@@ -120,6 +122,13 @@ static void note_needed(const uint64_t needed[PB_TIER_COUNT], outcome *o) {
         if (needed[t] && needed[t] < o->needed[t]) o->needed[t] = needed[t];
 }
 
+// Whether there is room on the device when the step ends.
+static bool has_turning_point(const pb_pager *p) {
+    static const double much = 0.05;
+    const double budget = (double)p->request->budget[PB_TIER_DEVICE];
+    return (double)p->device.used[p->device.slot_count - 1] < (1 - much) * budget;
+}
+
 static pb_status try_attempt(setting *b, pb_attempt attempt, outcome *o) {
     pb_status status = PB_OK;
     pb_program *program = NULL;
@@ -138,6 +147,7 @@ static pb_status try_attempt(setting *b, pb_attempt attempt, outcome *o) {
     PB_TRY(pb_program_predict(p.graph, program, p.machine, &prediction, NULL));
     o->gap = prediction.seconds / prediction.lower_bound;
     o->newest = prediction.seconds;
+    o->turning = has_turning_point(&p);
     if (o->program && !is_better(program, prediction.seconds, o->program, o->seconds)) goto fail;
     pb_program_destroy(o->program);
     o->program = program;
@@ -241,7 +251,7 @@ static pb_status look(search *s, const candidate *c) {
     }
     const pb_status status = try_attempt(&s->settings[c->attempt.strategy], c->attempt, o);
     if (o->newest > 0 && (!(r->seconds > 0) || o->newest < r->seconds))
-        *r = (record){c->attempt, c->level, o->newest, c->bound};
+        *r = (record){c->attempt, c->level, o->newest, c->bound, o->turning};
     return status == PB_ERR_BUDGET ? PB_OK : status;
 }
 
@@ -341,6 +351,11 @@ static pb_status refine(search *s) {
                 if (r->level != level) break;
             }
         }
+        // Activations in the place of some state.
+        pb_attempt other = r->attempt;
+        other.activations_first = true;
+        if (i == PB_STRATEGY_STREAM && r->seconds > 0 && r->turning)
+            PB_RETURN_IF(prepare_and_look(s, other, r->level, false));
     }
     return PB_OK;
 }
