@@ -54,8 +54,9 @@ typedef struct way {
 
 // --- Gradients that are made again ---
 
-// Between two steps there are gradients where, in the midst of one, there are working copies: where those pass with the
-// step, it is of no use to be rid of the gradients alone.
+// Between two steps there are gradients where, in the midst of one, there are working copies. Where those pass with the
+// step, being rid of the gradients helps as far as the copies are made again of masters on the device (a relief REMAKE),
+// and where few activations lie beside them.
 static bool weights_live_on(const pb_step_graph *step) {
     const pb_module *unet = step->unet;
     return unet->param_count && pb_graph_value(step->graph, unet->params[0].work)->persistent;
@@ -78,7 +79,7 @@ static pb_status choose_carry(const pb_step_request *request, const pb_plan_requ
     r.pass = programs->items[0].pass;
     r.deferred = true;
     PB_TRY(pb_step_graph_create(&r, &step));
-    if (!weights_live_on(step)) goto fail;
+    if (!weights_live_on(step) && !(request->recompute > 0)) goto fail;
     programs->arena = pb_arena_create();
     pb_carry *carry = programs->arena ? pb_arena_alloc(programs->arena, sizeof *carry) : NULL;
     seconds = malloc((step->graph->node_count + 1) * sizeof *seconds);
