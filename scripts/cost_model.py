@@ -236,9 +236,9 @@ def compare(options):
 
 
 def print_head():
-    print("ratios: Pagebooth's / the model's best; * is more than 2% away. h2d, d2h: against the fewest bytes of a plan of\n"
-          "its own kind that runs as much again; fewest: against those of any plan; seconds: against the lower bound of the\n"
-          "model's fastest plan. Gradients again: GB that are not kept")
+    print("ratios: Pagebooth's / the model's best; * is more than 2% away. h2d, d2h: against the fewest bytes of a plan\n"
+          "of its own kind that runs as much again; fewest: against those of any plan; seconds: against the lower bound\n"
+          "of the model's fastest plan. Gradients again: GB that are not kept")
     print(f"{'plan':42s} {'params':>8s} {'flops':>8s} {'kept':>8s} {'peak':>8s} {'h2d':>8s} {'d2h':>8s} {'fewest':>8s}"
           f" {'seconds':>8s}  {'s':>7s} {'plan s':>6s}  kinds")
 
@@ -287,8 +287,8 @@ def report(name, m, ours, device):
           f"{mark(ratio(moved['h2d'], best.up))} {mark(ratio(moved['d2h'], best.down))} "
           f"{mark(ratio(total, fewest.moved), 0)} {mark(ratio(ours['seconds'], fastest.seconds), 0)} "
           f"{ours['seconds']:8.3f} {ours['plan_seconds']:6.2f}{'*' if ours['plan_seconds'] > 2 else ' '} "
-          f"{kind}, {nearest.name}, gradients again {ours['gradients_again'] / 1e9:.2f}; of its kind {best.moved / 1e9:.2f} GB, "
-          f"{best.seconds:.3f}; fastest: {fastest.name} {fastest.seconds:.3f} ({fastest.moved / 1e9:.2f} GB); "
+          f"{kind}, {nearest.name}, gradients again {ours['gradients_again'] / 1e9:.2f}; "
+          f"of its kind {best.moved / 1e9:.2f} GB, {best.seconds:.3f}; fastest: {fastest.name} {fastest.seconds:.3f} ({fastest.moved / 1e9:.2f} GB); "
           f"fewest: {fewest.name} {fewest.moved / 1e9:.2f} GB, {fewest.seconds:.3f}")
 
 
