@@ -55,8 +55,8 @@ typedef struct way {
 // --- Gradients that are made again ---
 
 // Between two steps there are gradients where, in the midst of one, there are working copies. Where those pass with the
-// step, being rid of the gradients helps as far as the copies are made again of masters on the device (a relief REMAKE),
-// and where few activations lie beside them.
+// step, being rid of the gradients helps as far as the copies are made again of masters on the device (a relief
+// REMAKE), and where few activations lie beside them.
 static bool weights_live_on(const pb_step_graph *step) {
     const pb_module *unet = step->unet;
     return unet->param_count && pb_graph_value(step->graph, unet->params[0].work)->persistent;
