@@ -13,10 +13,10 @@ typedef struct pb_setting {
 
 // What an attempt has come to.
 typedef struct pb_made {
-    pb_program *program;  // NULL: it does not fit
-    double seconds;       // as it is predicted
-    double bound;         // which they cannot be below, with what it moves
-    bool unplaced;        // it only fits in bytes: no offsets were found
+    pb_program *program;             // NULL: it does not fit
+    double seconds;                  // as it is predicted
+    double bound;                    // which they cannot be below, with what it moves
+    bool unplaced;                   // it only fits in bytes: no offsets were found
     uint64_t needed[PB_TIER_COUNT];  // where it does not fit: see pb_pager_solve
 } pb_made;
 

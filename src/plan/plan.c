@@ -44,23 +44,23 @@ static pb_status try_resident(const pb_graph *graph, const pb_plan_request *requ
     return PB_OK;
 }
 
-static pb_status try_all(const pb_plan_way *ways, uint32_t count, const pb_plan_request *request, pb_outcome *o) {
+static pb_status try_all(const pb_graph *const *graphs, uint32_t count, const pb_plan_request *request, pb_outcome *o) {
     pb_status status = PB_OK;
     bool *fits = calloc(count, sizeof *fits), all = true;
     if (!fits) return pb_error(PB_ERR_MEMORY, "no memory for a plan");
     *o = (pb_outcome){.needed = {UINT64_MAX, UINT64_MAX, UINT64_MAX}};
     if (request->like && !request->like->layout->paged) {
-        status = try_only(ways[0].graph, request, 0, o);
+        status = try_only(graphs[0], request, 0, o);
         goto fail;
     }
     for (uint32_t w = 0; w < count; w++) {
         // What fits is not moved.
         if (!request->like && request->state <= PB_STATE_ON_DEVICE)
-            PB_TRY(try_resident(ways[w].graph, request, w, o, &fits[w]));
+            PB_TRY(try_resident(graphs[w], request, w, o, &fits[w]));
         all = all && fits[w];
     }
     if (!all && has_host(request) && request->state != PB_STATE_ON_DEVICE)
-        status = pb_search(ways, count, fits, request, o);
+        status = pb_search(graphs, count, fits, request, o);
 fail:
     free(fits);
     return status;
@@ -69,7 +69,7 @@ fail:
 // --- Refusals ---
 
 typedef struct problem {
-    const pb_plan_way *ways;
+    const pb_graph *const *graphs;
     uint32_t count;
 } problem;
 
@@ -84,7 +84,7 @@ static pb_plan_refusal refusal_of(const pb_outcome *o) {
 static pb_status probe(void *context, const pb_plan_request *limits) {
     const problem *p = context;
     pb_outcome o;
-    const pb_status status = try_all(p->ways, p->count, limits, &o);
+    const pb_status status = try_all(p->graphs, p->count, limits, &o);
     const bool works = o.program != NULL;
     pb_program_destroy(o.program);
     *limits->refusal = refusal_of(&o);
@@ -124,15 +124,15 @@ static pb_status refuse(const problem *p, const pb_plan_request *request, const 
                     (double)lacks.needed / 0x1p30, names[lacks.tier], keys[lacks.tier], allowed);
 }
 
-pb_status pb_plan_fastest(const pb_plan_way *ways, uint32_t count, const pb_plan_request *wanted, uint32_t *chosen,
-                          pb_program **result) {
+pb_status pb_plan_fastest(const pb_graph *const *graphs, uint32_t count, const pb_plan_request *wanted,
+                          uint32_t *chosen, pb_program **result) {
     for (uint32_t w = 0; w < count; w++)
-        if (ways[w].graph->status != PB_OK) return ways[w].graph->status;
-    const problem p = {ways, count};
+        if (graphs[w]->status != PB_OK) return graphs[w]->status;
+    const problem p = {graphs, count};
     pb_plan_request request = *wanted;
     if (!request.machine) request.machine = pb_machine_builtin("generic");
     pb_outcome o;
-    const pb_status status = try_all(ways, count, &request, &o);
+    const pb_status status = try_all(graphs, count, &request, &o);
     if (status != PB_OK) {
         pb_program_destroy(o.program);
         return status;
@@ -146,5 +146,5 @@ pb_status pb_plan_fastest(const pb_plan_way *ways, uint32_t count, const pb_plan
 
 pb_status pb_plan(const pb_graph *graph, const pb_plan_request *request, pb_program **program) {
     uint32_t chosen;
-    return pb_plan_fastest(&(pb_plan_way){.graph = graph}, 1, request, &chosen, program);
+    return pb_plan_fastest(&graph, 1, request, &chosen, program);
 }

@@ -32,15 +32,9 @@ typedef struct pb_plan_request {
 // Errors: PB_ERR_BUDGET (names the smallest budget that works), PB_ERR_MEMORY.
 pb_status pb_plan(const pb_graph *graph, const pb_plan_request *request, pb_program **program);
 
-// One of several graphs that do the same step with the same results.
-typedef struct pb_plan_way {
-    const pb_graph *graph;
-    int kind;  // graphs of one kind keep the same things between two steps, and wait for their moves alike
-} pb_plan_way;
-
-// The program that is predicted to be the fastest, and *chosen: of which of the ways it is. Like pb_plan.
-pb_status pb_plan_fastest(const pb_plan_way *ways, uint32_t count, const pb_plan_request *request, uint32_t *chosen,
-                          pb_program **program);
+// Of graphs that do the same with the same results, the one that is predicted to be the fastest: *chosen. Like pb_plan.
+pb_status pb_plan_fastest(const pb_graph *const *graphs, uint32_t count, const pb_plan_request *request,
+                          uint32_t *chosen, pb_program **program);
 
 // Whether everything works within limits->budget. PB_ERR_BUDGET: no, and what lacks is in *limits->refusal.
 typedef pb_status (*pb_plan_probe)(void *context, const pb_plan_request *limits);

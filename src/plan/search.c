@@ -109,10 +109,9 @@ typedef struct record {
 // One of the graphs.
 typedef struct way {
     const pb_graph *graph;
-    int kind;
-    bool done;      // nothing of it is tried
+    bool done;                   // nothing of it is tried
     bool exhausted[STRATEGIES];  // a quick attempt without a reserve found no offsets on the device
-    uint64_t unit;  // bytes
+    uint64_t unit;               // bytes
     pb_setting settings[STRATEGIES];
     record records[STRATEGIES];
 } way;
@@ -164,20 +163,19 @@ static void list_strategies(search *s, uint32_t w, int level) {
     }
 }
 
-// What is done for there to be less on the host, where that is what lacks: gradients that the host updates from wait on
-// the device, where there is room; and weights leave the device first, to come once more from the host, for that is
-// cheaper than state from the disk.
+// Once a candidate of the host's is estimated: weights leave the device first, to come once more from the host; and,
+// where the host is what lacks, gradients that the host updates from wait on the device, where there is room, for both
+// are cheaper than state from the disk.
 static void vary(search *s, candidate *c) {
     if (c->varied || c->direction || c->attempt.strategy != PB_STRATEGY_HOST || s->request->like) return;
     c->varied = true;
+    const pb_attempt first = {.strategy = PB_STRATEGY_HOST, .weights_first = true};
+    if (!s->request->quick) list(s, c->way, first, c->level, 0, false);
     if (!c->estimate.host_matters || !s->request->budget[PB_TIER_NVME]) return;
-    pb_attempt attempt = {.strategy = PB_STRATEGY_HOST, .gradients_first = true, .gradients_stay = true};
-    list(s, c->way, attempt, c->level, 0, false);
-    if (s->request->quick) return;
-    attempt.weights_first = true;
-    list(s, c->way, attempt, c->level, 0, false);
-    attempt.gradients_first = attempt.gradients_stay = false;
-    list(s, c->way, attempt, c->level, 0, false);
+    pb_attempt stay = {.strategy = PB_STRATEGY_HOST, .gradients_first = true, .gradients_stay = true};
+    list(s, c->way, stay, c->level, 0, false);
+    stay.weights_first = true;
+    if (!s->request->quick) list(s, c->way, stay, c->level, 0, false);
 }
 
 // What kernels set up at their first use is not made for several threads.
@@ -196,19 +194,12 @@ static pb_status find_setting(search *s, const candidate *c, pb_setting **result
 
 // --- In which order ---
 
-// By how much of its bound a candidate waits beyond it: about as much as what was tried of its strategy, be it of
-// another way of the same kind.
-static double waits(const search *s, const candidate *c) {
+// The seconds that a candidate promises: programs of one strategy wait about as long beyond their bounds.
+static double promise(const search *s, const candidate *c) {
     static const double surely = 2.0 / 3;
-    const record *own = &s->ways[c->way].records[c->attempt.strategy];
-    double least = INFINITY;
-    if (c->unlike) return 0;
-    if (own->bound > 0) return surely * (own->seconds / own->bound - 1);
-    for (uint32_t w = 0; w < s->way_count; w++) {
-        const record *r = &s->ways[w].records[c->attempt.strategy];
-        if (s->ways[w].kind == s->ways[c->way].kind && r->bound > 0) least = fmin(least, r->seconds / r->bound - 1);
-    }
-    return least < INFINITY ? surely * least : 0;
+    const record *r = &s->ways[c->way].records[c->attempt.strategy];
+    const double waits = r->bound > 0 && !c->unlike ? surely * (r->seconds / r->bound - 1) : 0;
+    return c->estimate.bound * (1 + waits);
 }
 
 // The seconds that are to be beaten; INFINITY: any will do.
@@ -231,9 +222,8 @@ static candidate *most_promising(search *s, state first, state last) {
     for (uint32_t i = 0; i < s->count; i++) {
         candidate *c = &s->candidates[i];
         if (c->state < first || c->state > last || !is_of_interest(s, c)) continue;
-        const double promise = c->estimate.bound * (1 + waits(s, c));
-        if (promise >= least) continue;
-        least = promise;
+        if (promise(s, c) >= least) continue;
+        least = promise(s, c);
         most = c;
     }
     return most;
@@ -291,7 +281,8 @@ static void estimate(search *s, candidate *c) {
 static void make(search *s, candidate *c) {
     c->state = UNDER_WAY;
     pthread_mutex_unlock(&s->lock);
-    const pb_status status = pb_attempt_make(&s->ways[c->way].settings[c->attempt.strategy], c->attempt, false, &c->made);
+    const pb_status status =
+        pb_attempt_make(&s->ways[c->way].settings[c->attempt.strategy], c->attempt, false, &c->made);
     pthread_mutex_lock(&s->lock);
     c->state = MADE;
     fail(s, status);
@@ -343,8 +334,7 @@ static pb_status explore(search *s, int level) {
     int count = 0;
     for (uint32_t w = 0; w < s->way_count; w++)
         if (!s->ways[w].done) list_strategies(s, w, level);
-    while (count + 1 < MOST_THREADS && count + 1 < pb_threads() &&
-           pthread_create(&threads[count], NULL, work, s) == 0)
+    while (count + 1 < MOST_THREADS && count + 1 < pb_threads() && pthread_create(&threads[count], NULL, work, s) == 0)
         count++;
     work(s);
     while (count > 0) pthread_join(threads[--count], NULL);
@@ -396,7 +386,7 @@ static pb_status run(search *s) {
     return PB_OK;
 }
 
-pb_status pb_search(const pb_plan_way *ways, uint32_t count, const bool *done, const pb_plan_request *request,
+pb_status pb_search(const pb_graph *const *graphs, uint32_t count, const bool *done, const pb_plan_request *request,
                     pb_outcome *outcome) {
     search s = {.request = request,
                 .o = outcome,
@@ -409,10 +399,9 @@ pb_status pb_search(const pb_plan_way *ways, uint32_t count, const bool *done, c
     pb_status status = PB_OK;
     if (!s.ways || !s.candidates) PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
     for (uint32_t w = 0; w < count; w++) {
-        s.ways[w].graph = ways[w].graph;
-        s.ways[w].kind = ways[w].kind;
+        s.ways[w].graph = graphs[w];
         s.ways[w].done = done[w];
-        s.ways[w].unit = unit_bytes(ways[w].graph, request);
+        s.ways[w].unit = unit_bytes(graphs[w], request);
     }
     status = run(&s);
 fail:

@@ -83,13 +83,13 @@ static pb_status compile_first(const pb_step_request *ways, int count, const pb_
                                const pb_programs *programs, pb_pass_program *p, int *chosen) {
     pb_status status = PB_OK;
     pb_step_graph *steps[PB_PROGRAMS_WAYS] = {NULL};
-    pb_plan_way graphs[PB_PROGRAMS_WAYS];
+    const pb_graph *graphs[PB_PROGRAMS_WAYS];
     const pb_plan_request plan = limits_of(limits, programs, NULL);
     uint32_t best = 0;
     assert(count <= PB_PROGRAMS_WAYS);
     for (int w = 0; w < count; w++) {
         PB_TRY(build(&ways[w], programs, p, &steps[w]));
-        graphs[w] = (pb_plan_way){steps[w]->graph, ways[w].carry != NULL};
+        graphs[w] = steps[w]->graph;
     }
     PB_TRY(pb_compile_fastest(graphs, (uint32_t)count, programs->backend, &plan, &best, &p->program));
     *chosen = (int)best;
@@ -294,8 +294,7 @@ static void refuse(const pb_step_request *request, const pb_batching *batching, 
         if (!found || t == (int)lacks.tier || enough.budget[t] == l->request.budget[t]) continue;
         const size_t used = strlen(besides);
         alone = false;
-        snprintf(besides + used, sizeof besides - used, " and %s: %llu", keys[t],
-                 (unsigned long long)enough.budget[t]);
+        snprintf(besides + used, sizeof besides - used, " and %s: %llu", keys[t], (unsigned long long)enough.budget[t]);
     }
     size_text(works ? works : lacks.needed, needs);
     size_text(l->request.budget[lacks.tier], given);

@@ -186,8 +186,8 @@ static pb_status compile_pair(const pb_step_request *request, const pb_plan_requ
     if (status != PB_OK) goto fail;
     const way *plain = &ways[0], *again = &ways[1];
     if (plain->status == PB_OK) best = 0;
-    if (again->status == PB_OK && (best < 0 || (!quick && moves_something(&plain->programs) &&
-                                                is_faster(&again->programs, &plain->programs))))
+    if (again->status == PB_OK &&
+        (best < 0 || (!quick && moves_something(&plain->programs) && is_faster(&again->programs, &plain->programs))))
         best = 1;
     if (best < 0) {
         *budgets->refusal = refuses_less(&plain->refusal, &again->refusal) ? plain->refusal : again->refusal;
