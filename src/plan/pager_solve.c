@@ -8,6 +8,7 @@
 #define NO_MEMORY pb_error(PB_ERR_MEMORY, "no memory for a plan")
 
 enum { TRIES = 6, PATIENT = 3, REFILLS = 5 };
+enum { LITTLE = 32 };  // a budget's share
 
 // --- Offsets ---
 
@@ -106,7 +107,7 @@ static pb_status settle_and_place(pb_pager *p, pb_tier_problem *t, uint64_t budg
                                   const uint64_t *scratch, uint64_t *scratch_offset, uint64_t target, uint64_t *filled,
                                   uint64_t *height) {
     pb_status status = PB_OK;
-    uint64_t *used = malloc((t->slot_count + 1) * sizeof *used), before = UINT64_MAX;
+    uint64_t *used = malloc((t->slot_count + 1) * sizeof *used);
     if (!used) return NO_MEMORY;
     memcpy(used, t->used, t->slot_count * sizeof *used);
     if (*filled > target) *filled = target;
@@ -115,11 +116,10 @@ static pb_status settle_and_place(pb_pager *p, pb_tier_problem *t, uint64_t budg
         PB_TRY(pb_tier_settle(p->arena, t, *filled));
         if (p->estimates) break;
         PB_TRY(place(p, t, budget, alignment, false, scratch, scratch_offset, height));
-        if (*height <= budget || again + 1 >= REFILLS) break;
-        const uint64_t over = *height - budget, less = over << again;
-        // Where that has changed nothing, and the height is that of a whole placement, it will not.
-        if (less >= *filled || (*height >= before && over <= budget / 32)) break;
-        before = *height;
+        // Where little is missing, a little more that leaves is better than moves with less time.
+        if (*height <= budget || *height - budget <= budget / LITTLE || again + 1 >= REFILLS) break;
+        const uint64_t less = (*height - budget) * (uint64_t)(again + 1);
+        if (less >= *filled) break;
         *filled -= less;
     }
 fail:
@@ -167,8 +167,7 @@ static pb_status fit(pb_pager *p, pb_tier_problem *t, pb_relief_list *list, uint
         }
         PB_TRY(settle_and_place(p, t, budget, alignment, scratch, scratch_offset, target, &filled, height));
         if (p->estimates) break;
-        // Where little is missing, a little more that leaves is better than moves with less time.
-        const bool shorten = *height > budget && (last || attempt >= PATIENT || *height - budget > budget / 32);
+        const bool shorten = *height > budget && (last || attempt >= PATIENT || *height - budget > budget / LITTLE);
         if (shorten) PB_TRY(place(p, t, budget, alignment, true, scratch, scratch_offset, height));
         if (*height <= budget) break;
         const uint64_t over = *height - budget;
