@@ -117,7 +117,7 @@ static pb_status settle_and_place(pb_pager *p, pb_tier_problem *t, uint64_t budg
         if (p->estimates) break;
         PB_TRY(place(p, t, budget, alignment, false, scratch, scratch_offset, height));
         // Where little is missing, a little more that leaves is better than moves with less time.
-        if (*height <= budget || *height - budget <= budget / LITTLE || again + 1 >= REFILLS) break;
+        if (*height <= budget + budget / LITTLE || again + 1 >= REFILLS || !p->request->budget[PB_TIER_HOST]) break;
         const uint64_t less = (*height - budget) * (uint64_t)(again + 1);
         if (less >= *filled) break;
         *filled -= less;
