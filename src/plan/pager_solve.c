@@ -104,8 +104,8 @@ static uint64_t reserved(const pb_pager *p, uint64_t budget) {
 // With moves that take as much time as the links want and as there is room for, within *filled bytes; where no offsets
 // are found below the budget, with less and less room: each move gives up some of its time, and nothing else moves.
 static pb_status settle_and_place(pb_pager *p, pb_tier_problem *t, uint64_t budget, uint64_t alignment,
-                                  const uint64_t *scratch, uint64_t *scratch_offset, uint64_t target, uint64_t *filled,
-                                  uint64_t *height) {
+                                  const uint64_t *scratch, uint64_t *scratch_offset, uint64_t target, bool patient,
+                                  uint64_t *filled, uint64_t *height) {
     pb_status status = PB_OK;
     uint64_t *used = malloc((t->slot_count + 1) * sizeof *used);
     if (!used) return NO_MEMORY;
@@ -116,9 +116,10 @@ static pb_status settle_and_place(pb_pager *p, pb_tier_problem *t, uint64_t budg
         PB_TRY(pb_tier_settle(p->arena, t, *filled));
         if (p->estimates) break;
         PB_TRY(place(p, t, budget, alignment, false, scratch, scratch_offset, height));
+        if (*height <= budget || again + 1 >= REFILLS || !p->request->budget[PB_TIER_HOST]) break;
         // Where little is missing, a little more that leaves is better than moves with less time.
-        if (*height <= budget + budget / LITTLE || again + 1 >= REFILLS || !p->request->budget[PB_TIER_HOST]) break;
-        const uint64_t less = (*height - budget) * (uint64_t)(again + 1);
+        if (patient && *height - budget <= budget / LITTLE) break;
+        const uint64_t less = (*height - budget) << again;
         if (less >= *filled) break;
         *filled -= less;
     }
@@ -165,9 +166,10 @@ static pb_status fit(pb_pager *p, pb_tier_problem *t, pb_relief_list *list, uint
             *needed = pb_tier_peak(t);
             PB_FAIL(PB_ERR_BUDGET, "too much for the budget");
         }
-        PB_TRY(settle_and_place(p, t, budget, alignment, scratch, scratch_offset, target, &filled, height));
+        const bool patient = !last && attempt < PATIENT;
+        PB_TRY(settle_and_place(p, t, budget, alignment, scratch, scratch_offset, target, patient, &filled, height));
         if (p->estimates) break;
-        const bool shorten = *height > budget && (last || attempt >= PATIENT || *height - budget > budget / LITTLE);
+        const bool shorten = *height > budget && (!patient || *height - budget > budget / LITTLE);
         if (shorten) PB_TRY(place(p, t, budget, alignment, true, scratch, scratch_offset, height));
         if (*height <= budget) break;
         const uint64_t over = *height - budget;
