@@ -110,25 +110,26 @@ def smallest_device(usage, formats):
 
 class Item:
     """Bytes that lie somewhere: a piece of a parameter's state, working copy or gradient, or an activation."""
-    __slots__ = ("size", "here", "dirty", "below", "uses", "at", "kind", "master", "stamp", "persistent")
+    __slots__ = ("size", "here", "dirty", "uses", "at", "kind", "stamp", "persistent")
 
     def __init__(self, size, kind, persistent=False):
         self.size, self.kind, self.persistent = size, kind, persistent
         self.here = 0      # bytes in the tier
         self.dirty = 0     # of them, those that the tier below does not have
         self.uses, self.at = [], 0
-        self.master = None  # of a working copy: the state of which it can be made
         self.stamp = 0
 
 
-READ, MODIFY, WRITE, SEND, MAKE = range(5)
+READ, MODIFY, WRITE, SEND = range(4)
 
 
-def accesses(network, usage, formats, on_host=None, recast=False):
+def accesses(network, usage, formats, on_host=None, resident=0.0):
     """The step as lists of (item, kind), with the update of a parameter just before its first use. on_host: the
-    parameters (by index) whose state lives below, where it is updated: they send their gradients and get weights."""
+    parameters (by index) whose state lives below, where it is updated: they send their gradients and get weights.
+    resident: the share of all others' state that stays in the tier in any case; that share of their working copies is
+    there only while an op reads it, made again of its masters."""
     on_host = on_host or set()
-    state, work, grad, pieces = {}, {}, {}, {}
+    state, work, grad, again = {}, {}, {}, {}
     items, fixed = [], 0
 
     def item(*args):
@@ -142,13 +143,14 @@ def accesses(network, usage, formats, on_host=None, recast=False):
         count = -(-p.elements // SMALLEST_PIECE)
         share = p.elements / count
         below = p.index in on_host
-        state[p.index] = [] if below else [item(share * formats.state, "state", True) for _ in range(count)]
+        own = 0.0 if below else resident
+        fixed += p.elements * own * formats.state
+        state[p.index] = [] if below else [item(share * (1 - own) * formats.state, "state", True)
+                                           for _ in range(count)]
         grad[p.index] = [item(share * formats.gradient, "gradient", True) for _ in range(count)]
-        work[p.index] = [item(share * formats.work, "weight", not below and not formats.copied)
+        work[p.index] = [item(share * (1 - own) * formats.work, "weight", not below and not formats.copied)
                          for _ in range(count)]
-        if recast and formats.copied and not below:
-            for w, s in zip(work[p.index], state[p.index]):
-                w.master = s
+        again[p.index] = [item(p.elements * own * formats.work, "weight")] if own else []
     slots, updated = [], set()
     activation = {}
     for i, op in enumerate(usage.ops):
@@ -163,7 +165,7 @@ def accesses(network, usage, formats, on_host=None, recast=False):
         slot = []
         for p in op.weights:
             if p.matrix:
-                slot += [(w, READ) for w in work[p.index]]
+                slot += [(w, READ) for w in work[p.index]] + [(w, WRITE) for w in again[p.index]]
         for p in op.grads:
             if p.matrix:
                 slot += [(g, WRITE) for g in grad[p.index]]
@@ -188,9 +190,8 @@ def accesses(network, usage, formats, on_host=None, recast=False):
 
 def count_moves(slots, items, capacity, fixed=0, steps=3):
     """Belady's rule with fractions: what is used furthest in the future leaves. Where each byte costs the same to move,
-    nothing moves fewer in this order of ops. Working copies that their masters, being here, can make again go for
-    nothing, and first. Returns bytes (up, down) of the last of `steps` steps in a row, or None where an op's operands
-    do not fit, and the most that was used."""
+    nothing moves fewer in this order of ops. Returns bytes (up, down) of the last of `steps` steps in a row and the most
+    that was used, or None where an op's operands do not fit."""
     capacity -= fixed
     length = len(slots)
     for it in items:
@@ -200,7 +201,7 @@ def count_moves(slots, items, capacity, fixed=0, steps=3):
             if not it.uses or it.uses[-1][0] != n:
                 it.uses.append((n, kind))
     used, up, down, most = 0.0, 0.0, 0.0, 0.0
-    heap, free = [], []  # (-next use, id, item); `free`: copies that cost nothing
+    heap = []  # (-next use, id, item)
 
     def next_use(it, step):
         """(when, whether what is here is wanted then); None: dead."""
@@ -232,55 +233,31 @@ def count_moves(slots, items, capacity, fixed=0, steps=3):
                     down += it.dirty
                     it.dirty = 0
                     continue
-                if kind != WRITE and missing > 0:
-                    if it.master is not None and it.master.here >= it.master.size - 0.5:
-                        pass  # made again of its master
-                    elif step or it.kind == "activation":
-                        up += missing
+                if kind != WRITE and missing > 0 and (step or it.kind == "activation"):
+                    up += missing
                 if kind in (WRITE, MODIFY):
                     it.dirty = it.size
                 used += missing
                 it.here = it.size
             # What has to leave.
             while used > capacity + 0.5:
-                source = None
-                while free:
-                    _, _, it, stamp = free[0]
-                    if stamp != it.stamp or it.here <= 0 or it.master.here < it.master.size - 0.5:
-                        heapq.heappop(free)
-                        continue
-                    if id(it) in pinned:
+                while heap:
+                    _, _, it, stamp = heap[0]
+                    if stamp == it.stamp and it.here > 0 and id(it) not in pinned:
                         break
-                    source = free
-                    break
-                if source is None:
-                    while heap:
-                        _, _, it, stamp = heap[0]
-                        if stamp != it.stamp or it.here <= 0:
-                            heapq.heappop(heap)
-                            continue
-                        if id(it) in pinned:
-                            heapq.heappop(heap)  # comes back with its next use
-                            continue
-                        break
-                    if not heap:
-                        return None
-                    source = heap
-                it = source[0][2]
+                    heapq.heappop(heap)  # what is pinned comes back with its next use
+                if not heap:
+                    return None
                 part = min(it.here, used - capacity)
-                clean = it.here - it.dirty
-                if source is free:
-                    it.dirty = max(0.0, it.dirty - part)
-                else:
-                    moved = max(0.0, part - clean)
-                    down += moved
-                    it.dirty -= moved
+                moved = max(0.0, part - (it.here - it.dirty))
+                down += moved
+                it.dirty -= moved
                 it.here -= part
                 used -= part
                 if it.here <= 0.5:
                     used -= it.here
                     it.here = 0
-                    heapq.heappop(source)
+                    heapq.heappop(heap)
             most = max(most, used)
             for it, kind in slot:
                 if kind == SEND:
@@ -293,8 +270,5 @@ def count_moves(slots, items, capacity, fixed=0, steps=3):
                 if following is None or not following[1]:
                     drop(it)
                     continue
-                entry = (-following[0], id(it), it, it.stamp)
-                heapq.heappush(heap, entry)
-                if it.master is not None:
-                    heapq.heappush(free, entry)
+                heapq.heappush(heap, (-following[0], id(it), it, it.stamp))
     return up, down, most + fixed

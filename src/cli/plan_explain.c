@@ -165,10 +165,13 @@ static void explain_recomputation(const explanation *e) {
 static void explain_time(const explanation *e) {
     const pb_step_forecast *f = &e->plan->step;
     char seconds[32], bound[32];
-    fprintf(e->file, "\nTime\n  A step takes %s on %s. No order of its instructions takes less than %s,\n",
+    fprintf(e->file,
+            "\nTime\n  A step takes %s on %s. With these ops in this order, these moves and this memory\n"
+            "  none takes less than %s,",
             pb_seconds_text(f->seconds, seconds), pb_plan_machine_name(e->limits),
             pb_seconds_text(f->lower_bound, bound));
-    fprintf(e->file, "  which %s needs%s.\n", pb_bound_name(f->bound),
+    fprintf(e->file, " %s %s%s.\n", f->held[f->bound] < f->lower_bound ? "most of it for" : "for",
+            pb_bound_name(f->bound),
             f->bound == PB_BOUND_COMPUTE && e->limits->machine.shared_cores && e->plan->deferred
                 ? " together with the copies and host updates, for these run on the same processors"
                 : "");

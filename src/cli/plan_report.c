@@ -104,6 +104,10 @@ void pb_plan_print_text(const pb_plan_subject *s, const pb_memory_limits *limits
             pb_bound_name(f->bound));
     fprintf(file, "  lower bound        %s; the gap is %.1f%%\n", pb_seconds_text(f->lower_bound, bound),
             f->lower_bound > 0 ? 100 * (f->seconds / f->lower_bound - 1) : 0);
+    for (int i = 0; i < PB_BOUND_COUNT; i++)
+        if (f->held[i] > 0 && f->held[i] < f->lower_bound)
+            fprintf(file, "    of it            %s, %s\n", pb_seconds_text(f->held[i], bound),
+                    pb_bound_name((pb_bound)i));
     if (f->passes > 1) fprintf(file, "  passes             %lld\n", (long long)f->passes);
     for (int l = 0; l < PB_LANE_COUNT; l++)
         if (f->busy[l] > 0)
@@ -190,8 +194,15 @@ static void append_classes(pb_text *text, const char *key, const pb_step_plan *p
 static void append_step(pb_text *text, const pb_step_forecast *f) {
     pb_text_append(text, "\"moved\": {");
     append_bytes(text, pb_plan_link_keys, f->moved, PB_LINK_COUNT);
-    pb_text_append(text, "},\n \"seconds\": %.9g, \"lower_bound\": %.9g, \"bound\": \"%s\"", f->seconds, f->lower_bound,
-                   pb_bound_name(f->bound));
+    pb_text_append(text, "},\n \"seconds\": %.9g, \"lower_bound\": %.9g, \"bound\": \"%s\", \"bound_parts\": {",
+                   f->seconds, f->lower_bound, pb_bound_name(f->bound));
+    const char *between = "";
+    for (int i = 0; i < PB_BOUND_COUNT; i++) {
+        if (!(f->held[i] > 0)) continue;
+        pb_text_append(text, "%s\"%s\": %.9g", between, pb_bound_name((pb_bound)i), f->held[i]);
+        between = ", ";
+    }
+    pb_text_append(text, "}");
 }
 
 void pb_plan_append_outcome(pb_text *text, const uint64_t peak[PB_TIER_COUNT], const pb_step_forecast *step) {

@@ -7,25 +7,36 @@
 #include "base/clock.h"
 #include "exec/executor_parts.h"
 
-pb_status pb_compile(const pb_graph *graph, const pb_backend *backend, const pb_plan_request *limits,
-                     pb_program **program) {
+static pb_status check_support(const pb_graph *graph, const pb_backend *backend) {
     if (graph->status != PB_OK) return graph->status;
-    for (uint32_t n = 0; n < graph->node_count; n++) {
+    for (uint32_t n = 0; n < graph->node_count && backend->supports; n++) {
         pb_kernel_args args;
         pb_node_kernel_args(graph, &graph->nodes[n], &args);
-        if (backend->supports) PB_RETURN_IF(backend->supports(graph->nodes[n].op, &args));
+        PB_RETURN_IF(backend->supports(graph->nodes[n].op, &args));
     }
+    return PB_OK;
+}
+
+pb_status pb_compile_fastest(const pb_graph *const *graphs, uint32_t count, const pb_backend *backend,
+                             const pb_plan_request *limits, uint32_t *chosen, pb_program **program) {
+    for (uint32_t w = 0; w < count; w++) PB_RETURN_IF(check_support(graphs[w], backend));
     pb_plan_request request = limits ? *limits : (pb_plan_request){.budget = {UINT64_MAX}};
     request.workspaces = backend->workspaces;
     pb_program *made;
-    PB_RETURN_IF(pb_plan(graph, &request, &made));
-    const pb_status status = pb_program_check(graph, made, &request);
+    PB_RETURN_IF(pb_plan_fastest(graphs, count, &request, chosen, &made));
+    const pb_status status = pb_program_check(graphs[*chosen], made, &request);
     if (status != PB_OK) {
         pb_program_destroy(made);
         return status;
     }
     *program = made;
     return PB_OK;
+}
+
+pb_status pb_compile(const pb_graph *graph, const pb_backend *backend, const pb_plan_request *limits,
+                     pb_program **program) {
+    uint32_t chosen;
+    return pb_compile_fastest(&graph, 1, backend, limits, &chosen, program);
 }
 
 pb_status pb_executor_create(const pb_backend *backend, const pb_graph *graph, const pb_program *program,

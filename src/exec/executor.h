@@ -13,6 +13,9 @@
 // Errors: PB_ERR_BUDGET, PB_ERR_UNSUPPORTED (an op that the backend lacks), PB_ERR_INTERNAL, the graph's own status.
 pb_status pb_compile(const pb_graph *graph, const pb_backend *backend, const pb_plan_request *limits,
                      pb_program **program);
+// Of several graphs the fastest, *chosen (see pb_plan_fastest).
+pb_status pb_compile_fastest(const pb_graph *const *graphs, uint32_t count, const pb_backend *backend,
+                             const pb_plan_request *limits, uint32_t *chosen, pb_program **program);
 
 typedef struct pb_executor pb_executor;
 

@@ -27,6 +27,7 @@ typedef struct pb_attempt {
     bool gradients_stay;     // those that the host updates from wait on the device, where there is room
     bool gradients_first;    // which leave the host first: pending gradients or optimizer state
     bool weights_first;      // weights that the host updates leave the device between their uses before more state does
+    bool activations_first;  // activations leave the device from the forward to the backward pass before state does
 } pb_attempt;
 
 typedef struct pb_place_of {
@@ -86,6 +87,8 @@ pb_status pb_pager_build(pb_pager *p);
 // Decides. PB_ERR_BUDGET where it does not fit; *needed: device, host and NVMe bytes with which it would, as far as
 // known.
 pb_status pb_pager_solve(pb_pager *p, uint64_t needed[PB_TIER_COUNT]);
+// The slot in which the backward pass begins.
+uint32_t pb_pager_first_backward(const pb_pager *p);
 // What no step with these decisions is faster than, in seconds; enough of a solution for it is there with `estimates`.
 double pb_pager_bound(const pb_pager *p);
 // The program, in an arena of its own.

@@ -3,7 +3,7 @@
 #include "plan/pager.h"
 #include "plan/predict.h"
 
-static uint32_t first_backward(const pb_pager *p) {
+uint32_t pb_pager_first_backward(const pb_pager *p) {
     uint32_t s = 0;
     while (s < p->slot_count &&
            (p->slots[s].node == UINT32_MAX || p->graph->nodes[p->slots[s].node].phase != PB_PHASE_BACKWARD))
@@ -67,7 +67,7 @@ static double less(double bytes, uint64_t room) {
 }
 
 double pb_pager_bound(const pb_pager *p) {
-    const uint32_t backward = first_backward(p);
+    const uint32_t backward = pb_pager_first_backward(p);
     const pb_work all = work_until(p, UINT32_MAX);
     // What the forward pass needs has come before the backward pass begins, and of what it made anew all has left but
     // for what there is room for.

@@ -105,11 +105,26 @@ static double other_rank(const pb_pager *p, uint32_t i) {
     return p->device.segments[p->other_segment + i].class_ == PB_CLASS_ACTIVATION ? RANK_GRADIENT : RANK_OTHER;
 }
 
+// Where activations are to go first, that is those over the turning point: there a byte of state makes less room, for
+// its working copy is wanted, and takes two trips in the forward pass.
+static bool add_activation(const pb_pager *p, pb_relief_list *list, uint32_t s, uint64_t smallest, uint32_t backward) {
+    const uint32_t begin = list->count;
+    const pb_accesses *use = &p->device.segments[s].use[0];
+    if (!add_gaps(&p->device, list, s, false, smallest, RANK_ACTIVATION, 0.9)) return false;
+    for (uint32_t i = begin; i < list->count && p->attempt.activations_first; i++) {
+        pb_relief *r = &list->items[i];
+        if (use->items[r->gap].slot < backward && use->items[r->gap + 1].slot >= backward)
+            r->rank -= RANK_ACTIVATION - (RANK_STATE - 1);
+    }
+    return true;
+}
+
 bool pb_pager_list_device_reliefs(pb_pager *p, pb_relief_list *list) {
     const pb_chunking *l = p->layout;
     const uint64_t budget = p->request->budget[PB_TIER_DEVICE];
     const uint64_t share = budget / SMALLEST_SHARE;
     const uint64_t smallest = share < SMALLEST_BYTES ? share : SMALLEST_BYTES;
+    const uint32_t backward = pb_pager_first_backward(p);
     bool good = true;
     uint32_t used = 0;
     for (uint32_t c = 0; c < l->chunk_count && good; c++) {
@@ -133,8 +148,7 @@ bool pb_pager_list_device_reliefs(pb_pager *p, pb_relief_list *list) {
     for (uint32_t i = 0; i < l->other_count && good; i++)
         good = p->adopted || add_home(&p->device, list, p->other_segment + i, i, other_rank(p, i));
     for (uint32_t s = p->value_segment; s < p->device.segment_count && good; s++)
-        if (p->device.segments[s].class_ != PB_CLASS_INPUT)
-            good = add_gaps(&p->device, list, s, false, smallest, RANK_ACTIVATION, 0.9);
+        if (p->device.segments[s].class_ != PB_CLASS_INPUT) good = add_activation(p, list, s, smallest, backward);
     force_state(p, &p->device, list, PB_STATE_ON_HOST);
     return good;
 }

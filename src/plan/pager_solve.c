@@ -7,7 +7,8 @@
 
 #define NO_MEMORY pb_error(PB_ERR_MEMORY, "no memory for a plan")
 
-enum { TRIES = 6, PATIENT = 3 };
+enum { TRIES = 6, PATIENT = 3, REFILLS = 5 };
+enum { LITTLE = 32 };  // a budget's share
 
 // --- Offsets ---
 
@@ -100,6 +101,33 @@ static uint64_t reserved(const pb_pager *p, uint64_t budget) {
     return bytes < p->attempt.most_reserved ? bytes : p->attempt.most_reserved;
 }
 
+// With moves that take as much time as the links want and as there is room for, within *filled bytes; where no offsets
+// are found below the budget, with less and less room: each move gives up some of its time, and nothing else moves.
+static pb_status settle_and_place(pb_pager *p, pb_tier_problem *t, uint64_t budget, uint64_t alignment,
+                                  const uint64_t *scratch, uint64_t *scratch_offset, uint64_t target, bool patient,
+                                  uint64_t *filled, uint64_t *height) {
+    pb_status status = PB_OK;
+    uint64_t *used = malloc((t->slot_count + 1) * sizeof *used);
+    if (!used) return NO_MEMORY;
+    memcpy(used, t->used, t->slot_count * sizeof *used);
+    if (*filled > target) *filled = target;
+    for (int again = 0;; again++) {
+        memcpy(t->used, used, t->slot_count * sizeof *used);
+        PB_TRY(pb_tier_settle(p->arena, t, *filled));
+        if (p->estimates) break;
+        PB_TRY(place(p, t, budget, alignment, false, scratch, scratch_offset, height));
+        if (*height <= budget || again + 1 >= REFILLS || !p->request->budget[PB_TIER_HOST]) break;
+        // Where little is missing, a little more that leaves is better than moves with less time.
+        if (patient && *height - budget <= budget / LITTLE) break;
+        const uint64_t less = (*height - budget) << again;
+        if (less >= *filled) break;
+        *filled -= less;
+    }
+fail:
+    free(used);
+    return status;
+}
+
 // Relieves, settles and places until the height fits, too: fragmentation takes a little more than what is alive.
 static pb_status fit(pb_pager *p, pb_tier_problem *t, pb_relief_list *list, uint64_t budget, uint64_t alignment,
                      const uint64_t *scratch, uint64_t *scratch_offset, uint64_t *height, uint64_t *needed) {
@@ -111,7 +139,7 @@ static pb_status fit(pb_pager *p, pb_tier_problem *t, pb_relief_list *list, uint
         home[i] = t->segments[i].home;
         alternate[i] = t->segments[i].alternate;
     }
-    uint64_t target = budget;
+    uint64_t target = budget, filled = budget;
     bool last = false;       // that more leaves is of no use: once more with all of the budget,
     uint64_t exhausted = 0;  // unless all was tried with that: its height
     for (int attempt = 0;; attempt++) {
@@ -130,7 +158,7 @@ static pb_status fit(pb_pager *p, pb_tier_problem *t, pb_relief_list *list, uint
             PB_FAIL(PB_ERR_BUDGET, "too much for the budget");
         }
         if (!fits && target < budget && !last) {
-            target = budget;
+            target = filled = budget;
             last = true;
             continue;
         }
@@ -138,17 +166,16 @@ static pb_status fit(pb_pager *p, pb_tier_problem *t, pb_relief_list *list, uint
             *needed = pb_tier_peak(t);
             PB_FAIL(PB_ERR_BUDGET, "too much for the budget");
         }
-        PB_TRY(pb_tier_settle(p->arena, t, target));
+        const bool patient = !last && attempt < PATIENT;
+        PB_TRY(settle_and_place(p, t, budget, alignment, scratch, scratch_offset, target, patient, &filled, height));
         if (p->estimates) break;
-        PB_TRY(place(p, t, budget, alignment, false, scratch, scratch_offset, height));
-        // Where little is missing, a little more that leaves is better than moves with less time.
-        const bool shorten = *height > budget && (last || attempt >= PATIENT || *height - budget > budget / 32);
+        const bool shorten = *height > budget && (!patient || *height - budget > budget / LITTLE);
         if (shorten) PB_TRY(place(p, t, budget, alignment, true, scratch, scratch_offset, height));
         if (*height <= budget) break;
         const uint64_t over = *height - budget;
         if (target == budget && shorten) exhausted = *height;
         if (target < budget && !last && !exhausted && attempt + 1 >= TRIES) {
-            target = budget;
+            target = filled = budget;
             last = true;
             continue;
         }

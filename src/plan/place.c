@@ -30,7 +30,7 @@ static const double GOOD_ENOUGH = 1.002;  // of the lower bound
 enum {
     HALVINGS = 2,  // of what a block stays longer than it must, before it stays no longer
     ROUNDS = 4,    // for an order
-    HOPELESS = 20  // what ends higher by more than this share of the limit is not tried once more
+    HOPELESS = 32  // where the first round ends higher by more than this share of the limit, the others do, too
 };
 
 typedef enum order { BY_BYTES, BY_AREA, BY_MAGNITUDE } order;
@@ -62,6 +62,7 @@ typedef struct placing {
     pb_shelf_block *life;  // by block: of this attempt
     uint64_t *offset;
     uint64_t height;
+    uint64_t ceiling;  // what ends above it is of no use: an attempt stops there
 } placing;
 
 static uint32_t magnitude(uint64_t v) {
@@ -150,8 +151,8 @@ static void stretch(placing *p, uint32_t index) {
 }
 
 // Blocks stay for as long as they wish and others leave them room, or, with `yield`, for as long as they must until all
-// have found their places.
-static void attempt(placing *p, order by, bool yield) {
+// have found their places. False: it has stopped.
+static bool attempt(placing *p, order by, bool yield) {
     pb_shelf_clear(&p->shelf, p->steps);
     p->height = 0;
     for (uint32_t i = 0; i < p->pin_count; i++) {
@@ -167,11 +168,15 @@ static void attempt(placing *p, order by, bool yield) {
     for (uint32_t i = 0; i < p->count; i++)
         if (p->blocks[i].bytes && !p->blocks[i].pinned) p->items[p->item_count++] = item_of(p, i, by);
     qsort(p->items, p->item_count, sizeof *p->items, compare_items);
-    for (uint32_t i = 0; i < p->item_count; i++) place_one(p, p->items[i].index, yield);
-    if (p->height > p->limit) return;  // of no use, but for its height
+    for (uint32_t i = 0; i < p->item_count; i++) {
+        place_one(p, p->items[i].index, yield);
+        if (p->height > p->ceiling) return false;
+    }
+    if (p->height > p->limit) return true;  // of no use, but for its height
     for (uint32_t i = 0; i < p->pin_count; i++)
         if (!p->pins[i].rigid) stretch(p, p->pins[i].index);
     for (uint32_t i = 0; i < p->item_count; i++) stretch(p, p->items[i].index);
+    return true;
 }
 
 // --- The best of several attempts ---
@@ -196,23 +201,21 @@ static void hurry(placing *p, uint64_t enough) {
     }
 }
 
-// One more attempt; whether it is low enough.
-static bool try_order(placing *p, order by, bool yield, uint64_t enough, best *b) {
-    attempt(p, by, yield);
-    if (p->height < b->height) keep(p, b);
-    hurry(p, enough);
+// One more attempt, up to a ceiling; whether one was low enough.
+static bool try_order(placing *p, order by, bool yield, uint64_t enough, uint64_t ceiling, best *b) {
+    p->ceiling = ceiling;
+    const bool complete = attempt(p, by, yield);
+    if (p->height < b->height && (complete || b->height == UINT64_MAX)) keep(p, b);
+    if (complete) hurry(p, enough);
     return b->height <= enough;
 }
 
+// The last round is for nobody to learn from: where there is a limit, it stops there.
 static bool try_rounds(placing *p, order by, int rounds, bool yield, uint64_t enough, best *b) {
     memset(p->urgency, 0, p->count * sizeof *p->urgency);
     for (int round = 0; round < rounds; round++)
-        if (try_order(p, by, yield, enough, b)) return true;
+        if (try_order(p, by, yield, enough, round + 1 < rounds ? UINT64_MAX : p->limit, b)) return true;
     return false;
-}
-
-static bool is_hopeless(uint64_t height, uint64_t enough) {
-    return height - enough >= enough / HOPELESS;
 }
 
 static void place_blocks(placing *p, uint64_t enough, best *b) {
@@ -222,13 +225,18 @@ static void place_blocks(placing *p, uint64_t enough, best *b) {
             if (try_rounds(p, by, ROUNDS, false, enough, b)) return;
         return;
     }
-    if (p->shortens) {  // large blocks first come close to what is alive
-        for (order by = BY_BYTES; by <= BY_MAGNITUDE; by++)
-            if (try_rounds(p, by, 2, true, enough, b) || is_hopeless(b->height, enough)) return;
+    // With `shortens` large blocks first come close to what is alive.
+    const bool yield = p->shortens;
+    const uint64_t hopeless = p->limit + p->limit / HOPELESS;
+    if (try_order(p, BY_BYTES, yield, enough, hopeless, b) || p->height > hopeless) return;
+    if (!yield) {
+        if (!try_order(p, BY_MAGNITUDE, yield, enough, hopeless, b) && p->height <= hopeless)
+            try_order(p, BY_MAGNITUDE, yield, enough, p->limit, b);
         return;
     }
-    if (try_rounds(p, BY_BYTES, 1, false, enough, b) || try_rounds(p, BY_MAGNITUDE, 1, false, enough, b)) return;
-    if (!is_hopeless(p->height, enough)) try_order(p, BY_MAGNITUDE, false, enough, b);
+    if (try_order(p, BY_BYTES, yield, enough, p->limit, b)) return;
+    for (order by = BY_AREA; by <= BY_MAGNITUDE; by++)
+        if (try_rounds(p, by, 2, yield, enough, b)) return;
 }
 
 pb_status pb_blocks_place(pb_block *blocks, uint32_t count, uint32_t steps, uint64_t limit, bool shortens,
@@ -251,7 +259,7 @@ pb_status pb_blocks_place(pb_block *blocks, uint32_t count, uint32_t steps, uint
         PB_FAIL(PB_ERR_MEMORY, "no memory to place %u blocks", count);
     list_pins(&p);
     place_blocks(&p, enough, &b);
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0; i < count && b.height <= limit; i++) {
         pb_block *block = &blocks[i];
         if (!block->bytes) continue;
         if (!block->pinned) block->offset = b.offset[i];

@@ -18,7 +18,8 @@ typedef struct pb_block {
 // Most bytes alive at one step: no placement can be smaller without shorter lives.
 uint64_t pb_blocks_lower_bound(const pb_block *blocks, uint32_t count, uint32_t steps);
 
-// Sets every offset that is not pinned; no two blocks that are alive at the same step overlap. *height: what it takes.
+// Sets every offset that is not pinned; no two blocks that are alive at the same step overlap. *height: what it takes;
+// above `limit`: it does not fit, the blocks are left as they were, and how high an attempt has come.
 // Where a block does not fit below `limit`, its life is shortened; UINT64_MAX: as low as it gets, with whole lives.
 // With `shortens` all are placed with the shortest lives first, which then grow as far as there is room: that fits more
 // often and leaves less time. Steps are below `steps`, and that is below INT32_MAX.

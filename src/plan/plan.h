@@ -32,9 +32,16 @@ typedef struct pb_plan_request {
 // Errors: PB_ERR_BUDGET (names the smallest budget that works), PB_ERR_MEMORY.
 pb_status pb_plan(const pb_graph *graph, const pb_plan_request *request, pb_program **program);
 
-// What no plan that moves something is much faster than, in seconds: for choosing among graphs that do the same. Takes
-// a fraction of a plan's time. 0: not known; it may not fit.
-pb_status pb_plan_bound(const pb_graph *graph, const pb_plan_request *request, double *seconds);
+// Of graphs that do the same with the same results, the one that is predicted to be the fastest: *chosen. Like pb_plan.
+pb_status pb_plan_fastest(const pb_graph *const *graphs, uint32_t count, const pb_plan_request *request,
+                          uint32_t *chosen, pb_program **program);
+
+// Whether everything works within limits->budget. PB_ERR_BUDGET: no, and what lacks is in *limits->refusal.
+typedef pb_status (*pb_plan_probe)(void *context, const pb_plan_request *limits);
+// From budgets that do not work, with what lacks in *limits->refusal, to ones that do, in limits->budget: that of what
+// lacks is raised, and that of the other tiers where they then lack; afterwards that of tier t is lowered to within a
+// sixty-fourth of the least that works. False: none were found. Every probe is a plan.
+bool pb_smallest_budgets(pb_plan_probe probe, void *context, pb_plan_request *limits, pb_tier t);
 
 // Independent of the planner: simulates the tiers byte range by byte range, with every order of events that the lanes
 // permit, and rejects a program that reads what is not there, overwrites what is still needed, races, leaves its

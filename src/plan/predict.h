@@ -15,6 +15,8 @@ double pb_machine_update_seconds(const pb_machine *machine, const pb_graph *grap
                                  pb_lane lane);
 // Seconds of a RECAST.
 double pb_machine_recast_seconds(const pb_machine *machine, const pb_graph *graph, const pb_insn *insn);
+// Seconds of any instruction, alone; a WAIT takes none.
+double pb_insn_seconds(const pb_machine *machine, const pb_graph *graph, const pb_insn *insn);
 // Bytes of memory that an update of one element reads and writes: 28 in fp32.
 uint64_t pb_update_bytes(const pb_graph *graph, uint32_t node);
 
@@ -45,6 +47,8 @@ typedef struct pb_work {
     double moved[PB_LANE_COUNT];  // bytes on each link
 } pb_work;
 
+// Adds an instruction.
+void pb_work_add(const pb_machine *machine, const pb_graph *graph, const pb_insn *insn, pb_work *work);
 // Seconds that it takes at least, by what bounds it.
 void pb_work_bounds(const pb_machine *machine, const pb_work *work, double bounds[PB_BOUND_COUNT]);
 
@@ -61,5 +65,18 @@ typedef struct pb_prediction {
 // that deadlocks or is malformed, with the instruction.
 pb_status pb_program_predict(const pb_graph *graph, const pb_program *program, const pb_machine *machine,
                              pb_prediction *prediction, pb_insn_times *times);
+
+// A bound that is closer than lower_bound, for it knows when there has to be room for what (step_bound.c;
+// docs/machines.md has the formula): no step is faster that runs these ops in this order on this device slab and moves
+// these bytes. It consists of parts of the step, one after another. Only for programs that pb_program_check accepts.
+typedef struct pb_step_bound {
+    double seconds;
+    double held[PB_BOUND_COUNT];  // of them, those of parts that are bound by this; the sum is `seconds`
+    pb_bound bound;               // of most of them
+} pb_step_bound;
+
+// PB_ERR_MEMORY.
+pb_status pb_program_bound(const pb_graph *graph, const pb_program *program, const pb_machine *machine,
+                           pb_step_bound *bound);
 
 #endif

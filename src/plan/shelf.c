@@ -8,9 +8,13 @@ uint32_t pb_shelf_trays(uint32_t blocks) {
     return blocks / (PB_TRAY_ROOM / 2) + 2;
 }
 
+static uint32_t part_of(const pb_shelf *shelf, int32_t step) {
+    return (uint32_t)(((uint64_t)(uint32_t)step * shelf->scale) >> PB_SHELF_SCALE);
+}
+
 // The parts of the step from `first` to `last`.
 static uint64_t parts(const pb_shelf *shelf, int32_t first, int32_t last) {
-    return (~UINT64_C(0) << (first >> shelf->shift)) & (~UINT64_C(0) >> (63 - (last >> shelf->shift)));
+    return (~UINT64_C(0) << part_of(shelf, first)) & (~UINT64_C(0) >> (63 - part_of(shelf, last)));
 }
 
 // Sums up the groups from the one of entry `at` on.
@@ -38,7 +42,8 @@ void pb_shelf_clear(pb_shelf *shelf, uint32_t steps) {
     shelf->order[0] = 0;
     shelf->trays[0].count = 0;
     shelf->trays[0].most_end = 0;
-    for (shelf->shift = 0; (steps >> shelf->shift) >= 64;) shelf->shift++;
+    shelf->steps = steps;
+    shelf->scale = (uint32_t)((UINT64_C(64) << PB_SHELF_SCALE) / (steps > 64 ? steps : 64));
     memset(shelf->full, 0, sizeof shelf->full);
 }
 
@@ -65,8 +70,10 @@ static void split(pb_shelf *shelf, uint32_t position) {
 // Of the parts of the step that the block takes whole, those that are full up to where it begins are now full up to
 // its end.
 static void fill(pb_shelf *shelf, const pb_shelf_block *block, uint64_t offset) {
-    const int32_t size = (int32_t)1 << shelf->shift;
-    for (int32_t p = (block->first + size - 1) >> shelf->shift; (p + 1) * size <= block->last + 1; p++)
+    uint32_t begin = part_of(shelf, block->first), end = part_of(shelf, block->last) + 1;
+    if (block->first > 0 && part_of(shelf, block->first - 1) == begin) begin++;
+    if ((uint32_t)block->last + 1 < shelf->steps && part_of(shelf, block->last + 1) == end - 1) end--;
+    for (uint32_t p = begin; p < end; p++)
         if (offset <= shelf->full[p] && shelf->full[p] < offset + block->bytes) shelf->full[p] = offset + block->bytes;
 }
 
@@ -102,7 +109,7 @@ uint64_t pb_shelf_lowest(const pb_shelf *shelf, const pb_shelf_block *block, uin
     const uint64_t highest = limit - block->bytes;
     const uint64_t times = parts(shelf, block->first, block->last);
     uint64_t offset = 0;
-    for (int32_t p = block->first >> shelf->shift; p <= block->last >> shelf->shift; p++)
+    for (uint32_t p = part_of(shelf, block->first); p <= part_of(shelf, block->last); p++)
         if (shelf->full[p] > offset) offset = shelf->full[p];
     if (offset > highest) return UINT64_MAX;
     for (uint32_t i = 0; i < shelf->count; i++) {

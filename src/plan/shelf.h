@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+enum { PB_SHELF_SCALE = 20 };
 enum { PB_TRAY_ROOM = 128, PB_TRAY_GROUP = 8, PB_TRAY_GROUPS = PB_TRAY_ROOM / PB_TRAY_GROUP };
 
 // Some of the placed blocks. What a search looks at lies side by side, so that it can look at many of them at once.
@@ -21,8 +22,8 @@ typedef struct pb_shelf {
     pb_tray *trays;   // room for pb_shelf_trays(blocks), zeroed
     uint32_t *order;  // of the trays that are in use, by ascending offset; as much room
     uint32_t count;
-    int shift;          // 64 parts of the step, of 1 << shift steps each
-    uint64_t full[64];  // by part: below it nothing is free at any time of it
+    uint32_t steps, scale;  // step s is in the part (s * scale) >> PB_SHELF_SCALE of 64
+    uint64_t full[64];      // by part: below it nothing is free at any time of it
 } pb_shelf;
 
 // Steps first..last, both included, and how many bytes.

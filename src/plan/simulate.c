@@ -55,18 +55,16 @@ static double update_elements(const pb_graph *g, const pb_insn *insn) {
     return (double)pb_shape_count(g->values[g->nodes[insn->node].in[3]].shape);
 }
 
-// Seconds alone.
-static double insn_seconds(const simulation *s, const pb_insn *insn) {
+double pb_insn_seconds(const pb_machine *m, const pb_graph *g, const pb_insn *insn) {
     switch (insn->kind) {
     case PB_INSN_RUN:
-        if (insn->lane != PB_LANE_HOST || s->graph->nodes[insn->node].op != PB_OP_ADAMW)
-            return pb_node_seconds(s->machine, s->graph, insn->node);
-        return pb_machine_update_seconds(s->machine, s->graph, insn->node, (int64_t)update_elements(s->graph, insn),
-                                         insn->lane);
-    case PB_INSN_RECAST: return pb_machine_recast_seconds(s->machine, s->graph, insn);
-    case PB_INSN_UPDATE: return pb_machine_update_seconds(s->machine, s->graph, insn->node, insn->count, insn->lane);
+        if (insn->lane != PB_LANE_HOST || g->nodes[insn->node].op != PB_OP_ADAMW)
+            return pb_node_seconds(m, g, insn->node);
+        return pb_machine_update_seconds(m, g, insn->node, (int64_t)update_elements(g, insn), insn->lane);
+    case PB_INSN_RECAST: return pb_machine_recast_seconds(m, g, insn);
+    case PB_INSN_UPDATE: return pb_machine_update_seconds(m, g, insn->node, insn->count, insn->lane);
     case PB_INSN_FETCH:
-    case PB_INSN_EVICT: return s->machine->overhead + (double)insn->bytes / link_speed(s->machine, insn->lane);
+    case PB_INSN_EVICT: return m->overhead + (double)insn->bytes / link_speed(m, insn->lane);
     default: return 0;
     }
 }
@@ -129,20 +127,22 @@ void pb_work_bounds(const pb_machine *m, const pb_work *w, double b[PB_BOUND_COU
     b[PB_BOUND_DRAM] = m->shared_cores ? 0 : (copied + stored + w->update_bytes) / m->dram;
 }
 
+void pb_work_add(const pb_machine *m, const pb_graph *g, const pb_insn *insn, pb_work *work) {
+    if (insn->kind == PB_INSN_FETCH || insn->kind == PB_INSN_EVICT) {
+        work->moved[insn->lane] += (double)insn->bytes;
+    } else if (insn->lane == PB_LANE_COMPUTE) {
+        work->compute += pb_insn_seconds(m, g, insn);
+    } else if (insn->kind != PB_INSN_WAIT) {
+        work->updates += pb_insn_seconds(m, g, insn);
+        if (g->nodes[insn->node].op == PB_OP_ADAMW)
+            work->update_bytes += update_elements(g, insn) * (double)pb_update_bytes(g, insn->node);
+    }
+}
+
 static void find_bounds(const simulation *s, pb_prediction *out) {
     pb_work work = {0};
-    for (uint32_t i = 0; i < s->program->insn_count; i++) {
-        const pb_insn *insn = &s->program->insns[i];
-        if (insn->kind == PB_INSN_FETCH || insn->kind == PB_INSN_EVICT) {
-            work.moved[insn->lane] += (double)insn->bytes;
-        } else if (insn->lane == PB_LANE_COMPUTE) {
-            work.compute += insn_seconds(s, insn);
-        } else if (insn->kind != PB_INSN_WAIT) {
-            work.updates += insn_seconds(s, insn);
-            if (s->graph->nodes[insn->node].op == PB_OP_ADAMW)
-                work.update_bytes += update_elements(s->graph, insn) * (double)pb_update_bytes(s->graph, insn->node);
-        }
-    }
+    for (uint32_t i = 0; i < s->program->insn_count; i++)
+        pb_work_add(s->machine, s->graph, &s->program->insns[i], &work);
     pb_work_bounds(s->machine, &work, out->bounds);
     for (int i = 0; i < PB_BOUND_COUNT; i++)
         if (out->bounds[i] > out->bounds[out->bound]) out->bound = (pb_bound)i;
@@ -187,7 +187,7 @@ static void begin_what_can(simulation *s) {
             } else {
                 s->times[i].begin = s->now;
                 s->lane[l].active = i;
-                s->lane[l].remaining = insn_seconds(s, insn);
+                s->lane[l].remaining = pb_insn_seconds(s->machine, s->graph, insn);
             }
             s->lane[l].head = s->next[i];
         }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "plan/byte_history.h"
+#include "plan/insn_ranges.h"
 #include "plan/pager.h"
 
 typedef struct synchronizer {
@@ -63,48 +64,7 @@ static void require(synchronizer *s, pb_lane lane, const pb_stamp *wanted) {
     }
 }
 
-// --- The ranges of an instruction ---
-
-typedef struct range {
-    int slab;  // 0: device, 1: host
-    uint64_t begin, end;
-    bool write;
-} range;
-
-enum { MOST_RANGES = PB_MAX_INPUTS + PB_MAX_OUTPUTS + 1 };
-
-static uint64_t operand_bytes(const synchronizer *s, const pb_insn *insn, pb_vid v) {
-    const pb_value *value = &s->graph->values[v];
-    if (insn->kind == PB_INSN_RUN || value->class_ == PB_CLASS_INPUT || value->class_ == PB_CLASS_ACTIVATION)
-        return pb_value_bytes(value);
-    const int64_t elements = pb_shape_count(s->graph->values[insn->in[0].value].shape);
-    return pb_layout_slice_bytes(value, elements, insn->count);
-}
-
-static int ranges_of(const synchronizer *s, const pb_insn *insn, range *ranges) {
-    int count = 0;
-    if (insn->kind == PB_INSN_FETCH || insn->kind == PB_INSN_EVICT) {
-        if (insn->from_tier != PB_TIER_NVME)
-            ranges[count++] = (range){insn->from_tier == PB_TIER_HOST, insn->from, insn->from + insn->bytes, false};
-        if (insn->to_tier != PB_TIER_NVME)
-            ranges[count++] = (range){insn->to_tier == PB_TIER_HOST, insn->to, insn->to + insn->bytes, true};
-        return count;
-    }
-    const int slab = insn->lane == PB_LANE_HOST;
-    for (int i = 0; i < PB_MAX_INPUTS; i++)
-        if (insn->in[i].value != PB_NONE)
-            ranges[count++] = (range){slab, insn->in[i].offset,
-                                      insn->in[i].offset + operand_bytes(s, insn, insn->in[i].value), false};
-    for (int i = 0; i < PB_MAX_OUTPUTS; i++)
-        if (insn->out[i].value != PB_NONE)
-            ranges[count++] = (range){slab, insn->out[i].offset,
-                                      insn->out[i].offset + operand_bytes(s, insn, insn->out[i].value), true};
-    if (insn->workspace_bytes)
-        ranges[count++] = (range){slab, insn->workspace_offset, insn->workspace_offset + insn->workspace_bytes, true};
-    return count;
-}
-
-static bool note(synchronizer *s, const range *r, pb_lane lane, uint32_t position) {
+static bool note(synchronizer *s, const pb_insn_range *r, pb_lane lane, uint32_t position) {
     if (r->begin == r->end) return true;
     return r->write ? pb_byte_history_write(s->slab[r->slab], r->begin, r->end, lane, position)
                     : pb_byte_history_read(s->slab[r->slab], r->begin, r->end, lane, position);
@@ -112,8 +72,8 @@ static bool note(synchronizer *s, const range *r, pb_lane lane, uint32_t positio
 
 static void step(synchronizer *s, const pb_insn *insn) {
     const pb_lane lane = insn->lane;
-    range ranges[MOST_RANGES];
-    const int count = ranges_of(s, insn, ranges);
+    pb_insn_range ranges[PB_INSN_RANGES];
+    const int count = pb_insn_ranges(s->graph, insn, ranges);
     const bool reads_extent = insn->kind == PB_INSN_FETCH && insn->from_tier == PB_TIER_NVME;
     const bool writes_extent = insn->kind == PB_INSN_EVICT && insn->to_tier == PB_TIER_NVME;
     pb_stamp wanted = {{0}};

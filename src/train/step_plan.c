@@ -8,29 +8,32 @@
 
 // --- A step is its passes ---
 
-static void add(const pb_prediction *p, const pb_program *program, pb_step_forecast *f) {
+static void add(const pb_prediction *p, const pb_step_bound *least, const pb_program *program, pb_step_forecast *f) {
     f->passes++;
     f->seconds += p->seconds;
-    f->lower_bound += p->lower_bound;
+    f->lower_bound += least->seconds;
+    for (int i = 0; i < PB_BOUND_COUNT; i++) f->held[i] += least->held[i];
     for (int l = 0; l < PB_LANE_COUNT; l++) f->busy[l] += p->busy[l];
-    for (int i = 0; i < PB_BOUND_COUNT; i++) f->bounds[i] += p->bounds[i];
     for (int l = 0; l < PB_LINK_COUNT; l++) f->moved[l] += program->moved[l];
 }
 
 pb_status pb_programs_predict(const pb_programs *programs, const pb_batching *batching, const pb_machine *machine,
                               pb_step_forecast *f) {
     pb_prediction predictions[PB_PASS_PROGRAMS];
+    pb_step_bound least[PB_PASS_PROGRAMS];
     bool known[PB_PASS_PROGRAMS] = {false};
     *f = (pb_step_forecast){0};
     for (pb_pass_walk w = {0}; pb_pass_walk_next(programs, batching, &w);) {
         const ptrdiff_t i = w.pass - programs->items;
-        if (!known[i])
+        if (!known[i]) {
             PB_RETURN_IF(pb_program_predict(w.pass->step->graph, w.pass->program, machine, &predictions[i], NULL));
+            PB_RETURN_IF(pb_program_bound(w.pass->step->graph, w.pass->program, machine, &least[i]));
+        }
         known[i] = true;
-        add(&predictions[i], w.pass->program, f);
+        add(&predictions[i], &least[i], w.pass->program, f);
     }
     for (int i = 0; i < PB_BOUND_COUNT; i++)
-        if (f->bounds[i] > f->bounds[f->bound]) f->bound = (pb_bound)i;
+        if (f->held[i] > f->held[f->bound]) f->bound = (pb_bound)i;
     return PB_OK;
 }
 

@@ -25,9 +25,11 @@ typedef struct pb_step_forecast {
     int64_t passes;
     double seconds;
     double busy[PB_LANE_COUNT];
-    double bounds[PB_BOUND_COUNT];
-    pb_bound bound;      // the largest of them
-    double lower_bound;  // the sum of the passes' lower bounds: they do not overlap
+    // What no step is faster than that runs the passes' ops in their order in these slabs and moves these bytes
+    // (pb_step_bound): the passes' bounds, one after another.
+    double lower_bound;
+    double held[PB_BOUND_COUNT];  // of it, what each of these is responsible for
+    pb_bound bound;               // for most of it
     uint64_t moved[PB_LINK_COUNT];
 } pb_step_forecast;
 

@@ -28,7 +28,7 @@ enum { PB_PROMPT_NONE = PB_SIDES, PB_PROMPT_VALIDATION, PB_PROMPTS };
 
 // --- Compiled passes (trainer_programs.c) ---
 
-enum { PB_PASS_PROGRAMS = 16 };
+enum { PB_PASS_PROGRAMS = 16, PB_PROGRAMS_WAYS = 4 };
 
 typedef struct pb_pass_program {
     int64_t images;
@@ -41,10 +41,9 @@ typedef struct pb_pass_program {
 typedef struct pb_programs {
     pb_pass_program items[PB_PASS_PROGRAMS];
     int count;
-    bool sums, deferred;    // as in pb_step_request
-    const pb_carry *carry;  // likewise, in `arena`
-    double recompute;       // likewise, of ways that run more again; 0: not chosen yet (trainer_ways.c)
-    pb_arena *arena;
+    bool sums, deferred;             // as in pb_step_request
+    double recompute;                // likewise, of ways that run more again; 0: not chosen yet (trainer_ways.c)
+    pb_arena *arena;                 // of what the chosen way carries, or NULL
     pb_pass_program flush;           // where updates are deferred
     pb_pass_program sample, decode;  // where validation pictures are made; `step` is NULL elsewhere
     pb_memory *memory;
@@ -63,13 +62,12 @@ typedef struct pb_programs {
 // memory.micro_batch that would fit.
 pb_status pb_programs_compile(const pb_step_request *request, const pb_batching *batching,
                               const pb_memory_limits *limits, pb_programs *programs);
-// One way of doing so: `sums`, `deferred` and `carry` are set. `quick`: finds a way less often, but what it finds is
-// also found without it. A refusal goes to *limits->refusal, and no program is left then.
-pb_status pb_programs_compile_way(const pb_step_request *request, const pb_plan_request *limits, bool quick,
-                                  pb_programs *programs);
-// What its step takes at least, in seconds, if it moves something (pb_plan_bound); 0: not known.
-pb_status pb_programs_bound_way(const pb_step_request *request, const pb_plan_request *limits,
-                                const pb_programs *programs, double *seconds);
+// One of several ways of doing so, requests that do the same: what is predicted to be the fastest, and *chosen: which
+// that is. At most PB_PROGRAMS_WAYS; more than one with a single pass only. `sums` and `deferred` are set. `quick`:
+// finds a plan less often, but what it finds is also found without it. A refusal goes to *limits->refusal, and no
+// program is left then.
+pb_status pb_programs_compile_ways(const pb_step_request *ways, int count, const pb_plan_request *limits, bool quick,
+                                   pb_programs *programs, int *chosen);
 // With everything on the device, where need be with more that is run again in the backward pass (trainer_ways.c).
 // *again: that it was.
 pb_status pb_programs_compile_resident(const pb_step_request *request, const pb_plan_request *limits, bool quick,

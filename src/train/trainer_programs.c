@@ -1,3 +1,4 @@
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,19 +58,46 @@ static pb_status build(const pb_step_request *request, const pb_programs *progra
     }
     r.sums = programs->sums;
     r.deferred = programs->deferred;
-    r.carry = programs->carry;
     return pb_step_graph_create(&r, step);
 }
 
-// Plans one pass. `like` is a pass that is planned already, or NULL.
-static pb_status compile(const pb_step_request *request, const pb_plan_request *limits, const pb_programs *programs,
-                         const pb_pass_program *like, pb_pass_program *p) {
+static pb_plan_request limits_of(const pb_plan_request *limits, const pb_programs *programs,
+                                 const pb_pass_program *like) {
     pb_plan_request plan = *limits;
     plan.like = like ? like->program : NULL;
     if (!programs->deferred) plan.budget[PB_TIER_HOST] = plan.budget[PB_TIER_NVME] = 0;
     if (like) plan.faster_than = 0;  // its time is that of moves that are decided already
+    return plan;
+}
+
+// Plans one pass with the decisions of another one.
+static pb_status compile_like(const pb_step_request *request, const pb_plan_request *limits,
+                              const pb_programs *programs, const pb_pass_program *like, pb_pass_program *p) {
+    const pb_plan_request plan = limits_of(limits, programs, like);
     PB_RETURN_IF(build(request, programs, p, &p->step));
     return pb_compile(p->step->graph, programs->backend, &plan, &p->program);
+}
+
+// Plans the pass that decides.
+static pb_status compile_first(const pb_step_request *ways, int count, const pb_plan_request *limits,
+                               const pb_programs *programs, pb_pass_program *p, int *chosen) {
+    pb_status status = PB_OK;
+    pb_step_graph *steps[PB_PROGRAMS_WAYS] = {NULL};
+    const pb_graph *graphs[PB_PROGRAMS_WAYS];
+    const pb_plan_request plan = limits_of(limits, programs, NULL);
+    uint32_t best = 0;
+    assert(count <= PB_PROGRAMS_WAYS);
+    for (int w = 0; w < count; w++) {
+        PB_TRY(build(&ways[w], programs, p, &steps[w]));
+        graphs[w] = steps[w]->graph;
+    }
+    PB_TRY(pb_compile_fastest(graphs, (uint32_t)count, programs->backend, &plan, &best, &p->program));
+    *chosen = (int)best;
+    p->step = steps[best];
+    steps[best] = NULL;
+fail:
+    for (int w = 0; w < count; w++) pb_step_graph_destroy(steps[w]);
+    return status;
 }
 
 static void drop(pb_pass_program *p) {
@@ -92,25 +120,26 @@ void pb_programs_drop(pb_programs *programs) {
 // one with the most pictures that updates. Where another turns out to need more, that one decides.
 // `spared`: the share of the budgets that it leaves to the others, which have to do with its decisions; *others: it is
 // one of those that does not fit.
-static pb_status compile_around(const pb_step_request *request, const pb_plan_request *limits, pb_programs *programs,
-                                int first, double spared, bool *others) {
+static pb_status compile_around(const pb_step_request *ways, int count, const pb_plan_request *limits,
+                                pb_programs *programs, int first, double spared, bool *others, int *chosen) {
     pb_plan_request own = *limits;
     for (int t = 0; t <= PB_TIER_HOST; t++) own.budget[t] -= (uint64_t)((double)own.budget[t] * spared);
     *others = false;
-    PB_RETURN_IF(compile(request, &own, programs, NULL, &programs->items[first]));
+    PB_RETURN_IF(compile_first(ways, count, &own, programs, &programs->items[first], chosen));
     *others = true;
-    for (int i = 0; i < programs->count; i++)
-        if (i != first) PB_RETURN_IF(compile(request, limits, programs, &programs->items[first], &programs->items[i]));
+    const pb_step_request *request = &ways[*chosen];
     const pb_pass_program *like = &programs->items[first];
+    for (int i = 0; i < programs->count; i++)
+        if (i != first) PB_RETURN_IF(compile_like(request, limits, programs, like, &programs->items[i]));
     if (request->validation.vae) {
         programs->sample = (pb_pass_program){.images = 2 * request->validation.pictures, .pass = PB_PASS_SAMPLE};
         programs->decode = (pb_pass_program){.images = 1, .pass = PB_PASS_DECODE};
-        PB_RETURN_IF(compile(request, limits, programs, like, &programs->sample));
-        PB_RETURN_IF(compile(request, limits, programs, like, &programs->decode));
+        PB_RETURN_IF(compile_like(request, limits, programs, like, &programs->sample));
+        PB_RETURN_IF(compile_like(request, limits, programs, like, &programs->decode));
     }
     if (!programs->deferred) return PB_OK;
     programs->flush = (pb_pass_program){.images = 1, .pass = PB_PASS_FLUSH};
-    return compile(request, limits, programs, like, &programs->flush);
+    return compile_like(request, limits, programs, like, &programs->flush);
 }
 
 // Only one that updates knows what belongs to each parameter.
@@ -119,21 +148,8 @@ static bool decides(const pb_programs *programs, int i) {
     return pass == PB_PASS_WHOLE || pass == (programs->deferred ? PB_PASS_FIRST : PB_PASS_LAST);
 }
 
-pb_status pb_programs_bound_way(const pb_step_request *request, const pb_plan_request *limits,
-                                const pb_programs *programs, double *seconds) {
-    pb_step_graph *step = NULL;
-    pb_plan_request plan = *limits;
-    *seconds = 0;
-    if (programs->count != 1) return PB_OK;
-    plan.workspaces = programs->backend->workspaces;
-    PB_RETURN_IF(build(request, programs, &programs->items[0], &step));
-    const pb_status status = pb_plan_bound(step->graph, &plan, seconds);
-    pb_step_graph_destroy(step);
-    return status;
-}
-
-pb_status pb_programs_compile_way(const pb_step_request *request, const pb_plan_request *limits, bool quick,
-                                  pb_programs *programs) {
+pb_status pb_programs_compile_ways(const pb_step_request *ways, int count, const pb_plan_request *limits, bool quick,
+                                   pb_programs *programs, int *chosen) {
     static const double thorough_shares[] = {0, 0.03, 0.08, 0.15, 0.25}, quick_shares[] = {0, 0.15};
     const double *shares = quick ? quick_shares : thorough_shares;
     const int share_count = quick ? 2 : 5, rounds = quick ? 1 : programs->count;
@@ -151,7 +167,7 @@ pb_status pb_programs_compile_way(const pb_step_request *request, const pb_plan_
         tried[most] = true;
         bool others = true;
         for (int k = 0; k < share_count && others; k++) {
-            status = compile_around(request, limits, programs, most, shares[k], &others);
+            status = compile_around(ways, count, limits, programs, most, shares[k], &others, chosen);
             if (status == PB_OK) return status;
             pb_programs_drop(programs);
             if (status != PB_ERR_BUDGET) return status;
@@ -233,35 +249,17 @@ static pb_status try_budgets(const pb_step_request *request, const pb_batching *
     return status;
 }
 
-// Budgets that work for all programs together, in limits->request.budget: that of what lacks is raised, and that of the
-// other tiers where they then lack; afterwards that of tier t is lowered to within a sixty-fourth of the least that
-// works. *limits->request.refusal: what lacks. False: none was found. Every try is a plan.
-static bool find_smallest(const pb_step_request *request, const pb_batching *batching, pb_memory_limits *limits,
-                          pb_tier t) {
-    enum { TRIES = 8, CLOSE = 64 };
-    const pb_plan_refusal *lacks = limits->request.refusal;
-    uint64_t *budget = limits->request.budget, fails = budget[t], step = 0;
-    pb_status status = PB_ERR_BUDGET;
-    int tries = 0;
-    for (; status == PB_ERR_BUDGET && lacks->needed; tries++) {
-        uint64_t *raised = &budget[lacks->tier];
-        if (tries == TRIES || *raised == UINT64_MAX) return false;
-        step += *raised / 256 + PB_EXTENT_ALIGNMENT;
-        *raised = pb_aligned(lacks->needed > *raised + step ? lacks->needed : *raised + step, PB_EXTENT_ALIGNMENT);
-        status = try_budgets(request, batching, limits);
-        if (status == PB_ERR_BUDGET && lacks->tier == t) fails = budget[t];
-    }
-    uint64_t fits = budget[t], next = fits - fits / CLOSE;
-    for (; status == PB_OK && tries < TRIES && next > fails; tries++) {
-        budget[t] = next / PB_EXTENT_ALIGNMENT * PB_EXTENT_ALIGNMENT;
-        const pb_status lower = try_budgets(request, batching, limits);
-        if (lower != PB_OK && (lower != PB_ERR_BUDGET || tries == 0)) break;
-        *(lower == PB_OK ? &fits : &fails) = budget[t];
-        if (fits - fails <= fits / CLOSE) break;
-        next = (fits + fails) / 2;
-    }
-    budget[t] = fits;
-    return status == PB_OK;
+typedef struct problem {
+    const pb_step_request *request;
+    const pb_batching *batching;
+    const pb_memory_limits *limits;
+} problem;
+
+static pb_status probe(void *context, const pb_plan_request *budgets) {
+    const problem *p = context;
+    pb_memory_limits limits = *p->limits;
+    limits.request = *budgets;
+    return try_budgets(p->request, p->batching, &limits);
 }
 
 // "1.500 GiB", "12.000 MiB".
@@ -278,7 +276,8 @@ static void refuse(const pb_step_request *request, const pb_batching *batching, 
     static const char *const names[PB_TIER_COUNT] = {"device memory", "host memory", "NVMe"};
     const pb_plan_refusal lacks = *l->request.refusal;
     char smaller[64] = "", needs[32], given[32], besides[160] = "";
-    pb_memory_limits enough = *l;
+    problem all = {request, batching, l};
+    pb_plan_request enough = l->request;
     pb_plan_refusal missing = lacks;
     const char *const what = request->validation.vae ? "the step, with its validation pictures," : "the step";
     if (fits_without_validation(request, batching, l)) {
@@ -287,16 +286,15 @@ static void refuse(const pb_step_request *request, const pb_batching *batching, 
         const int64_t fit = find_fit(request, batching, l);
         if (fit) snprintf(smaller, sizeof smaller, "; memory.micro_batch: %lld would fit as it is", (long long)fit);
     }
-    enough.request.refusal = &missing;
-    const bool found = lacks.needed && find_smallest(request, batching, &enough, lacks.tier);
-    const uint64_t works = found ? enough.request.budget[lacks.tier] : 0;
+    enough.refusal = &missing;
+    const bool found = lacks.needed && pb_smallest_budgets(probe, &all, &enough, lacks.tier);
+    const uint64_t works = found ? enough.budget[lacks.tier] : 0;
     bool alone = true;
     for (int t = 0; t < PB_TIER_COUNT; t++) {
-        if (!found || t == (int)lacks.tier || enough.request.budget[t] == l->request.budget[t]) continue;
+        if (!found || t == (int)lacks.tier || enough.budget[t] == l->request.budget[t]) continue;
         const size_t used = strlen(besides);
         alone = false;
-        snprintf(besides + used, sizeof besides - used, " and %s: %llu", keys[t],
-                 (unsigned long long)enough.request.budget[t]);
+        snprintf(besides + used, sizeof besides - used, " and %s: %llu", keys[t], (unsigned long long)enough.budget[t]);
     }
     size_text(works ? works : lacks.needed, needs);
     size_text(l->request.budget[lacks.tier], given);

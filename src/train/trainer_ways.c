@@ -40,22 +40,11 @@ static pb_status choose_recompute(const pb_step_request *request, pb_programs *p
     return PB_OK;
 }
 
-// One of the ways, for a thread.
-typedef struct way {
-    pb_step_request request;
-    pb_plan_request limits;
-    bool quick, carries;
-    pb_programs *programs;
-    pb_plan_refusal refusal;
-    pb_status status;
-    char message[512];
-    double bound;  // seconds that it takes at least; 0: not known
-} way;
-
 // --- Gradients that are made again ---
 
-// Between two steps there are gradients where, in the midst of one, there are working copies: where those pass with the
-// step, it is of no use to be rid of the gradients alone.
+// Between two steps there are gradients where, in the midst of one, there are working copies. Where those pass with the
+// step, being rid of the gradients helps as far as the copies are made again of masters on the device (a relief
+// REMAKE), and where few activations lie beside them.
 static bool weights_live_on(const pb_step_graph *step) {
     const pb_module *unet = step->unet;
     return unet->param_count && pb_graph_value(step->graph, unet->params[0].work)->persistent;
@@ -68,8 +57,9 @@ static double seconds_per_byte(const pb_plan_request *limits) {
     return limits->budget[PB_TIER_NVME] ? links + 1 / m->nvme_read + 1 / m->nvme_write : links;
 }
 
-// Into programs->carry; where none are worth it, that stays NULL.
-static pb_status choose_carry(const pb_step_request *request, const pb_plan_request *limits, pb_programs *programs) {
+// Into request->carry, which then lives in *arena; where none are worth it, both stay NULL.
+static pb_status choose_carry(const pb_programs *programs, const pb_plan_request *limits, pb_step_request *request,
+                              pb_arena **arena) {
     pb_status status = PB_OK;
     pb_step_graph *step = NULL;
     double *seconds = NULL;
@@ -78,16 +68,20 @@ static pb_status choose_carry(const pb_step_request *request, const pb_plan_requ
     r.pass = programs->items[0].pass;
     r.deferred = true;
     PB_TRY(pb_step_graph_create(&r, &step));
-    if (!weights_live_on(step)) goto fail;
-    programs->arena = pb_arena_create();
-    pb_carry *carry = programs->arena ? pb_arena_alloc(programs->arena, sizeof *carry) : NULL;
+    if (!weights_live_on(step) && !(request->recompute > 0)) goto fail;
+    *arena = pb_arena_create();
+    pb_carry *carry = *arena ? pb_arena_alloc(*arena, sizeof *carry) : NULL;
     seconds = malloc((step->graph->node_count + 1) * sizeof *seconds);
     if (!carry || !seconds) PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
     for (uint32_t n = 0; n < step->graph->node_count; n++)
         seconds[n] = pb_node_seconds(limits->machine, step->graph, n);
-    PB_TRY(pb_step_graph_carry(programs->arena, step, seconds, seconds_per_byte(limits), carry));
-    if (carry->remade_count) programs->carry = carry;
+    PB_TRY(pb_step_graph_carry(*arena, step, seconds, seconds_per_byte(limits), carry));
+    if (carry->remade_count) request->carry = carry;
 fail:
+    if (!request->carry) {
+        pb_arena_destroy(*arena);
+        *arena = NULL;
+    }
     free(seconds);
     pb_step_graph_destroy(step);
     return status;
@@ -95,17 +89,40 @@ fail:
 
 // --- Two ways side by side ---
 
+// For a thread: a way with something carried, if that is worth it, and a program for it.
+typedef struct way {
+    pb_step_request request;
+    pb_plan_request limits;
+    bool quick, carries;
+    const pb_programs *passes;
+    pb_arena *arena;       // of what it carries
+    pb_programs programs;  // result
+    pb_plan_refusal refusal;
+    pb_status status;
+    char message[512];
+} way;
+
 static void finish_way(way *w, pb_status status) {
     w->status = status;
     if (status != PB_OK) snprintf(w->message, sizeof w->message, "%s", pb_error_message());
 }
 
+static void *carry_way(void *argument) {
+    way *w = argument;
+    finish_way(w, choose_carry(w->passes, &w->limits, &w->request, &w->arena));
+    return NULL;
+}
+
 static void *compile_way(void *argument) {
     way *w = argument;
+    int chosen;
     w->limits.refusal = &w->refusal;
-    pb_status status = w->carries && !w->programs->carry ? choose_carry(&w->request, &w->limits, w->programs) : PB_OK;
-    if (status == PB_OK) status = pb_programs_compile_way(&w->request, &w->limits, w->quick, w->programs);
-    finish_way(w, status);
+    if (w->carries) carry_way(w);
+    if (w->status != PB_OK) return NULL;
+    w->programs = *w->passes;
+    w->programs.arena = w->arena;
+    w->arena = NULL;
+    finish_way(w, pb_programs_compile_ways(&w->request, 1, &w->limits, w->quick, &w->programs, &chosen));
     return NULL;
 }
 
@@ -143,121 +160,70 @@ static bool refuses_less(const pb_plan_refusal *a, const pb_plan_refusal *b) {
     return a->tier != b->tier ? a->tier > b->tier : a->needed <= b->needed;
 }
 
-static void replace(pb_programs *programs, pb_programs *with) {
-    pb_programs_deinit(programs);
-    *programs = *with;
+// Linears kept, and run again in the backward pass; with gradients that are made again, or not.
+static way way_of(const pb_step_request *request, const pb_plan_request *budgets, const pb_programs *programs,
+                  bool again) {
+    way w = {.request = *request, .limits = *budgets, .passes = programs};
+    if (again) w.request.recompute = programs->recompute;
+    return w;
 }
 
-// --- Two ways, whatever they promise ---
-
-// Linears kept; and where that moves bytes, or does not fit, run again: whichever is predicted to be faster.
+// Where that moves bytes with linears kept, or does not fit, they are run again if that is predicted to be faster.
 // `programs` lists the passes, and has nothing compiled where this fails.
 static pb_status compile_pair(const pb_step_request *request, const pb_plan_request *budgets, bool quick, bool carries,
                               pb_programs *programs) {
-    pb_programs other = *programs;
-    way plain = {*request, *budgets, quick, carries, programs, {.needed = 0}, PB_ERR_BUDGET, "", 0};
-    way again = {*request, *budgets, quick, carries, &other, {.needed = 0}, PB_ERR_BUDGET, "", 0};
-    again.request.recompute = programs->recompute;
-    // What kernels set up at their first use is there when everything was tried on the device before.
-    if (!quick && budgets->state <= PB_STATE_ON_DEVICE) {
-        run_both(compile_way, &plain, &again);
-    } else {
-        compile_way(&plain);
-        if (plain.status == PB_ERR_BUDGET || !quick) compile_way(&again);
+    way ways[2];
+    pb_status status = PB_OK;
+    int best = -1;
+    for (int k = 0; k < 2; k++) {
+        ways[k] = way_of(request, budgets, programs, k == 1);
+        ways[k].quick = quick;
+        ways[k].carries = carries;
     }
-    for (int k = 0; k < 2; k++) {  // what is no matter of budgets ends it
-        const way *w = k ? &again : &plain;
-        if (w->status == PB_OK || w->status == PB_ERR_BUDGET) continue;
-        pb_programs_deinit(&other);
-        return pb_error(w->status, "%s", w->message);
+    run_both(compile_way, &ways[0], &ways[1]);
+    for (int k = 0; k < 2 && status == PB_OK; k++)  // what is no matter of budgets ends it
+        if (ways[k].status != PB_OK && ways[k].status != PB_ERR_BUDGET)
+            status = pb_error(ways[k].status, "%s", ways[k].message);
+    if (status != PB_OK) goto fail;
+    const way *plain = &ways[0], *again = &ways[1];
+    if (plain->status == PB_OK) best = 0;
+    if (again->status == PB_OK &&
+        (best < 0 || (!quick && moves_something(&plain->programs) && is_faster(&again->programs, &plain->programs))))
+        best = 1;
+    if (best < 0) {
+        *budgets->refusal = refuses_less(&plain->refusal, &again->refusal) ? plain->refusal : again->refusal;
+        PB_FAIL(PB_ERR_BUDGET, "%s", plain->message);
     }
-    if (plain.status != PB_OK && again.status != PB_OK) {
-        *budgets->refusal = refuses_less(&plain.refusal, &again.refusal) ? plain.refusal : again.refusal;
-        pb_programs_deinit(&other);
-        return pb_error(PB_ERR_BUDGET, "%s", plain.message);
-    }
-    if (again.status == PB_OK && (plain.status != PB_OK || (moves_something(programs) && is_faster(&other, programs))))
-        replace(programs, &other);
-    else
-        pb_programs_deinit(&other);
-    return PB_OK;
+    *programs = ways[best].programs;
+fail:
+    for (int k = 0; k < 2; k++)
+        if (k != best) pb_programs_deinit(&ways[k].programs);
+    return status;
 }
 
-// --- Four ways, what promises most first ---
+// --- Four ways in one search ---
 
-enum { WAYS = 4 };  // gradients carried, linears kept or run again; gradients kept, likewise
-
-// Every second of `WAYS`, for a thread: what it is made of, and what it takes at least.
-static void *prepare_ways(void *argument) {
-    way *ways = argument;
-    for (int k = 0; k < WAYS; k += 2) {
-        way *w = &ways[k];
-        pb_status status = w->carries ? choose_carry(&w->request, &w->limits, w->programs) : PB_OK;
-        const bool same = w->carries && !w->programs->carry;  // as the one with gradients kept
-        if (status == PB_OK && !same) status = pb_programs_bound_way(&w->request, &w->limits, w->programs, &w->bound);
-        finish_way(w, status);
-        if (same && status == PB_OK) w->status = PB_ERR_UNSUPPORTED;
-    }
-    return NULL;
-}
-
-// Compiles what may be the fastest and then what may still be faster. Into *best; NULL: none fits.
-static pb_status compile_ranked(way *ways, way **best) {
-    way *order[WAYS];
-    int count = 0;
-    double limit = ways[0].limits.faster_than;
-    *best = NULL;
-    for (int k = 0; k < WAYS; k++) {
-        way *w = &ways[k];
-        if (w->status == PB_ERR_UNSUPPORTED) continue;
-        if (w->status != PB_OK) return pb_error(w->status, "%s", w->message);
-        int at = count++;
-        for (; at > 0 && order[at - 1]->bound > w->bound; at--) order[at] = order[at - 1];
-        order[at] = w;
-    }
-    for (int k = 0; k < count; k++) {
-        way *w = order[k];
-        w->status = PB_ERR_BUDGET;
-        w->refusal.slower = true;
-        if (limit > 0 && w->bound >= limit) continue;
-        w->limits.faster_than = limit;
-        compile_way(w);
-        if (w->status == PB_ERR_BUDGET) continue;
-        if (w->status != PB_OK) return pb_error(w->status, "%s", w->message);
-        if (*best && !is_faster(w->programs, (*best)->programs)) continue;
-        *best = w;
-        limit = pb_programs_seconds(w->programs);
-    }
-    return PB_OK;
-}
-
+// Gradients made again where that is worth it, or kept; in either case linears kept, or run again.
 static pb_status compile_four(const pb_step_request *request, const pb_plan_request *budgets, pb_programs *programs) {
-    pb_programs sets[WAYS];
-    way ways[WAYS], *best = NULL;
-    for (int k = 0; k < WAYS; k++) {
-        sets[k] = *programs;
-        ways[k] = (way){*request, *budgets, false, k < 2, &sets[k], {.needed = 0}, PB_ERR_BUDGET, "", 0};
-        ways[k].limits.refusal = &ways[k].refusal;
-        if (k % 2) ways[k].request.recompute = programs->recompute;
+    way carrying[2];
+    pb_step_request requests[PB_PROGRAMS_WAYS];
+    pb_status status = PB_OK;
+    int count = 0, chosen = -1;
+    for (int k = 0; k < 2; k++) carrying[k] = way_of(request, budgets, programs, k == 1);
+    run_both(carry_way, &carrying[0], &carrying[1]);
+    for (int k = 0; k < 2; k++) {
+        if (carrying[k].status != PB_OK) PB_FAIL(carrying[k].status, "%s", carrying[k].message);
+        if (carrying[k].request.carry) requests[count++] = carrying[k].request;
     }
-    // What kernels set up at their first use is there when everything was tried on the device before.
-    if (budgets->state <= PB_STATE_ON_DEVICE) {
-        run_both(prepare_ways, &ways[0], &ways[1]);
-    } else {
-        prepare_ways(&ways[0]);
-        prepare_ways(&ways[1]);
+    for (int k = 0; k < 2; k++) requests[count++] = way_of(request, budgets, programs, k == 1).request;
+    PB_TRY(pb_programs_compile_ways(requests, count, budgets, false, programs, &chosen));
+fail:
+    for (int k = 0; k < 2; k++) {
+        if (status == PB_OK && requests[chosen].carry && requests[chosen].carry == carrying[k].request.carry)
+            programs->arena = carrying[k].arena;
+        else
+            pb_arena_destroy(carrying[k].arena);
     }
-    pb_status status = compile_ranked(ways, &best);
-    if (status == PB_OK && !best) {
-        const way *told = &ways[WAYS - 2];
-        for (int k = WAYS; k-- > 0;)
-            if (ways[k].status == PB_ERR_BUDGET && refuses_less(&ways[k].refusal, &told->refusal)) told = &ways[k];
-        *budgets->refusal = told->refusal;
-        status = pb_error(PB_ERR_BUDGET, "%s", told->message);
-    }
-    if (status == PB_OK) *programs = *best->programs;
-    for (int k = 0; k < WAYS; k++)
-        if (status != PB_OK || &ways[k] != best) pb_programs_deinit(&sets[k]);
     return status;
 }
 
@@ -274,14 +240,15 @@ pb_status pb_programs_compile_deferred(const pb_step_request *request, const pb_
 pb_status pb_programs_compile_resident(const pb_step_request *request, const pb_plan_request *limits, bool quick,
                                        pb_programs *programs, bool *again) {
     pb_step_request more = *request;
+    int chosen;
     *again = false;
-    const pb_status kept = pb_programs_compile_way(request, limits, quick, programs);
+    const pb_status kept = pb_programs_compile_ways(request, 1, limits, quick, programs, &chosen);
     if (kept != PB_ERR_BUDGET) return kept;
     const pb_plan_refusal refusal = *limits->refusal;
     PB_RETURN_IF(choose_recompute(request, programs));
     more.recompute = programs->recompute;
     *again = true;
-    const pb_status status = pb_programs_compile_way(&more, limits, quick, programs);
+    const pb_status status = pb_programs_compile_ways(&more, 1, limits, quick, programs, &chosen);
     if (status == PB_ERR_BUDGET && refuses_less(&refusal, limits->refusal)) *limits->refusal = refusal;
     return status;
 }

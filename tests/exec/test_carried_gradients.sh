@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Gradients that are made again in the next step rather than kept (src/graph/carry.h) change nothing: the same bytes as
-# of a run that has everything resident, on the host and on NVMe, in the formats whose weights live on; with validation
-# pictures; and where the run is killed and resumed. Links that are said to be slow make the planner choose that way.
+# of a run that has everything resident, on the host and on NVMe, in the formats whose weights live on and in fp16 and
+# bf16 with masters; with steps that overflow; with validation pictures; and where the run is killed and resumed. Links that are said to be slow make the planner choose that way.
 # usage: test_carried_gradients.sh PROGRAM SOURCE_DIR BUILD_DIR
 set -uo pipefail
 . "$2/tests/exec/runs.sh"
@@ -71,6 +71,12 @@ compare() {  # name, "device host" budgets separated by commas, keys...
 compare fp32 "7 8,5 6,5 4" mixed_precision=no
 compare split16 "5 4" mixed_precision=bf16 optimizer.master=split16
 compare stochastic-8bit "4 4" mixed_precision=bf16 optimizer.master=none optimizer.states=8bit
+compare fp16 "6 5" mixed_precision=fp16
+compare bf16 "5 5" mixed_precision=bf16
+# A large prior weight makes the gradients of fp16 infinite.
+compare overflow "7 6,4 4" mixed_precision=fp16 with_prior_preservation=true "class_data_dir=$source/demo/blue-fox" \
+    "class_prompt=a picture of a fox" num_class_images=5 prior_loss_weight=30000
+grep -q '"overflow": true' "$work/expected" || fail "no step overflowed, so that case shows nothing"
 compare validation "7 8" mixed_precision=no "validation_prompt=a picture of a fox" validation_steps=1
 
 echo "$((cases - failures)) passed, $failures failed"
