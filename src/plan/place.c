@@ -30,7 +30,7 @@ static const double GOOD_ENOUGH = 1.002;  // of the lower bound
 enum {
     HALVINGS = 2,  // of what a block stays longer than it must, before it stays no longer
     ROUNDS = 4,    // for an order
-    HOPELESS = 32  // where the first round ends higher by more than this share of the limit, the others do, too
+    HOPELESS = 24  // where the first round ends higher by more than this share of the limit, the others do, too
 };
 
 typedef enum order { BY_BYTES, BY_AREA, BY_MAGNITUDE } order;
