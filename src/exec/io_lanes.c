@@ -115,13 +115,13 @@ static void start(pb_io *io, io_lane *l, uint32_t i) {
     }
     l->done[slot] = false;
     l->started++;
+    pb_store_submit(io->store);  // before the next one's bytes are hashed
 }
 
 // Starts what may start; whether anything moved.
 static bool advance(pb_io *io, int which) {
     io_lane *l = &io->lanes[which];
     const uint32_t before = l->next;
-    const uint64_t started = l->started;
     for (; l->next < io->job->count[which] && !atomic_load(&io->failed); l->next++) {
         const uint32_t i = io->job->list[which][l->next];
         if (io->job->insns[i].kind == PB_INSN_WAIT) {
@@ -131,7 +131,6 @@ static bool advance(pb_io *io, int which) {
             start(io, l, i);
         }
     }
-    if (l->started != started) pb_store_submit(io->store);
     return l->next != before;
 }
 

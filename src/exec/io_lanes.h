@@ -9,6 +9,9 @@
 #include "plan/program.h"
 
 enum { PB_IO_OPERATIONS = 64 };  // that the store must take at once
+// Requests that the drive is given at once. It finishes them in an order of its own, so with many of them all transfers
+// under way end together, and whoever waits for the first waits for the last.
+enum { PB_IO_DEPTH = 8 };
 
 typedef struct pb_io pb_io;
 

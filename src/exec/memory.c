@@ -34,6 +34,7 @@ static pb_status open_store(pb_memory *m, const uint64_t *extent_bytes, const pb
                                              .capacities = capacities,
                                              .extent_count = m->extent_count,
                                              .operations = PB_IO_OPERATIONS,
+                                             .depth = PB_IO_DEPTH,
                                              .engine = (pb_store_engine)options->engine,
                                              .memory = m->slab[PB_TIER_HOST],
                                              .memory_bytes = m->slab[PB_TIER_HOST] ? m->bytes[PB_TIER_HOST] : 0,

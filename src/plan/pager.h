@@ -54,6 +54,12 @@ typedef struct pb_pager {
     uint32_t weight_segment, gradient_segment, state_segment, other_segment, stand_in_segment, value_segment;
     pb_tier_problem device, host;
     uint32_t *host_segment;  // by device segment; UINT32_MAX: never on the host
+    // By chunk: the gradients that the host updates it from are sent unit by unit, each just before its update, and
+    // wait on the device until then. So are those that are made again for the update; those that wait from one step to
+    // the next are on the host as a whole, if they are there at all.
+    bool *in_parts;
+    uint32_t *part_segment;  // by unit: the host segment of its part of the gradients, where that is sent by itself
+    uint32_t *update_slot;   // by unit; UINT32_MAX: there is none
     uint64_t *scratch;       // workspace bytes by slot
     uint64_t *scratch_offset;
     uint64_t *extent_bytes;
@@ -67,6 +73,15 @@ typedef struct pb_pager {
     bool unplaced;       // where it does not fit: less is alive, but no placement was found
 } pb_pager;
 
+// A unit's part of its chunk's gradients leaves the device in the moves of this many slots before the host's update.
+enum { PB_PART_AHEAD = 1 };
+
+// Whether what the device sends of a segment is sent unit by unit: gradients that the host updates from.
+static inline bool pb_sends_parts(const pb_pager *p, uint32_t device_segment) {
+    return device_segment >= p->gradient_segment && device_segment < p->state_segment &&
+           p->device.segments[device_segment].alternate && p->in_parts[device_segment - p->gradient_segment];
+}
+
 static inline bool pb_host_updates(const pb_pager *p) {
     return p->attempt.strategy == PB_STRATEGY_HOST;
 }
@@ -76,11 +91,25 @@ typedef struct pb_relief_list {
     uint32_t count, room;
 } pb_relief_list;
 
+// Something that may leave a tier: when it is used, how much it moves, and of several that are used at about the same
+// time, which one is to leave first.
+typedef struct pb_spread_item {
+    double seconds, wish;  // lower first
+    uint64_t bytes;
+    uint32_t index;
+} pb_spread_item;
+
+// Puts them in the order in which they should leave. False: no memory.
+bool pb_pager_spread(pb_spread_item *items, uint32_t count);
+
 // All that may leave the device or the host, or not be kept there, with ranks. False: no memory.
 bool pb_pager_list_device_reliefs(pb_pager *pager, pb_relief_list *list);
 bool pb_pager_list_host_reliefs(pb_pager *pager, pb_relief_list *list);
 // Of the device, what moves nothing.
 bool pb_pager_list_remakes(const pb_pager *pager, pb_relief_list *list);
+
+// Which bytes of its chunk's gradients a unit's are.
+void pb_pager_find_part(const pb_pager *p, uint32_t unit, uint64_t *begin, uint64_t *bytes);
 
 // Slots, segments, accesses. The attempt's arena, graph, request, machine, layout and attempt are set.
 pb_status pb_pager_build(pb_pager *p);

@@ -9,7 +9,7 @@
 // An update on the host runs this many chunks before the weights are wanted, so that they can be on their way.
 enum { CHUNKS_AHEAD = 2 };
 // And what the device sends for it leaves this many slots before.
-enum { SEND_AHEAD = 2 };
+enum { SEND_AHEAD = PB_PART_AHEAD + 1 };
 
 #define NO_MEMORY pb_error(PB_ERR_MEMORY, "no memory for a plan")
 
@@ -106,6 +106,19 @@ static uint32_t order_chunks(const pb_graph *g, const wants *w, uint32_t *wanted
         }
     }
     return count;
+}
+
+static pb_status find_parts(pb_pager *p) {
+    const pb_chunking *l = p->layout;
+    p->in_parts = pb_arena_array(p->arena, l->chunk_count + 1, sizeof *p->in_parts);
+    if (!p->in_parts) return NO_MEMORY;
+    for (uint32_t c = 0; c < l->chunk_count; c++) {
+        const pb_layout_chunk *chunk = &l->chunks[c];
+        p->in_parts[c] = chunk->unit_count > 0;
+        for (uint32_t i = chunk->first_param; i < chunk->first_param + chunk->param_count; i++)
+            if (made_again_by(p->graph, &l->params[i]) == UINT32_MAX) p->in_parts[c] = false;
+    }
+    return PB_OK;
 }
 
 // Every update stands just before the first op that wants it made, or, on the host, some chunks earlier; where nothing
@@ -254,10 +267,17 @@ static pb_status place_values(pb_pager *p) {
 
 // --- Accesses ---
 
+// Which of a segment's two lists an access is in.
+typedef enum event_use {
+    USE_ALWAYS,
+    USE_DEVICE_UPDATES,  // not made by the device where the host does the updates
+    USE_HOST_UPDATES,    // and only made there
+} event_use;
+
 typedef struct event {
     uint32_t segment, slot;
     pb_access_kind kind;
-    bool update;  // not made by the device where the host does the updates
+    event_use use;
 } event;
 
 typedef struct event_list {
@@ -266,20 +286,33 @@ typedef struct event_list {
     bool *written;  // by segment
 } event_list;
 
-static void add_event(event_list *list, uint32_t segment, uint32_t slot, pb_access_kind kind, bool update) {
-    if (segment != UINT32_MAX) list->items[list->count++] = (event){segment, slot, kind, update};
+static void add_event(event_list *list, uint32_t segment, uint32_t slot, pb_access_kind kind, event_use use) {
+    if (segment != UINT32_MAX) list->items[list->count++] = (event){segment, slot, kind, use};
 }
 
 static void node_events(pb_pager *p, event_list *list, uint32_t slot, const pb_node *node) {
     for (int i = 0; i < PB_MAX_INPUTS; i++)
-        if (node->in[i] != PB_NONE) add_event(list, p->place[node->in[i]].segment, slot, PB_ACCESS_READ, false);
+        if (node->in[i] != PB_NONE) add_event(list, p->place[node->in[i]].segment, slot, PB_ACCESS_READ, USE_ALWAYS);
     for (int o = 0; o < PB_MAX_OUTPUTS; o++) {
         const uint32_t segment = node->out[o] == PB_NONE ? UINT32_MAX : p->place[node->out[o]].segment;
         if (segment == UINT32_MAX) continue;
         // The first of a chunk's gradients to be made finds nothing there that is still needed.
-        add_event(list, segment, slot, list->written[segment] ? PB_ACCESS_MODIFY : PB_ACCESS_WRITE, false);
+        add_event(list, segment, slot, list->written[segment] ? PB_ACCESS_MODIFY : PB_ACCESS_WRITE, USE_ALWAYS);
         list->written[segment] = true;
     }
+}
+
+// What the device sends of a unit's gradients, for the host's update in `slot`: all of the chunk's with the first unit;
+// or, where each unit's part is sent by itself, with the last one what is then used up.
+static void send_events(pb_pager *p, event_list *list, uint32_t slot, uint32_t unit) {
+    const uint32_t c = p->layout->units[unit].chunk, gradients = p->gradient_segment + c;
+    const pb_layout_chunk *chunk = &p->layout->chunks[c];
+    const bool parts = p->in_parts[c];
+    const uint32_t sent_with = chunk->first_unit + (parts ? chunk->unit_count - 1 : 0);
+    if (unit == sent_with && slot >= SEND_AHEAD)
+        add_event(list, gradients, slot - SEND_AHEAD, PB_ACCESS_SEND, USE_HOST_UPDATES);
+    else if (parts && unit + 1 < sent_with)  // in the slot of the last but one it is sent
+        add_event(list, gradients, slot - PB_PART_AHEAD, PB_ACCESS_READ, USE_HOST_UPDATES);
 }
 
 static void unit_events(pb_pager *p, event_list *list, uint32_t slot, uint32_t unit) {
@@ -288,20 +321,20 @@ static void unit_events(pb_pager *p, event_list *list, uint32_t slot, uint32_t u
     const pb_layout_chunk *chunk = &l->chunks[u->chunk];
     const pb_layout_param *param = &l->params[chunk->first_param];
     const uint32_t weights = p->weight_segment + u->chunk;
-    if (u->state_bytes) add_event(list, p->state_segment + unit, slot, PB_ACCESS_MODIFY, true);
-    if (unit == chunk->first_unit && slot >= SEND_AHEAD)
-        add_event(list, p->gradient_segment + u->chunk, slot - SEND_AHEAD, PB_ACCESS_SEND, false);
-    add_event(list, p->gradient_segment + u->chunk, slot, PB_ACCESS_READ, true);
+    if (u->state_bytes) add_event(list, p->state_segment + unit, slot, PB_ACCESS_MODIFY, USE_DEVICE_UPDATES);
+    send_events(p, list, slot, unit);
+    add_event(list, p->gradient_segment + u->chunk, slot, PB_ACCESS_READ, USE_DEVICE_UPDATES);
     const pb_node *node = &p->graph->nodes[param->node];
-    for (int i = 1; i < 3; i++) add_event(list, p->place[node->in[i]].segment, slot, PB_ACCESS_READ, false);
+    for (int i = 1; i < 3; i++) add_event(list, p->place[node->in[i]].segment, slot, PB_ACCESS_READ, USE_ALWAYS);
     if (param->weight == PB_NONE) return;
     add_event(list, weights, slot,
-              !param->reads_weight && unit == chunk->first_unit ? PB_ACCESS_WRITE : PB_ACCESS_MODIFY, true);
+              !param->reads_weight && unit == chunk->first_unit ? PB_ACCESS_WRITE : PB_ACCESS_MODIFY,
+              USE_DEVICE_UPDATES);
     list->written[weights] = true;
 }
 
 static bool belongs(const event *e, bool alternate) {
-    return e->kind == PB_ACCESS_SEND ? alternate : !(alternate && e->update);
+    return e->use == USE_ALWAYS || alternate == (e->use == USE_HOST_UPDATES);
 }
 
 // Sorted into each segment's two lists of accesses: with the updates on the device, and without.
@@ -454,8 +487,9 @@ static void leave_room(pb_pager *p) {
     }
     for (uint32_t u = 0; u < l->unit_count; u++) {
         const pb_layout_chunk *c = &l->chunks[l->units[u].chunk];
-        const uint64_t bytes = l->units[u].state_bytes + c->weight_bytes + c->gradient_bytes;
-        if (bytes > most) most = bytes;
+        // What the host updates comes no nearer than that.
+        const uint64_t moved = pb_host_updates(p) ? 0 : l->units[u].state_bytes + c->weight_bytes;
+        if (c->gradient_bytes + moved > most) most = c->gradient_bytes + moved;
     }
     p->scratch[p->slot_count] = p->device.other[p->slot_count] = most + scratch;
 }
@@ -469,6 +503,7 @@ pb_status pb_pager_build(pb_pager *p) {
     p->stand_in_segment = p->other_segment + l->other_count;
     p->value_segment = p->stand_in_segment + l->unit_count;
     PB_RETURN_IF(order_slots(p));
+    PB_RETURN_IF(find_parts(p));
     const uint32_t slots = p->slot_count + 1;
     const size_t most = (size_t)p->value_segment + p->graph->value_count + 1;
     p->seconds = pb_arena_array(p->arena, slots + 1, sizeof *p->seconds);

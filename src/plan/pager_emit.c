@@ -15,7 +15,8 @@ typedef struct move {
     move_kind kind;
     uint32_t urgency;  // the slot in which it is wanted
     uint32_t segment;  // of the device's problem
-    uint32_t block;
+    uint32_t block;    // or the unit whose part of the gradients it is
+    bool part;
 } move;
 
 static int by_slot(const void *left, const void *right) {
@@ -32,10 +33,24 @@ static uint32_t list_tier_moves(const pb_tier_problem *t, const uint32_t *device
         const pb_tier_block *b = &t->blocks[i];
         const uint32_t s = device_segment ? device_segment[b->segment] : b->segment;
         if (!t->segments[b->segment].bytes) continue;
-        if (b->fetched) list[count++] = (move){b->first, towards, b->needed, s, i};
-        if (b->evicted) list[count++] = (move){pb_tier_eviction_slot(t, b), away, b->last, s, i};
+        if (b->fetched) list[count++] = (move){b->first, towards, b->needed, s, i, false};
+        if (b->evicted) list[count++] = (move){pb_tier_eviction_slot(t, b), away, b->last, s, i, false};
     }
     return count;
+}
+
+// Gradients that are sent in parts: those moves instead of one of the whole.
+static uint32_t list_parts(const pb_pager *p, move *list, uint32_t count) {
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < count; i++)
+        if (!pb_sends_parts(p, list[i].segment)) list[kept++] = list[i];
+    for (uint32_t u = 0; u < p->layout->unit_count; u++) {
+        const uint32_t slot = p->update_slot[u];
+        if (p->part_segment[u] != UINT32_MAX)
+            list[kept++] = (move){
+                slot - PB_PART_AHEAD, MOVE_DOWNLOAD, slot, p->gradient_segment + p->layout->units[u].chunk, u, true};
+    }
+    return kept;
 }
 
 typedef struct writer {
@@ -62,7 +77,22 @@ static void add_copy(writer *w, bool fetch, pb_lane lane, pb_tier from_tier, uin
     insn->extent = extent;
 }
 
+static void add_part(writer *w, const move *m) {
+    const pb_pager *p = w->p;
+    uint64_t begin, bytes;
+    pb_pager_find_part(p, m->block, &begin, &bytes);
+    // It is still there in the slot before.
+    const pb_tier_block *from = pb_tier_find(&p->device, m->segment, m->slot - 1);
+    const pb_tier_block *to = pb_tier_find(&p->host, p->part_segment[m->block], m->slot);
+    add_copy(w, false, PB_LANE_DOWNLOAD, PB_TIER_DEVICE, from->offset + begin, PB_TIER_HOST, to->offset, bytes, 0);
+    w->program->moved[PB_LINK_DOWNLOAD] += bytes;
+}
+
 static void add_move(writer *w, const move *m) {
+    if (m->part) {
+        add_part(w, m);
+        return;
+    }
     const pb_pager *p = w->p;
     const uint32_t h = p->host_segment[m->segment];
     const uint64_t bytes = p->device.segments[m->segment].bytes;
@@ -125,6 +155,12 @@ static uint64_t update_offset(const pb_pager *p, pb_vid v, uint32_t slot, uint32
         if (param->state[k] != root) continue;
         segment = p->state_segment + unit;
         within = slice->state_offset[k];
+    }
+    if (on_host && pb_sends_parts(p, segment)) {
+        uint64_t begin, bytes;
+        pb_pager_find_part(p, unit, &begin, &bytes);
+        const pb_tier_block *part = pb_tier_find(&p->host, p->part_segment[unit], slot);
+        return (part ? part->offset : 0) + within - begin;
     }
     const pb_tier_block *b =
         on_host ? pb_tier_find(&p->host, p->host_segment[segment], slot) : pb_tier_find(&p->device, segment, slot);
@@ -246,16 +282,19 @@ static void copy_hyper(writer *w) {
 static pb_status write_insns(writer *w) {
     pb_pager *p = w->p;
     uint32_t *device_segment = malloc((p->host.segment_count + 1) * sizeof *device_segment);
-    move *moves = malloc((2 * ((size_t)p->device.block_count + p->host.block_count) + 1) * sizeof *moves);
+    const size_t most = 2 * ((size_t)p->device.block_count + p->host.block_count) + p->layout->unit_count + 1;
+    move *moves = malloc(most * sizeof *moves);
     remakes again = {0};
     if (!device_segment || !moves || !list_remakes(p, &again)) {
         free(device_segment);
         free(moves);
         return NO_MEMORY;
     }
+    memset(device_segment, 0xff, (p->host.segment_count + 1) * sizeof *device_segment);
     for (uint32_t s = 0; s < p->device.segment_count; s++)
         if (p->host_segment[s] != UINT32_MAX) device_segment[p->host_segment[s]] = s;
     uint32_t count = list_tier_moves(&p->device, NULL, MOVE_DOWNLOAD, MOVE_UPLOAD, moves, 0);
+    count = list_parts(p, moves, count);
     count = list_tier_moves(&p->host, device_segment, MOVE_WRITE, MOVE_READ, moves, count);
     qsort(moves, count, sizeof *moves, by_slot);
     w->program->insns = pb_arena_array(

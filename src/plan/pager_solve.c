@@ -271,20 +271,58 @@ static void leave_room(pb_pager *p) {
     uint64_t most = 0;
     for (uint32_t u = 0; u < l->unit_count; u++) {
         const pb_layout_chunk *c = &l->chunks[l->units[u].chunk];
+        uint64_t part = 0, gradients = c->gradient_bytes;
+        if (p->in_parts[l->units[u].chunk]) pb_pager_find_part(p, u, &part, &gradients);
         const uint64_t bytes = 2 * pb_aligned(l->units[u].state_bytes, PB_EXTENT_ALIGNMENT) +
                                pb_aligned(c->weight_bytes, PB_EXTENT_ALIGNMENT) +
-                               pb_aligned(c->gradient_bytes, PB_EXTENT_ALIGNMENT);
+                               (part ? 2 : 1) * pb_aligned(gradients, PB_EXTENT_ALIGNMENT);
         if (bytes > most) most = bytes;
     }
     if (!p->adopted && pb_host_updates(p) && p->request->budget[PB_TIER_NVME]) p->host.other[p->slot_count] = most;
 }
 
+void pb_pager_find_part(const pb_pager *p, uint32_t unit, uint64_t *begin, uint64_t *bytes) {
+    const pb_chunking *l = p->layout;
+    const pb_layout_unit *u = &l->units[unit];
+    const pb_layout_chunk *c = &l->chunks[u->chunk];
+    *begin = 0;
+    *bytes = c->gradient_bytes;
+    if (c->unit_count < 2) return;
+    // Of several units each is a slice of one and the same parameter.
+    const pb_layout_slice *slice = &l->slices[u->first_slice];
+    const pb_layout_param *param = &l->params[slice->param];
+    const pb_value *value = &p->graph->values[param->gradient];
+    *begin = pb_layout_slice_bytes(value, param->elements, slice->first);
+    *bytes = pb_aligned(pb_layout_slice_bytes(value, param->elements, slice->count), PB_ALIGNMENT);
+}
+
+// The parts of a chunk's gradients: there from the moves before the update to the update.
+static pb_status build_parts(pb_pager *p, uint32_t chunk) {
+    const pb_layout_chunk *c = &p->layout->chunks[chunk];
+    for (uint32_t u = c->first_unit; u < c->first_unit + c->unit_count; u++) {
+        uint64_t begin, bytes;
+        pb_tier_segment *h = &p->host.segments[p->host.segment_count];
+        if (p->update_slot[u] == UINT32_MAX) continue;
+        pb_pager_find_part(p, u, &begin, &bytes);
+        *h = (pb_tier_segment){
+            .bytes = pb_aligned(bytes, PB_EXTENT_ALIGNMENT), .class_ = PB_CLASS_GRADIENT, .home = true};
+        h->use[0].items = pb_arena_array(p->arena, 2, sizeof *h->use[0].items);
+        h->use[0].vacated = pb_arena_array(p->arena, 2, sizeof *h->use[0].vacated);
+        if (!h->use[0].items || !h->use[0].vacated) return NO_MEMORY;
+        pb_accesses_add(&h->use[0], p->update_slot[u] - PB_PART_AHEAD, PB_ACCESS_WRITE);
+        pb_accesses_add(&h->use[0], p->update_slot[u], PB_ACCESS_READ);
+        p->part_segment[u] = p->host.segment_count++;
+    }
+    return PB_OK;
+}
+
 static pb_status build_host(pb_pager *p) {
     const pb_tier_problem *d = &p->device;
+    const uint32_t units = p->layout->unit_count, segments = d->segment_count + units;
     p->host_segment = pb_arena_array(p->arena, d->segment_count + 1, sizeof *p->host_segment);
     p->host = (pb_tier_problem){.slot_count = d->slot_count,
                                 .seconds = p->seconds,
-                                .segments = pb_arena_array(p->arena, d->segment_count + 1, sizeof *p->host.segments),
+                                .segments = pb_arena_array(p->arena, segments + 1, sizeof *p->host.segments),
                                 .other = pb_arena_array(p->arena, d->slot_count, sizeof *p->host.other),
                                 .used = pb_arena_array(p->arena, d->slot_count, sizeof *p->host.used),
                                 .fetch_rate = p->machine->nvme_read,
@@ -292,18 +330,23 @@ static pb_status build_host(pb_pager *p) {
                                 .both_rate = p->machine->nvme_both,
                                 .drains = p->attempt.strategy == PB_STRATEGY_STREAM,
                                 .holds_eviction = true};
-    uint32_t *update_slot = malloc((p->layout->unit_count + 1) * sizeof *update_slot);
-    pb_status status = PB_OK;
-    if (!p->host_segment || !p->host.segments || !p->host.other || !p->host.used || !update_slot)
-        PB_FAIL(PB_ERR_MEMORY, "no memory for a plan");
+    p->part_segment = pb_arena_array(p->arena, units + 1, sizeof *p->part_segment);
+    p->update_slot = pb_arena_array(p->arena, units + 1, sizeof *p->update_slot);
+    if (!p->host_segment || !p->host.segments || !p->host.other || !p->host.used || !p->part_segment || !p->update_slot)
+        return NO_MEMORY;
     leave_room(p);
-    memset(update_slot, 0xff, (p->layout->unit_count + 1) * sizeof *update_slot);
+    memset(p->update_slot, 0xff, (units + 1) * sizeof *p->update_slot);
+    memset(p->part_segment, 0xff, (units + 1) * sizeof *p->part_segment);
     for (uint32_t s = 0; s < p->slot_count; s++)
-        if (p->slots[s].unit != UINT32_MAX) update_slot[p->slots[s].unit] = s;
+        if (p->slots[s].unit != UINT32_MAX) p->update_slot[p->slots[s].unit] = s;
     p->last_host_update = UINT32_MAX;
     for (uint32_t s = 0; s < d->segment_count; s++) {
         p->host_segment[s] = UINT32_MAX;
         if (!on_host(d, s) || !d->segments[s].bytes) continue;
+        if (pb_sends_parts(p, s)) {
+            PB_RETURN_IF(build_parts(p, s - p->gradient_segment));
+            continue;
+        }
         const bool lives = pb_tier_is_persistent(&d->segments[s]) && !d->segments[s].home;
         pb_tier_segment *h = &p->host.segments[p->host.segment_count];
         *h = (pb_tier_segment){.bytes = pb_aligned(d->segments[s].bytes, PB_EXTENT_ALIGNMENT),
@@ -315,17 +358,15 @@ static pb_status build_host(pb_pager *p) {
             h->home = home_of(p, s).tier == PB_TIER_HOST;
             h->home_offset = home_of(p, s).offset;
         }
-        PB_TRY(host_accesses(p, s, update_slot, h));
+        PB_RETURN_IF(host_accesses(p, s, p->update_slot, h));
         p->host_segment[s] = p->host.segment_count++;
         if (d->segments[s].alternate && s >= p->state_segment && s < p->other_segment) {
-            const uint32_t slot = update_slot[s - p->state_segment];
+            const uint32_t slot = p->update_slot[s - p->state_segment];
             if (slot != UINT32_MAX && (p->last_host_update == UINT32_MAX || slot > p->last_host_update))
                 p->last_host_update = slot;
         }
     }
-fail:
-    free(update_slot);
-    return status;
+    return PB_OK;
 }
 
 // --- NVMe ---
@@ -434,6 +475,8 @@ pb_status pb_pager_solve(pb_pager *p, uint64_t needed[PB_TIER_COUNT]) {
     PB_TRY(fit(p, &p->device, &device, budget[PB_TIER_DEVICE], PB_ALIGNMENT, p->scratch, p->scratch_offset,
                &p->device_bytes, &needed[PB_TIER_DEVICE]));
     PB_TRY(build_host(p));
+    // What is left for moves is full of what is on its way.
+    if (budget[PB_TIER_NVME]) p->host.lead = (double)reserved(p, budget[PB_TIER_HOST]) / p->host.both_rate;
     find_hyper(p, &extra);
     if (budget[PB_TIER_HOST] < extra) {
         needed[PB_TIER_HOST] = extra;

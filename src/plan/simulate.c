@@ -27,16 +27,23 @@ typedef struct simulation {
     const pb_program *program;
     const pb_machine *machine;
     pb_insn_times *times;
-    uint32_t *next;  // by instruction: the one behind it on its lane
-    bool *done;      // by instruction
-    double now;
+    uint32_t *next;     // by instruction: the one behind it on its lane
+    bool *done;         // by instruction
+    double *due;        // by transfer that has moved: when it is complete
+    double now, ended;  // the last end of an instruction
     struct {
-        uint32_t head;     // the next instruction to begin, IDLE at the end
-        uint32_t active;   // under way, or IDLE
-        double remaining;  // seconds at rate 1
+        uint32_t head;      // the next instruction to begin, IDLE at the end
+        uint32_t active;    // under way, or IDLE
+        uint32_t settling;  // the first transfer that has moved and is not complete, or IDLE
+        double remaining;   // seconds at rate 1
         double rate;
     } lane[PB_LANE_COUNT];
 } simulation;
+
+// The executor gives the drive several transfers at once, which share it: each is complete later than if it had been
+// under way alone, by about as long as so many more of its bytes take, and at most so many in all. (For the next one
+// the drive is free by then.)
+enum { SETTLES = 2, MOST_SETTLING = 32 << 20 };
 
 // --- What things cost ---
 
@@ -71,6 +78,11 @@ double pb_insn_seconds(const pb_machine *m, const pb_graph *g, const pb_insn *in
 
 // --- What is shared ---
 
+// How many drives that either read or write would do as much as this one does when as many bytes come as go.
+static double drives_at_once(const pb_machine *m) {
+    return m->nvme_both / 2 * (1 / m->nvme_read + 1 / m->nvme_write);
+}
+
 // Slows `lanes` so that what they ask for (`demand`, at rate 1) stays within `supply`.
 static void share(simulation *s, const double demand[PB_LANE_COUNT], double supply) {
     double asked = 0;
@@ -86,8 +98,9 @@ static void set_rates(simulation *s) {
     for (int l = 0; l < PB_LANE_COUNT; l++) s->lane[l].rate = 1;
     share(s, (const double[PB_LANE_COUNT]){[PB_LANE_UPLOAD] = m->upload, [PB_LANE_DOWNLOAD] = m->download},
           m->copy_both);
-    share(s, (const double[PB_LANE_COUNT]){[PB_LANE_READ] = m->nvme_read, [PB_LANE_WRITE] = m->nvme_write},
-          m->nvme_both);
+    // Of a drive's time reads and writes beside one another get equal shares.
+    if (s->lane[PB_LANE_READ].active != IDLE && s->lane[PB_LANE_WRITE].active != IDLE)
+        share(s, (const double[PB_LANE_COUNT]){[PB_LANE_READ] = 1, [PB_LANE_WRITE] = 1}, drives_at_once(m));
     if (m->shared_cores) {
         const double drive = m->nvme_processors > 0 ? 1 / m->nvme_processors : 0;
         // A copy by itself need not fill the processors; two of them, as measured for copy_both, do.
@@ -122,7 +135,8 @@ void pb_work_bounds(const pb_machine *m, const pb_work *w, double b[PB_BOUND_COU
     // Without a drive its speeds are 0, and nothing is moved.
     b[PB_BOUND_READ] = moved[PB_LANE_READ] > 0 ? moved[PB_LANE_READ] / m->nvme_read : 0;
     b[PB_BOUND_WRITE] = moved[PB_LANE_WRITE] > 0 ? moved[PB_LANE_WRITE] / m->nvme_write : 0;
-    b[PB_BOUND_NVME] = stored > 0 ? stored / m->nvme_both : 0;
+    // Where the two get on worse together than in turn, nothing forces them to meet.
+    b[PB_BOUND_NVME] = stored > 0 ? (b[PB_BOUND_READ] + b[PB_BOUND_WRITE]) / fmax(drives_at_once(m), 1) : 0;
     b[PB_BOUND_UPDATES] = w->updates;
     b[PB_BOUND_DRAM] = m->shared_cores ? 0 : (copied + stored + w->update_bytes) / m->dram;
 }
@@ -182,7 +196,7 @@ static void begin_what_can(simulation *s) {
             if (insn->kind == PB_INSN_WAIT) {
                 if (s->times[i].begin < 0) s->times[i].begin = s->now;
                 if (!s->done[insn->on]) break;
-                s->times[i].end = s->now;
+                s->times[i].end = s->ended = s->now;
                 s->done[i] = true;
             } else {
                 s->times[i].begin = s->now;
@@ -194,10 +208,40 @@ static void begin_what_can(simulation *s) {
     }
 }
 
+static bool is_drive(int lane) {
+    return lane == PB_LANE_READ || lane == PB_LANE_WRITE;
+}
+
+// What has moved is complete at once, or, of a drive's, a little later; in order.
+static void settle(simulation *s, int l, uint32_t i) {
+    if (!is_drive(l)) {
+        s->done[i] = true;
+        return;
+    }
+    const double bytes = fmin(SETTLES * (double)s->program->insns[i].bytes, MOST_SETTLING);
+    s->due[i] = s->now + bytes / link_speed(s->machine, (pb_lane)l);
+    if (s->lane[l].settling == IDLE) s->lane[l].settling = i;
+}
+
+static void complete_what_is_due(simulation *s) {
+    for (int l = 0; l < PB_LANE_COUNT; l++) {
+        uint32_t i = s->lane[l].settling;
+        for (; i != IDLE && i != s->lane[l].active && i != s->lane[l].head; i = s->next[i]) {
+            if (s->program->insns[i].kind == PB_INSN_WAIT) continue;
+            if (s->due[i] > s->now * (1 + 1e-12)) break;
+            s->done[i] = true;
+        }
+        s->lane[l].settling = i == s->lane[l].active || i == s->lane[l].head ? IDLE : i;
+    }
+}
+
 // To the next end of an instruction; false when nothing is under way.
 static bool advance(simulation *s, pb_prediction *out) {
     double seconds = INFINITY;
     set_rates(s);
+    for (int l = 0; l < PB_LANE_COUNT; l++)
+        if (s->lane[l].settling != IDLE && s->due[s->lane[l].settling] - s->now < seconds)
+            seconds = fmax(s->due[s->lane[l].settling] - s->now, 0);
     for (int l = 0; l < PB_LANE_COUNT; l++)
         if (s->lane[l].active != IDLE && s->lane[l].remaining < seconds * s->lane[l].rate)
             seconds = s->lane[l].remaining / s->lane[l].rate;
@@ -212,10 +256,12 @@ static bool advance(simulation *s, pb_prediction *out) {
             s->lane[l].remaining = after;
             continue;
         }
-        s->times[s->lane[l].active].end = s->now;
-        s->done[s->lane[l].active] = true;
+        const uint32_t i = s->lane[l].active;
+        s->times[i].end = s->ended = s->now;
         s->lane[l].active = IDLE;
+        settle(s, l, i);
     }
+    complete_what_is_due(s);
     return true;
 }
 
@@ -229,8 +275,9 @@ pb_status pb_program_predict(const pb_graph *graph, const pb_program *program, c
     if (!times) s.times = own = calloc((size_t)count + 1, sizeof *own);
     s.next = malloc(((size_t)count + 1) * sizeof *s.next);
     s.done = calloc((size_t)count + 1, sizeof *s.done);
-    if (!s.times || !s.next || !s.done) PB_FAIL(PB_ERR_MEMORY, "no memory to simulate a program");
-    for (int l = 0; l < PB_LANE_COUNT; l++) s.lane[l].head = s.lane[l].active = IDLE;
+    s.due = malloc(((size_t)count + 1) * sizeof *s.due);
+    if (!s.times || !s.next || !s.done || !s.due) PB_FAIL(PB_ERR_MEMORY, "no memory to simulate a program");
+    for (int l = 0; l < PB_LANE_COUNT; l++) s.lane[l].head = s.lane[l].active = s.lane[l].settling = IDLE;
     for (uint32_t i = count; i-- > 0;) {
         PB_TRY(check_insn(&s, i));
         const pb_lane lane = program->insns[i].lane;
@@ -244,11 +291,12 @@ pb_status pb_program_predict(const pb_graph *graph, const pb_program *program, c
         if (s.lane[l].head != IDLE)
             PB_FAIL(PB_ERR_INTERNAL, "the program deadlocks: instruction %u waits for %u for ever", s.lane[l].head,
                     program->insns[s.lane[l].head].on);
-    prediction->seconds = s.now;
+    prediction->seconds = s.ended;
     find_bounds(&s, prediction);
 fail:
     free(own);
     free(s.next);
     free(s.done);
+    free(s.due);
     return status;
 }

@@ -456,14 +456,14 @@ static uint32_t slot_at(const pb_tier_problem *p, const timetable *t, double sec
     return low;
 }
 
-// The link works off its moves one after another, each as late as the next ones and its deadline permit.
+// The link works off its moves one after another, each as late as the next ones and its deadline permit, less the lead.
 static void wish_fetches(const pb_tier_problem *p, timetable *t) {
     double next = t->begins[p->slot_count];
     for (uint32_t i = t->fetch_count; i-- > 0;) {
         deadline *d = &t->fetches[i];
         const double needed = t->begins[p->blocks[d->block].needed], finish = needed < next ? needed : next;
         next = finish - (double)bytes_of(p, d) / p->fetch_rate;
-        d->wish = next > 0 ? slot_at(p, t, next) : 0;
+        d->wish = next > p->lead ? slot_at(p, t, next - p->lead) : 0;
         if (d->wish) d->wish--;  // what is a little late costs more than what is a little early
     }
 }

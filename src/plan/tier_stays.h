@@ -91,6 +91,7 @@ typedef struct pb_tier_problem {
     const double *seconds;          // by slot: when it begins if no op waits for a move, slot_count + 1 entries
     double fetch_rate, evict_rate;  // bytes per second of the links to the tier below,
     double both_rate;               // and of both at once, in all
+    double lead;                    // seconds by which what arrives should be early, where there is room
     bool drains;          // as much leaves as arrives, all the time: room for what leaves is what the rest waits for
     bool holds_eviction;  // what is copied to below keeps its place for the slot of the copy, as others arrive before
                           // it goes

@@ -155,6 +155,13 @@ for word in 'UPDATE adamw \[0, [0-9]+\) %' 'nvme#[0-9]+ -> host@[0-9]+ [0-9]+ by
     'WAIT for [0-9]+ \('; do
     grep -qE "$word" program || fail "--program: no \"$word\""
 done
+# Gradients that are made again go to the host's updates unit by unit: the largest has 118 MB.
+plan parts --preset sd14 --set train_batch_size=1 --set mixed_precision=no --set resolution=256 --machine rtx3090 \
+    --set memory.device=2GiB --set memory.host=4GiB --set "memory.nvme=$work/parts" --program
+holds "$(grep -c 'host UPDATE' parts) > 100" "--program: updates of parts on the host"
+holds "$(awk '/download EVICT/ && $(NF - 1) > most { most = $(NF - 1) } END { print most + 0 }' parts) < 20000000" \
+    "--program: the largest that is sent to the host"
+
 plan once "${tiny[@]}" "${paged[@]}" --program
 plan again "${tiny[@]}" "${paged[@]}" --program
 cmp <(grep '^[0-9]' once) <(grep '^[0-9]' again) || fail "--program: differs from one time to the next"
