@@ -62,7 +62,7 @@ coverage: setup
 	scripts/coverage.sh build-coverage
 
 # What formats of the optimizer's state do to training, on two models: tables, loss curves and pictures in fidelity-out.
-# Hours; see the script for how to ask for less.
+# One to two hours of two cores; see the script for how to ask for more or less.
 fidelity: all
 	cmake --build build -j $(JOBS) --target bench_fidelity --target bench_widen --target bench_curves
 	scripts/fidelity.sh

@@ -5,18 +5,19 @@
 # from fp32 state's; loss curves; pictures. All of it is in OUT; what is there already is not made again.
 # usage: scripts/fidelity.sh [CONFIG...]      (configs/demo.yaml, and the wider model with the same data)
 #   PAGEBOOTH, BENCH    the program and the folder of bench_fidelity, bench_widen and bench_curves (build/...)
-#   SEEDS, MODES        "1 2 3"; a pattern of names below, all
-#   STEPS, MEDIUM_STEPS the configuration's; as many for the wider model
-#   EVALUATIONS         64 passes
+#   SEEDS               "1 2 3"
+#   MODES               short, the formats of docs/fidelity.md; all; or a pattern of names below
+#   STEPS, MEDIUM_STEPS 160, 80; with CONFIGs, their own
+#   EVALUATIONS         32 passes
 #   PICTURES            4 in a row; 0: none
-#   THREADS, OUT        auto; fidelity-out
-# What docs/fidelity.md has was made with
-#   SEEDS="1 2 3" STEPS=160 MEDIUM_STEPS=80 EVALUATIONS=32 THREADS=1 MODES=short scripts/fidelity.sh
+#   THREADS             1: the two models train side by side, and their sums do not depend on the machine; auto
+#   OUT                 fidelity-out
+# As it is, it makes what docs/fidelity.md has, in one to two hours of two cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 pagebooth=${PAGEBOOTH:-build/pagebooth} bench=${BENCH:-build/tests}
-seeds=${SEEDS:-1 2 3} all_out=${OUT:-fidelity-out} evaluations=${EVALUATIONS:-64} pictures=${PICTURES:-4}
-threads=${THREADS:-auto}
+seeds=${SEEDS:-1 2 3} all_out=${OUT:-fidelity-out} evaluations=${EVALUATIONS:-32} pictures=${PICTURES:-4}
+threads=${THREADS:-1}
 
 # Each line: a name, then keys. The first of each group (what is before the comma) differs from fp32 in its arithmetic
 # alone; the others of the group are compared with it, too. fp32,nudged has a learning rate that is a millionth larger
@@ -36,8 +37,12 @@ fp16 mixed_precision=fp16
 fp16,split16 mixed_precision=fp16 optimizer.master=split16
 fp16,split8,8bit mixed_precision=fp16 optimizer.master=split8 optimizer.states=8bit'
 short='fp32|fp32,nudged|fp32,8bit|bf16|bf16,split16|bf16,split8|bf16,none'
-[ "${MODES:-}" = short ] && MODES=$short
-modes=$(grep -E "^(${MODES:-.*})( |\$)" <<<"$all")
+case ${MODES:-short} in
+    short) names=$short ;;
+    all) names='.*' ;;
+    *) names=$MODES ;;
+esac
+modes=$(grep -E "^($names)( |\$)" <<<"$all")
 
 value() { sed -n "s/^$1: *\([^#]*[^# ]\) *\(#.*\)\?\$/\1/p" "$config"; }
 
@@ -149,8 +154,17 @@ if [ $# -gt 0 ]; then
     for config in "$@"; do study "$(basename "$config" .yaml)" "$config" "${STEPS:-}"; done
     exit
 fi
-study demo configs/demo.yaml "${STEPS:-}"
+
+model=$(value pretrained_model_name_or_path)
 widen "$model" "$all_out/medium-sd"
 sed "s,^pretrained_model_name_or_path:.*,pretrained_model_name_or_path: $all_out/medium-sd,
      s,^train_batch_size:.*,train_batch_size: 1," configs/demo.yaml >"$all_out/medium.yaml"
-study medium "$all_out/medium.yaml" "${MEDIUM_STEPS:-${STEPS:-}}"
+trap 'trap - INT TERM; kill 0' INT TERM # what runs in the background does not hear of Ctrl-C
+study demo configs/demo.yaml "${STEPS:-160}" &
+demo=$!
+study medium "$all_out/medium.yaml" "${MEDIUM_STEPS:-${STEPS:-80}}" &
+medium=$!
+failed=0
+wait "$demo" || failed=1
+wait "$medium" || failed=1
+exit "$failed"
