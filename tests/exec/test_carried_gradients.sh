@@ -69,10 +69,10 @@ compare() {  # name, "device host" budgets separated by commas, keys...
 }
 
 compare fp32 "7 8,5 6,5 4" mixed_precision=no
-compare split16 "5 4" mixed_precision=bf16 optimizer.master=split16
+compare split16 "6 4" mixed_precision=bf16 optimizer.master=split16
 compare stochastic-8bit "4 4" mixed_precision=bf16 optimizer.master=none optimizer.states=8bit
 compare fp16 "6 5" mixed_precision=fp16
-compare bf16 "5 5" mixed_precision=bf16
+compare bf16 "4 4" mixed_precision=bf16
 # A large prior weight makes the gradients of fp16 infinite.
 compare overflow "7 6,4 4" mixed_precision=fp16 with_prior_preservation=true "class_data_dir=$source/demo/blue-fox" \
     "class_prompt=a picture of a fox" num_class_images=5 prior_loss_weight=30000
