@@ -1,13 +1,8 @@
 #include "kernels/cuda/cuda_times.h"
 
 #include <stdlib.h>
-#include <time.h>
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
+#include "base/clock.h"
 
 void pb_cuda_times_deinit(pb_cuda_times *times) {
     for (int i = 0; i < times->capacity; i++) {
@@ -36,7 +31,7 @@ static cudaError_t take_base(pb_cuda_times *times, cudaStream_t stream) {
     if (error == cudaSuccess) error = cudaStreamSynchronize(stream);
     if (error == cudaSuccess) error = cudaEventRecord(times->base, stream);
     if (error == cudaSuccess) error = cudaEventSynchronize(times->base);
-    times->base_at = now();
+    times->base_at = pb_seconds_now();
     return error;
 }
 

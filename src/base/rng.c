@@ -151,10 +151,7 @@ static double normal_double(pb_rng *rng) {
 
 static void round_to(pb_dtype dtype, float *values, size_t count) {
     assert(dtype == PB_F32 || dtype == PB_F16 || dtype == PB_BF16);
-    for (size_t i = 0; i < count && dtype != PB_F32; i++) {
-        const float value = values[i];
-        values[i] = dtype == PB_F16 ? pb_f16_to_f32(pb_f16_from_f32(value)) : pb_bf16_to_f32(pb_bf16_from_f32(value));
-    }
+    for (size_t i = 0; i < count && dtype != PB_F32; i++) values[i] = pb_rounded(dtype, values[i]);
 }
 
 void pb_rng_randn_permuted(pb_rng *rng, pb_dtype dtype, float *values, size_t count) {

@@ -4,8 +4,6 @@
 
 #include "plan/predict.h"
 
-#define NO_MEMORY pb_error(PB_ERR_MEMORY, "no memory for a plan")
-
 pb_status pb_setting_build(const pb_graph *graph, const pb_plan_request *request, uint64_t unit, pb_strategy strategy,
                            pb_setting *b) {
     pb_pager *p = &b->pager;

@@ -7,6 +7,8 @@
 #include "plan/layout.h"
 #include "plan/tier_stays.h"
 
+#define NO_MEMORY pb_error(PB_ERR_MEMORY, "no memory for a plan")
+
 // What the step does in one slot: a node, or the update of a unit.
 typedef struct pb_slot {
     uint32_t node;  // UINT32_MAX: a unit

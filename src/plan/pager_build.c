@@ -11,8 +11,6 @@ enum { CHUNKS_AHEAD = 2 };
 // And what the device sends for it leaves this many slots before.
 enum { SEND_AHEAD = PB_PART_AHEAD + 1 };
 
-#define NO_MEMORY pb_error(PB_ERR_MEMORY, "no memory for a plan")
-
 // --- Slots ---
 
 // What the order of slots depends on, by value: the chunk whose update makes it (UINT32_MAX: none does), and a list of

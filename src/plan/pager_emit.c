@@ -6,8 +6,6 @@
 
 #include "plan/pager.h"
 
-#define NO_MEMORY pb_error(PB_ERR_MEMORY, "no memory for a plan")
-
 typedef enum move_kind { MOVE_DOWNLOAD, MOVE_WRITE, MOVE_READ, MOVE_UPLOAD, MOVES } move_kind;
 
 typedef struct move {
@@ -441,10 +439,7 @@ static bool is_kept(const pb_tier_segment *s, uint32_t slot) {
 }
 
 static void report_kept(const pb_pager *p, pb_program *program) {
-    uint32_t backward = 0;
-    while (backward < p->slot_count && (p->slots[backward].node == UINT32_MAX ||
-                                        p->graph->nodes[p->slots[backward].node].phase != PB_PHASE_BACKWARD))
-        backward++;
+    const uint32_t backward = pb_pager_first_backward(p);
     for (uint32_t s = p->other_segment; s < p->device.segment_count && backward < p->slot_count; s++) {
         const pb_tier_segment *segment = &p->device.segments[s];
         if (segment->class_ == PB_CLASS_ACTIVATION && is_kept(segment, backward))

@@ -5,8 +5,6 @@
 #include "plan/pager.h"
 #include "plan/place.h"
 
-#define NO_MEMORY pb_error(PB_ERR_MEMORY, "no memory for a plan")
-
 enum { TRIES = 6, PATIENT = 3, REFILLS = 5 };
 enum { LITTLE = 32 };  // a budget's share
 

@@ -8,16 +8,11 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "scratch.h"
 #include "support_store.h"
 
 enum { EXTENTS = 16, BYTES = 65536, ROUNDS = 40 };
-
-static double seconds_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void nap_ms(long milliseconds) {
     nanosleep(&(struct timespec){.tv_sec = milliseconds / 1000, .tv_nsec = milliseconds % 1000 * 1000000}, NULL);
@@ -82,18 +77,18 @@ static void *wake_late(void *store) {
 
 static void test_wakes(pb_store *store, unsigned char *memory) {
     while (pb_store_wait_any(store, 0)) continue;  // what was done before is told of
-    double start = seconds_now();
+    double start = pb_seconds_now();
     CHECK(!pb_store_wait_any(store, 30));
-    CHECK(seconds_now() - start >= 0.029);
+    CHECK(pb_seconds_now() - start >= 0.029);
     // A wake of before, also of several, ends one rest and no more.
     pb_store_wake(store);
     pb_store_wake(store);
-    start = seconds_now();
+    start = pb_seconds_now();
     CHECK(!pb_store_wait_any(store, 20000));
-    CHECK(seconds_now() - start < 10);
-    start = seconds_now();
+    CHECK(pb_seconds_now() - start < 10);
+    start = pb_seconds_now();
     CHECK(!pb_store_wait_any(store, 30));
-    CHECK(seconds_now() - start >= 0.029);
+    CHECK(pb_seconds_now() - start >= 0.029);
     // Nothing is under way, and another thread has work.
     pthread_t thread;
     CHECK(!pthread_create(&thread, NULL, wake_late, store));

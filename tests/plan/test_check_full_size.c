@@ -1,17 +1,10 @@
 // test: links=train,nn,exec,ref,plan,graph,base timeout=300
 // Paged programs of full-size models are accepted; how long that takes is printed, not asserted.
-#include <time.h>
-
+#include "base/clock.h"
 #include "check.h"
 #include "plan/support_paged.h"
 #include "train/architecture.h"
 #include "train/step_graph.h"
-
-static double seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 static void try_model(const char *preset, int size) {
     pb_arena *arena = pb_arena_create();
@@ -29,9 +22,9 @@ static void try_model(const char *preset, int size) {
     memcpy(request.budget, paged->tier_bytes, sizeof request.budget);
     double best = 1e9;
     for (int i = 0; i < 3; i++) {
-        const double start = seconds();
+        const double start = pb_seconds_now();
         CHECK_OK(pb_program_check(step->graph, paged, &request));
-        if (seconds() - start < best) best = seconds() - start;
+        if (pb_seconds_now() - start < best) best = pb_seconds_now() - start;
     }
     uint32_t waits = 0, updates = 0;
     for (uint32_t i = 0; i < paged->insn_count; i++) {
